@@ -1,0 +1,1 @@
+"""Makes it so on one host, as root: observe, apply, revert."""

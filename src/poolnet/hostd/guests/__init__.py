@@ -1,0 +1,1 @@
+"""What runs a VM on this host."""

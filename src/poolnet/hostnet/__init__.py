@@ -1,0 +1,1 @@
+"""What a host should look like: state types, derive, diff, show."""

@@ -1,0 +1,83 @@
+"""What only the kernel knows about a host: NICs, links, addresses in use. The sibling of `HostNetwork`.
+
+Reported by the host daemon as it changes; the pool writes it to the dynamic fields of the database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NicFacts:
+    """A physical NIC. `speed_mbps` is 0 without carrier or when unknown; ids are four hex digits without 0x."""
+
+    name: str
+    mac: str
+    mtu_bytes: int = 1500
+    carrier: bool = False
+    speed_mbps: int = 0
+    full_duplex: bool = False
+    pci_bus_path: str = ""
+    vendor_id: str = ""
+    device_id: str = ""
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BondFacts:
+    """A bond's links: `members_up` have carrier, `active` carry traffic (one for active-backup)."""
+
+    device: str
+    members: tuple[str, ...]
+    members_up: tuple[str, ...] = ()
+    active: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressFacts:
+    """The addresses that a bridge really has, from the kernel (`A.B.C.D/len`), and the lease's gateway and DNS."""
+
+    bridge: str
+    ipv4: tuple[str, ...] = ()
+    ipv6: tuple[str, ...] = ()
+    gateway: str = ""
+    dns_servers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestFacts:
+    """A guest as its runtime sees it.
+
+    `addresses` are (device number of the VIF, address without prefix length) pairs seen inside the guest.
+    """
+
+    vm_uuid: str
+    domid: int
+    state: str  # running | paused | stopped
+    addresses: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortFacts:
+    """Counters of one guest port: frames dropped by its lock, by reason."""
+
+    device: str
+    dropped: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """All facts of one host at one moment."""
+
+    hostname: str = ""
+    backend: str = "openvswitch"
+    nics: tuple[NicFacts, ...] = ()
+    bonds: tuple[BondFacts, ...] = ()
+    addresses: tuple[AddressFacts, ...] = ()
+    guests: tuple[GuestFacts, ...] = ()
+    bridges_up: tuple[str, ...] = ()
+    memory_total_bytes: int = 0
+    memory_free_bytes: int = 0
+    cpu_count: int = 0
+    software: tuple[tuple[str, str], ...] = ()  # versions of kernel, switch …

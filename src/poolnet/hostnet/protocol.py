@@ -1,0 +1,312 @@
+"""The frames between the pool (a member's API server) and its host daemon: types only.
+
+One connection over the daemon's Unix socket carries frames of four bytes big-endian length and that many bytes of JSON.
+A client sends `Request` frames and gets one `Reply` with the same id for each, in any order; after `Watch` the daemon
+sends `Reply` frames with that id whenever a fact changes. The daemon refuses every field the types forbid.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from poolnet.hostnet.facts import HostFacts, PortFacts
+from poolnet.hostnet.state import HostNetwork, IpConfig
+from poolnet.hostnet.steps import Plan
+
+FRAME_BYTES_MAX = 64 * 1024 * 1024  # 20,000 ports are about 8 MiB
+PROTOCOL_VERSION = 1
+
+
+class GuestNic(Struct, frozen=True, kw_only=True):
+    """A NIC of a guest. Its host end is `vif<domid>.<device>`, inside it is `eth<device>`."""
+
+    device: int
+    mac: str
+    mtu_bytes: int = 1500
+
+
+class GuestSpec(Struct, frozen=True, kw_only=True):
+    """A guest to make. `domid` is unique on the host since it booted; memory in bytes."""
+
+    vm_uuid: str
+    name: str
+    domid: int
+    nics: tuple[GuestNic, ...] = ()
+    memory_bytes: int = 0
+    vcpus: int = 1
+
+
+class CreateGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """Make the guest and its NICs, not yet running; the host ends exist afterwards, unconnected and down."""
+
+    guest: GuestSpec
+
+
+class RunGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """Let a created, paused or frozen guest run, with its NICs up."""
+
+    vm_uuid: str
+
+
+class PauseGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """Freeze a guest in memory; its NICs stay."""
+
+    vm_uuid: str
+
+
+class ShutDownGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """Ask the guest to end, and wait for it at most `timeout_s` seconds."""
+
+    vm_uuid: str
+    timeout_s: float = 60.0
+
+
+class DestroyGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """End the guest at once and remove what is left of it. Nothing to do if it does not exist."""
+
+    vm_uuid: str
+
+
+class SuspendGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """Write the guest away so that `ResumeGuest` can bring it back; it has no NICs and no domid until then."""
+
+    vm_uuid: str
+
+
+class ResumeGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """Bring a suspended guest back under a new domid, not yet running, with these NICs."""
+
+    guest: GuestSpec
+
+
+class PlugNic(Struct, frozen=True, kw_only=True, tag=True):
+    """Give an existing guest one more NIC, unconnected and down at the host's end."""
+
+    vm_uuid: str
+    nic: GuestNic
+
+
+class UnplugNic(Struct, frozen=True, kw_only=True, tag=True):
+    """Take a NIC away. Nothing to do if the guest does not have it."""
+
+    vm_uuid: str
+    device: int
+
+
+class RaiseNic(Struct, frozen=True, kw_only=True, tag=True):
+    """Set one NIC's link up, after its port is connected."""
+
+    vm_uuid: str
+    device: int
+
+
+GuestAction: TypeAlias = (
+    CreateGuest
+    | RunGuest
+    | PauseGuest
+    | ShutDownGuest
+    | DestroyGuest
+    | SuspendGuest
+    | ResumeGuest
+    | PlugNic
+    | UnplugNic
+    | RaiseNic
+)
+
+
+class Management(Struct, frozen=True, kw_only=True):
+    """The management interface that the host's administrator chose at installation."""
+
+    nic: str
+    vlan_tag: int = -1
+    ip: IpConfig = IpConfig()
+
+
+class Hello(Struct, frozen=True, kw_only=True, tag=True):
+    """Who are you? Answered by `Greeting`."""
+
+
+class Observe(Struct, frozen=True, kw_only=True, tag=True):
+    """What is there now? Answered by `Observation`."""
+
+
+class Stage(Struct, frozen=True, kw_only=True, tag=True):
+    """Plan this desired state against what is there, and remember it under the rollout's id. Answered by `Staged`.
+
+    `guests_before` are carried out before the network changes, `guests_after` after it. With `dry_run` nothing is
+    remembered.
+    """
+
+    rollout: str
+    desired: HostNetwork
+    guests_before: tuple[GuestAction, ...] = ()
+    guests_after: tuple[GuestAction, ...] = ()
+    dry_run: bool = False
+
+
+class Switch(Struct, frozen=True, kw_only=True, tag=True):
+    """Carry out a staged rollout. Answered by `Done` when the observed state matches.
+
+    With `confirm_within_s` the daemon goes back to the last confirmed state unless `Confirm` arrives in that many
+    seconds, also if it or its caller dies; without, the new state is confirmed at once.
+    """
+
+    rollout: str
+    confirm_within_s: float | None = None
+
+
+class Confirm(Struct, frozen=True, kw_only=True, tag=True):
+    """Keep the switched state: it becomes the last confirmed one. Answered by `Done`."""
+
+    rollout: str
+
+
+class Revert(Struct, frozen=True, kw_only=True, tag=True):
+    """Go back to the last confirmed state now. Answered by `Done`."""
+
+    rollout: str
+
+
+class Watch(Struct, frozen=True, kw_only=True, tag=True):
+    """Send `Observation`-less facts now and at every change (`FactsChanged`)."""
+
+
+class ReadCounters(Struct, frozen=True, kw_only=True, tag=True):
+    """The lock counters of these devices, or of all when empty. Answered by `Counters`."""
+
+    devices: tuple[str, ...] = ()
+
+
+class TracePacket(Struct, frozen=True, kw_only=True, tag=True):
+    """What would the live switch do with this frame from that port? Answered by `Traced`."""
+
+    device: str
+    frame_hex: str
+
+
+class Authenticate(Struct, frozen=True, kw_only=True, tag=True):
+    """Does PAM accept this user and password? Answered by `Authenticated`. Never logged."""
+
+    user: str
+    password: str
+
+
+class SetHostname(Struct, frozen=True, kw_only=True, tag=True):
+    """Change the host's name in the kernel and on disk. Answered by `Done`."""
+
+    hostname: str
+
+
+Command: TypeAlias = (
+    Hello
+    | Observe
+    | Stage
+    | Switch
+    | Confirm
+    | Revert
+    | Watch
+    | ReadCounters
+    | TracePacket
+    | Authenticate
+    | SetHostname
+)
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """A numbered command."""
+
+    id: int
+    command: Command
+
+
+class Greeting(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Hello`. `boot_id` changes when the host boots; `confirmed` is the hash of the confirmed state."""
+
+    version: int
+    backend: str
+    hostname: str
+    boot_id: str
+    confirmed: str
+    management: Management | None = None
+
+
+class Observation(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Observe`."""
+
+    network: HostNetwork
+    facts: HostFacts
+
+
+class Staged(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Stage`: the plan, and its hash."""
+
+    plan: Plan
+    plan_hash: str
+
+
+class Done(Struct, frozen=True, kw_only=True, tag=True):
+    """Success, with the facts as they are now."""
+
+    facts: HostFacts
+
+
+class FactsChanged(Struct, frozen=True, kw_only=True, tag=True):
+    """One of the answers to `Watch`."""
+
+    facts: HostFacts
+
+
+class Counters(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `ReadCounters`."""
+
+    ports: tuple[PortFacts, ...]
+
+
+class Traced(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `TracePacket`: whether the frame leaves the port's lock, and the switch's own words."""
+
+    forwarded: bool
+    text: str
+
+
+class Authenticated(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Authenticate`; `reason` is PAM's text when refused."""
+
+    accepted: bool
+    reason: str = ""
+
+
+class Fault(StrEnum):
+    """Why the daemon refused or failed."""
+
+    MALFORMED = "malformed"  # the request broke the schema
+    UNKNOWN_ROLLOUT = "unknown-rollout"
+    BUSY = "busy"  # another rollout is between switch and confirm
+    SWITCH_FAILED = "switch-failed"  # the switch refused a step; the state before is restored
+    GUEST_FAILED = "guest-failed"  # a guest action failed; the state before is restored
+    NO_DEVICE = "no-device"  # a NIC or port of the desired state does not exist
+    VLAN_IN_USE = "vlan-in-use"  # the kernel has that VLAN device already, and it is not ours
+    NOT_VERIFIED = "not-verified"  # applied, but what is observed differs; the state before is restored
+
+
+class Refused(Struct, frozen=True, kw_only=True, tag=True):
+    """The command was not carried out; nothing is changed. `subject` names the bridge, device or guest at fault."""
+
+    fault: Fault
+    message: str
+    subject: str = ""
+
+
+Answer: TypeAlias = (
+    Greeting | Observation | Staged | Done | FactsChanged | Counters | Traced | Authenticated | Refused
+)
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """The answer to the request of that id."""
+
+    id: int
+    answer: Answer

@@ -1,0 +1,174 @@
+"""What one host's network is: the value that is both desired and observed.
+
+`derive` computes a `HostNetwork` from the pool database, a backend's `observe` reads one from the kernel and the
+switch, and `diff` compares the two. Everything here is plain frozen data that survives a trip through JSON; what only
+the kernel knows (carrier, speed, leases) lives in `facts` instead, so that the two states compare cleanly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Ipv4Mode(StrEnum):
+    """How a bridge gets its IPv4 address."""
+
+    NONE = "none"
+    DHCP = "dhcp"
+    STATIC = "static"
+
+
+class Ipv6Mode(StrEnum):
+    """How a bridge gets its IPv6 addresses beyond the link-local one."""
+
+    NONE = "none"
+    DHCP = "dhcp"
+    STATIC = "static"
+    AUTOCONF = "autoconf"
+
+
+class LockMode(StrEnum):
+    """What a guest port may do, after `network_default` has been resolved (spec §15.8)."""
+
+    UNLOCKED = "unlocked"
+    LOCKED = "locked"
+    DISABLED = "disabled"
+
+
+class BondMode(StrEnum):
+    """The bond modes of the XenAPI."""
+
+    BALANCE_SLB = "balance-slb"
+    ACTIVE_BACKUP = "active-backup"
+    LACP = "lacp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BondOptions:
+    """How a bond's members share its traffic. Times are in milliseconds; `properties` are the XenAPI's LACP keys."""
+
+    mode: BondMode
+    miimon_ms: int = 100
+    updelay_ms: int = 31000
+    downdelay_ms: int = 200
+    use_carrier: bool = True
+    rebalance_interval_ms: int = 1800000
+    properties: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uplink:
+    """What connects a bridge to the physical network: one NIC, or a bond of several.
+
+    `device` is the NIC's kernel name, or the bond's name (`bond0`). `members` are NIC names; for a single NIC they are
+    just `(device,)` and `bond` is None.
+    """
+
+    device: str
+    members: tuple[str, ...]
+    bond: BondOptions | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IpConfig:
+    """The addresses of the host on one bridge.
+
+    `ipv4_address` is `A.B.C.D/len` and set only in static mode; `ipv6_addresses` likewise. Gateways are set only on
+    the bridge that gives the host its default route, DNS only on the one that gives it its name servers (spec §24.4).
+    `dhcp_routes` and `dhcp_dns` say whether a DHCP lease on this bridge may set them.
+    """
+
+    ipv4_mode: Ipv4Mode = Ipv4Mode.NONE
+    ipv4_address: str = ""
+    ipv4_gateway: str = ""
+    ipv6_mode: Ipv6Mode = Ipv6Mode.NONE
+    ipv6_addresses: tuple[str, ...] = ()
+    ipv6_gateway: str = ""
+    dns_servers: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()  # "SUBNET/LEN via GATEWAY"
+    dhcp_routes: bool = False
+    dhcp_dns: bool = False
+
+
+NO_IP = IpConfig()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bridge:
+    """A virtual switch on this host, under the name that `network.bridge` has.
+
+    Exactly one of three kinds: with an `uplink`; on top of another bridge with a VLAN tag (`parent`, `vlan_tag`; the
+    parent must be in the same state); or internal (neither). `mac` is "" when the switch may choose. `mtu_bytes` is the
+    MTU of the bridge's own interface and of its uplink. `network_uuids` mark the switch's record (spec §9.2).
+    """
+
+    name: str
+    uplink: Uplink | None = None
+    parent: str = ""
+    vlan_tag: int = -1
+    mac: str = ""
+    mtu_bytes: int = 1500
+    network_uuids: tuple[str, ...] = ()
+    ip: IpConfig = NO_IP
+    igmp_snooping: bool = False
+    fail_mode_secure: bool = False  # other_config:vswitch-controller-fail-mode=secure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortLock:
+    """What one guest port may send (the lock room gives it its meaning).
+
+    Addresses are single addresses or prefixes in text form. `trunks` are the VLAN ids a trunk port may use; empty
+    means an access port. With `shadow` the lock counts what it would drop and drops nothing.
+    """
+
+    mode: LockMode
+    mac: str
+    ipv4_allowed: tuple[str, ...] = ()
+    ipv6_allowed: tuple[str, ...] = ()
+    trunks: tuple[int, ...] = ()
+    shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestPort:
+    """The switch port of one VIF of a running VM.
+
+    `device` is the host end of the VIF (`vif<domid>.<device>`), made by the guest runtime before the port is added.
+    `bridge` is the name of a bridge in the same state (a VLAN's bridge makes an access port with its tag). The rate is
+    in kilobytes (1024 bytes) per second, 0 for none.
+    """
+
+    device: str
+    bridge: str
+    lock: PortLock
+    mtu_bytes: int = 1500
+    rate_kbytes_per_s: int = 0
+    vif_uuid: str = ""
+    vm_uuid: str = ""
+    network_uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostNetwork:
+    """Everything that one host's network should be, or is. Bridges and ports are sorted by name."""
+
+    bridges: tuple[Bridge, ...] = ()
+    ports: tuple[GuestPort, ...] = ()
+    management_bridge: str = ""  # the bridge that carries the management address; "" when management is off
+    foreign: tuple[str, ...] = field(
+        default=(), compare=False
+    )  # observed objects that are not ours; never touched
+
+    def bridge(self, name: str) -> Bridge | None:
+        """The bridge of that name, or None."""
+        return next((b for b in self.bridges if b.name == name), None)
+
+    def port(self, device: str) -> GuestPort | None:
+        """The guest port on that device, or None."""
+        return next((p for p in self.ports if p.device == device), None)
+
+
+EMPTY = HostNetwork()

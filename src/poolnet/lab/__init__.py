@@ -1,0 +1,1 @@
+"""The data centre in network namespaces."""

@@ -1,0 +1,1 @@
+"""What exists: every XenAPI class, field, enum, message, role and error, declared once."""

@@ -1,0 +1,1 @@
+"""An OVSDB client for asyncio (RFC 7047)."""

@@ -1,0 +1,1 @@
+"""Makes it so on all hosts: batching, rollout, facts, start-up."""

@@ -1,0 +1,1 @@
+"""What may happen: one module per XenAPI class, functions of a transaction."""

@@ -1,0 +1,1 @@
+"""The command line: command table, printers, parameters, and the thin client."""

@@ -1,0 +1,1 @@
+"""The command table, one module per family."""
