@@ -1,0 +1,44 @@
+"""What must a runtime of guests be able to do? The interface that `hostd` drives; one module per runtime beside it.
+
+Made for what libvirt (KVM, Xen) offers as well as for the lab's namespaces: a guest is made before it runs, so that its
+NICs' host ends exist and can be connected and locked first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from poolnet.hostnet.facts import GuestFacts
+from poolnet.hostnet.protocol import GuestAction
+
+
+class GuestError(Exception):
+    """A guest action could not be carried out. `vm_uuid` is the guest at fault; the text is for the caller."""
+
+    def __init__(self, vm_uuid: str, message: str) -> None:
+        super().__init__(message)
+        self.vm_uuid = vm_uuid
+
+
+class GuestRuntime(Protocol):
+    """Guests of one host. All methods are called from one event loop."""
+
+    async def open(self, changed: Callable[[], None]) -> None:
+        """Find the guests that are there already and begin to watch; `changed` is called after every change.
+
+        A change is whatever makes `guests()` answer differently: a guest that ended by itself, an address seen.
+        """
+
+    async def close(self) -> None:
+        """Stop watching. The guests go on."""
+
+    async def carry_out(self, action: GuestAction) -> None:
+        """Do one action, whole or not at all. Raises GuestError; `changed` is called for it too."""
+
+    def guests(self) -> tuple[GuestFacts, ...]:
+        """The guests as observed, in the order of their domid.
+
+        A guest that was made and does not run yet is `paused`; one that ended stays as `stopped` until `DestroyGuest`;
+        a suspended one has no domid and is not listed.
+        """
