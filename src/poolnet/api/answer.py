@@ -1,0 +1,84 @@
+"""What does the HTTP side hand to the dispatcher, and what does it get back? Both code against these types.
+
+The HTTP side parses a body, calls `Dispatch.dispatch`, and puts the answer in the envelope of the caller's codec. An
+answer carries its value as Python values, or, where the bytes are at hand (cached record fragments), as `Encoded`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Protocol, TypeAlias
+
+from poolnet.api.wire import Wire
+from poolnet.model.types import Row, Value, WireType
+
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Codec(StrEnum):
+    """The two encodings of values. Also the name under which the database caches fragments."""
+
+    XML = "xml"
+    JSON = "json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where a call comes from.
+
+    `local_root`: over the Unix socket, where whoever connects is root (spec §3.2). `peer` is the client's IP address,
+    empty on the Unix socket. `headers` have lower-case names; a repeated one keeps its first value.
+    """
+
+    local_root: bool
+    tls: bool = False
+    peer: str = ""
+    headers: Mapping[str, str] = field(default=_NO_HEADERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A value that is already encoded, or cheaply put together from encoded pieces (see `fragments`).
+
+    `pieces` is called once, with the caller's codec, in the same turn of the event loop in which the answer arrives.
+    """
+
+    pieces: Callable[[Codec], Iterable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The call's result. A record may be given as its Row or as a mapping of wire field names.
+
+    `bare` leaves out the Status/Value struct in XML-RPC; only system.listMethods answers so (spec §1.2).
+    """
+
+    wire_type: WireType
+    value: Value | Row | Encoded
+    bare: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The call failed: an API error code and its parameters.
+
+    `before_dispatch` marks the errors of emergency mode, which JSON-RPC formats in its own way (spec §1.4).
+    """
+
+    code: str
+    params: tuple[str, ...] = ()
+    before_dispatch: bool = False
+
+
+Answer: TypeAlias = Success | Refusal
+
+
+class Dispatch(Protocol):
+    """Carries out calls; `api.dispatch.Dispatcher` is the real one, tests have toys."""
+
+    async def dispatch(self, method: str, params: Sequence[Wire], origin: Origin) -> Answer:
+        """Answers a call. Raises nothing but CancelledError, when the client has gone."""
+        ...

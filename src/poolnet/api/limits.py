@@ -1,0 +1,41 @@
+"""How much may one client ask of the server? Every bound on hostile or broken clients, with its reason.
+
+Read by the codecs, `http` and `thincli`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Sizes of requests.
+RPC_BODY_BYTES_MAX: Final = 300 * 1024  # the reference's limit (spec §1.1)
+CLI_BODY_BYTES_MAX: Final = 204_800  # the reference's limit (xe-cli §1)
+HEADER_LINE_BYTES_MAX: Final = 8190  # a request line or one header; what Apache and nginx allow
+HEADERS_MAX: Final = 64  # real clients send fewer than 15
+
+# Shape of requests. The deepest legal value is an array of structs of structs: under 10 levels.
+WIRE_DEPTH_MAX: Final = 64
+WIRE_VALUES_MAX: Final = 50_000  # the shortest legal XML value has 15 bytes, so 300 KiB hold at most 20,480 of them
+METHOD_NAME_CHARS_MAX: Final = 256  # the longest real one has 61
+
+# Connections. The reference serves 300 external clients; GUIs keep one for events and a few for calls.
+CONNECTIONS_MAX: Final = 1024  # per server, all listeners together; the file limit of a service is 1024 by default
+CONNECTIONS_RESERVED_LOCAL: Final = 64  # of these, kept for the Unix socket: root must get in during a flood
+BACKLOG: Final = 256
+
+# Times, in seconds.
+BODY_TIMEOUT_S: Final = 30.0  # for the whole body; 300 KiB in that time is 10 KiB/s
+KEEPALIVE_TIMEOUT_S: Final = 75.0  # idle between requests, and for the first request's head; nginx's default
+HANDSHAKE_TIMEOUT_S: Final = 15.0  # TLS
+SEND_STALL_TIMEOUT_S: Final = 60.0  # a client that reads nothing for that long is gone
+SHUTDOWN_GRACE_S: Final = 5.0  # running calls may finish that long after a stop
+
+# Answers.
+SEND_SLICE_BYTES: Final = 512 * 1024  # written at once; more only makes copies that wait for the client
+
+# The thin command line (xe-cli §11).
+CLI_HELLO_TIMEOUT_S: Final = 30.0  # for the client's 35 bytes
+CLI_FRAME_BYTES_MAX: Final = 64 * 1024  # of a client's frames, which are headers of at most 20 bytes
+CLI_PROMPT_BYTES_MAX: Final = 64 * 1024  # one line of typing
+CLI_LOAD_BYTES_MAX: Final = 33_554_432  # the reference's limit of a file (xe-cli §8.6)
+CLI_BUFFER_BYTES: Final = 256 * 1024  # received and not yet read: reading pauses above
