@@ -1,0 +1,114 @@
+"""How is a process started as the init of its own namespaces, found again, frozen and ended? For the netns runtime.
+
+The process is no child of its maker: it belongs to the machine's init, so it lives on when the maker dies. Killing it
+kills everything in its PID namespace, and with the last process go the network namespace and the NICs in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid")
+
+# `unshare` without --fork runs the outer shell in the old PID namespace: the shell's first child is the new init, and
+# `$!` is its PID as seen from outside.
+_LAUNCH = 'setsid -- "$@" </dev/null 2>/dev/null & echo pid $!'
+
+
+class LaunchError(Exception):
+    """The process did not start, or did not say that it is ready."""
+
+
+async def launch(command: Sequence[str], wait_s: float = 10.0) -> int:
+    """Start the command as the init of new namespaces and return its PID here.
+
+    The command writes `ready` to its standard output and closes it once it has set itself up. Raises LaunchError.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(*UNSHARE, "sh", "-c", _LAUNCH, "launch", *command),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), wait_s)
+    except TimeoutError as error:
+        raise LaunchError(f"{command[0]} was not ready after {wait_s:g} s") from error
+    words = out.decode().split()
+    pid = int(words[words.index("pid") + 1]) if "pid" in words else 0
+    if "ready" not in words or pid == 0:
+        if pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        raise LaunchError(err.decode().strip() or f"{command[0]} ended before it was ready")
+    return pid
+
+
+def started_at(pid: int) -> int:
+    """When the process started, in clock ticks since boot; 0 when there is none or it is a zombie.
+
+    With the PID this identifies a process: PIDs are used again.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    fields = stat.rpartition(")")[2].split()
+    return 0 if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def freeze(pid: int) -> None:
+    """Stop every process of this init's PID namespace, also those that appear meanwhile."""
+    frozen: set[int] = set()
+    while new := set(_members(pid)) - frozen:
+        for member in new:
+            with suppress(ProcessLookupError):
+                os.kill(member, signal.SIGSTOP)
+        frozen |= new
+
+
+def thaw(pid: int) -> None:
+    """Let every process of this init's PID namespace go on."""
+    for member in _members(pid):
+        with suppress(ProcessLookupError):
+            os.kill(member, signal.SIGCONT)
+
+
+async def wait_gone(pid: int, started: int, wait_s: float) -> bool:
+    """Wait until this process has ended, at most so long; whether it has."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    try:
+        if started_at(pid) != started:
+            return True
+        loop.add_reader(descriptor, ended.set)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), wait_s)
+        return ended.is_set()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _members(pid: int) -> list[int]:
+    """The processes in this init's PID namespace (as seen from outside), the init first."""
+    try:
+        namespace = Path(f"/proc/{pid}/ns/pid").stat().st_ino
+    except OSError:
+        return []
+    found = [pid]
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal() and int(entry.name) != pid:
+            with suppress(OSError):
+                if Path(f"/proc/{entry.name}/ns/pid").stat().st_ino == namespace:
+                    found.append(int(entry.name))
+    return found

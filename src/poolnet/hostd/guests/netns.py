@@ -1,0 +1,392 @@
+"""How does a network namespace serve as a guest? The runtime for the lab and for hosts without a hypervisor.
+
+A guest is an init process in its own network, mount, UTS, IPC and PID namespaces. Its NICs are veth pairs: `vif<domid>.<n>`
+on the host, `eth<n>` inside. What exists is kept in one JSON file for each guest under the run directory, so it
+survives the daemon and is lost at a reboot, like the guests themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from poolnet.hostd.guests import namespaces
+from poolnet.hostd.guests.addresses import AddressWatch
+from poolnet.hostd.guests.runtime import GuestError
+from poolnet.hostnet.facts import GuestFacts
+from poolnet.hostnet.protocol import (
+    CreateGuest,
+    DestroyGuest,
+    GuestAction,
+    GuestNic,
+    GuestSpec,
+    PauseGuest,
+    PlugNic,
+    RaiseNic,
+    ResumeGuest,
+    RunGuest,
+    ShutDownGuest,
+    SuspendGuest,
+    UnplugNic,
+)
+
+# The guest's own start: its name, its /proc and /sys, a private /run; then it waits until it is told to shut down.
+_GUEST_INIT = """
+set -e
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs tmpfs /run
+hostname -- "$1"
+ip link set lo up
+trap 'exit 0' TERM INT
+echo ready
+exec >/dev/null
+while :; do sleep infinity & wait $!; done
+"""
+_HOST_END_MAC = "fe:ff:ff:ff:ff:ff"  # never chosen as a bridge's address, being the highest
+_KILL_WAIT_S = 10.0
+
+State: TypeAlias = Literal["paused", "running", "suspended", "stopped"]
+
+
+class GuestRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run directory keeps of one guest. `pid` is that of its init in this host's PID namespace."""
+
+    vm_uuid: str
+    name: str
+    domid: int
+    state: State
+    pid: int
+    started: int
+    nics: tuple[GuestNic, ...] = ()
+
+
+class _Watched:
+    """The descriptors held for a guest that lives."""
+
+    def __init__(self, pidfd: int, addresses: AddressWatch) -> None:
+        self.pidfd = pidfd
+        self.addresses = addresses
+        self.seen: tuple[tuple[int, str], ...] = ()
+
+
+class NetnsRuntime:
+    """Implements `GuestRuntime` with namespaces."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """`run_dir` holds the guests' records, for example /run/poolnet/guests; it is made when missing."""
+        self._run_dir = run_dir
+        self._records: dict[str, GuestRecord] = {}
+        self._watched: dict[str, _Watched] = {}
+        self._changed: Callable[[], None] = lambda: None
+
+    async def open(self, changed: Callable[[], None]) -> None:
+        """See `GuestRuntime.open`."""
+        self._changed = changed
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        for path in sorted(self._run_dir.glob("*.json")):
+            record = msgspec.json.decode(path.read_bytes(), type=GuestRecord)
+            self._records[record.vm_uuid] = record
+            if record.state != "stopped":
+                self._watch(record)
+
+    async def close(self) -> None:
+        """See `GuestRuntime.close`."""
+        for vm_uuid in tuple(self._watched):
+            self._unwatch(vm_uuid)
+
+    def guests(self) -> tuple[GuestFacts, ...]:
+        """See `GuestRuntime.guests`."""
+        listed = (record for record in self._records.values() if record.state != "suspended")
+        return tuple(self._facts(record) for record in sorted(listed, key=lambda record: record.domid))
+
+    async def carry_out(self, action: GuestAction) -> None:
+        """See `GuestRuntime.carry_out`."""
+        match action:
+            case CreateGuest(guest=guest):
+                await self._create(guest)
+            case ResumeGuest(guest=guest):
+                await self._resume(guest)
+            case RunGuest(vm_uuid=vm_uuid):
+                await self._run(self._living(vm_uuid))
+            case PauseGuest(vm_uuid=vm_uuid):
+                record = self._living(vm_uuid)
+                namespaces.freeze(record.pid)
+                self._keep(record, state="paused")
+            case SuspendGuest(vm_uuid=vm_uuid):
+                await self._suspend(self._living(vm_uuid))
+            case ShutDownGuest(vm_uuid=vm_uuid, timeout_s=timeout_s):
+                await self._end(self._living(vm_uuid), timeout_s)
+            case DestroyGuest(vm_uuid=vm_uuid):
+                await self._destroy(vm_uuid)
+            case PlugNic(vm_uuid=vm_uuid, nic=nic):
+                await self._plug(self._living(vm_uuid), nic)
+            case UnplugNic(vm_uuid=vm_uuid, device=device):
+                await self._unplug(vm_uuid, device)
+            case RaiseNic(vm_uuid=vm_uuid, device=device):
+                record = self._living(vm_uuid)
+                await self._raise_nics(record, [nic for nic in record.nics if nic.device == device])
+        self._changed()
+
+    async def _create(self, guest: GuestSpec) -> None:
+        if (old := self._records.get(guest.vm_uuid)) is not None:
+            if old.state != "stopped":
+                raise GuestError(guest.vm_uuid, f"guest {guest.name} exists already as domain {old.domid}")
+            await self._destroy(guest.vm_uuid)
+        name = (
+            "".join(c if c.isalnum() and c.isascii() else "-" for c in guest.name)[:63].strip("-") or "guest"
+        )
+        try:
+            pid = await namespaces.launch(("sh", "-c", _GUEST_INIT, "guest-init", name))
+        except namespaces.LaunchError as error:
+            raise GuestError(guest.vm_uuid, f"guest {guest.name} did not start: {error}") from error
+        record = GuestRecord(
+            vm_uuid=guest.vm_uuid,
+            name=guest.name,
+            domid=guest.domid,
+            state="paused",
+            pid=pid,
+            started=namespaces.started_at(pid),
+            nics=guest.nics,
+        )
+        self._keep(record)
+        try:
+            for nic in guest.nics:
+                await self._make_nic(record, nic)
+        except GuestError:
+            await self._destroy(guest.vm_uuid)
+            raise
+        namespaces.freeze(pid)
+        self._watch(record)
+
+    async def _run(self, record: GuestRecord) -> None:
+        await self._raise_nics(record, record.nics)
+        namespaces.thaw(record.pid)
+        self._keep(record, state="running")
+
+    async def _suspend(self, record: GuestRecord) -> None:
+        """Freeze the guest and park the host ends inside it, so that its NICs keep their addresses meanwhile."""
+        namespaces.freeze(record.pid)
+        for nic in record.nics:
+            parked = ("down", "netns", str(record.pid), "name", f"parked{nic.device}")
+            await self._ip(record, "link", "set", _vif(record.domid, nic.device), *parked)
+        self._keep(record, state="suspended", domid=-1)
+
+    async def _resume(self, guest: GuestSpec) -> None:
+        """Bring the parked NICs back under their new names; without a frozen guest (after a reboot) make a new one."""
+        old = self._records.get(guest.vm_uuid)
+        if old is None or old.state == "stopped":
+            await self._create(guest)
+            return
+        if old.state != "suspended":
+            raise GuestError(guest.vm_uuid, f"guest {guest.name} is not suspended")
+        record = msgspec.structs.replace(
+            old, domid=guest.domid, state="paused", name=guest.name, nics=guest.nics
+        )
+        here = str(threading.get_native_id())  # the calling thread names the network namespace
+        for nic in old.nics:
+            if nic not in guest.nics:
+                await self._ip_inside(record, "link", "del", f"parked{nic.device}")
+                continue
+            name = _vif(guest.domid, nic.device)
+            await self._ip_inside(record, "link", "set", f"parked{nic.device}", "netns", here, "name", name)
+            await self._ready_host_end(record, nic)
+        for nic in guest.nics:
+            if nic not in old.nics:
+                await self._make_nic(record, nic)
+        self._keep(record)
+
+    async def _plug(self, record: GuestRecord, nic: GuestNic) -> None:
+        if any(nic.device == other.device for other in record.nics):
+            raise GuestError(record.vm_uuid, f"guest {record.name} has a NIC {nic.device} already")
+        await self._make_nic(record, nic)
+        self._keep(record, nics=(*record.nics, nic))
+
+    async def _unplug(self, vm_uuid: str, device: int) -> None:
+        record = self._records.get(vm_uuid)
+        if record is None or all(nic.device != device for nic in record.nics):
+            return
+        await self._remove_host_ends(record, [nic for nic in record.nics if nic.device == device])
+        self._keep(record, nics=tuple(nic for nic in record.nics if nic.device != device))
+
+    async def _end(self, record: GuestRecord, timeout_s: float) -> None:
+        """Ask the init to end; kill it when it has not after `timeout_s`. The guest stays listed as stopped."""
+        self._unwatch(record.vm_uuid)
+        with suppress(ProcessLookupError):
+            os.kill(record.pid, signal.SIGTERM)
+        namespaces.thaw(record.pid)
+        if not await namespaces.wait_gone(record.pid, record.started, timeout_s):
+            with suppress(ProcessLookupError):
+                os.kill(record.pid, signal.SIGKILL)
+            if not await namespaces.wait_gone(record.pid, record.started, _KILL_WAIT_S):
+                raise GuestError(
+                    record.vm_uuid, f"guest {record.name} (process {record.pid}) cannot be killed"
+                )
+        await self._remove_host_ends(record, record.nics)
+        self._keep(record, state="stopped")
+
+    async def _destroy(self, vm_uuid: str) -> None:
+        record = self._records.get(vm_uuid)
+        if record is None:
+            return
+        if namespaces.started_at(record.pid) == record.started:
+            os.kill(record.pid, signal.SIGKILL)
+            await self._end(record, _KILL_WAIT_S)
+        else:
+            self._unwatch(vm_uuid)
+            await self._remove_host_ends(record, record.nics)
+        del self._records[vm_uuid]
+        self._path(vm_uuid).unlink(missing_ok=True)
+
+    def _living(self, vm_uuid: str) -> GuestRecord:
+        record = self._records.get(vm_uuid)
+        if record is None:
+            raise GuestError(vm_uuid, f"there is no guest {vm_uuid}")
+        if record.state in {"suspended", "stopped"}:
+            raise GuestError(vm_uuid, f"guest {record.name} is {record.state}")
+        return record
+
+    async def _make_nic(self, record: GuestRecord, nic: GuestNic) -> None:
+        """Make the veth pair, both ends down. The guest computes its own checksums: a userspace switch does not."""
+        mtu = str(nic.mtu_bytes)
+        inside = ("name", f"eth{nic.device}", "mtu", mtu, "address", nic.mac, "netns", str(record.pid))
+        vif = _vif(record.domid, nic.device)
+        await self._remove_host_ends(
+            record, (nic,)
+        )  # left by a guest that was killed together with its record
+        await self._ip(record, "link", "add", vif, "mtu", mtu, "type", "veth", "peer", *inside)
+        await self._ready_host_end(record, nic)
+        await self._command(record, *_inside(record), "ethtool", "-K", f"eth{nic.device}", "tx", "off")
+
+    async def _ready_host_end(self, record: GuestRecord, nic: GuestNic) -> None:
+        """The host itself must not speak through a guest's NIC: no ARP, no IPv6, no addresses."""
+        vif = _vif(record.domid, nic.device)
+        _disable_ipv6(vif)
+        await self._ip(record, "link", "set", vif, "arp", "off", "address", _HOST_END_MAC)
+
+    async def _raise_nics(self, record: GuestRecord, nics: Sequence[GuestNic]) -> None:
+        for nic in nics:
+            await self._ip(record, "link", "set", _vif(record.domid, nic.device), "up")
+            await self._ip_inside(record, "link", "set", f"eth{nic.device}", "up")
+
+    async def _remove_host_ends(self, record: GuestRecord, nics: Sequence[GuestNic]) -> None:
+        for nic in nics:
+            vif = _vif(record.domid, nic.device)
+            # The kernel removes them with the guest's namespace, perhaps just now.
+            with suppress(OSError, GuestError):
+                socket.if_nametoindex(vif)
+                await self._ip(record, "link", "del", vif)
+
+    async def _ip(self, record: GuestRecord, *words: str) -> None:
+        await self._command(record, "ip", *words)
+
+    async def _ip_inside(self, record: GuestRecord, *words: str) -> None:
+        await self._command(record, *_inside(record), "ip", *words)
+
+    async def _command(self, record: GuestRecord, *words: str) -> None:
+        """Run a command to its end. Raises GuestError with its words and what it wrote."""
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _out, err = await process.communicate()
+        if process.returncode != 0:
+            raise GuestError(record.vm_uuid, f"{' '.join(words)}: {err.decode().strip()}")
+
+    def _facts(self, record: GuestRecord) -> GuestFacts:
+        watched = self._watched.get(record.vm_uuid)
+        seen = watched.seen if watched else ()
+        return GuestFacts(vm_uuid=record.vm_uuid, domid=record.domid, state=record.state, addresses=seen)
+
+    def _path(self, vm_uuid: str) -> Path:
+        return self._run_dir / f"{vm_uuid}.json"
+
+    def _keep(
+        self,
+        record: GuestRecord,
+        *,
+        state: State | None = None,
+        domid: int | None = None,
+        nics: tuple[GuestNic, ...] | None = None,
+    ) -> None:
+        """Remember the record with these changes, in memory and in the run directory (renamed into place)."""
+        record = msgspec.structs.replace(
+            record,
+            state=record.state if state is None else state,
+            domid=record.domid if domid is None else domid,
+            nics=record.nics if nics is None else nics,
+        )
+        self._records[record.vm_uuid] = record
+        path = self._path(record.vm_uuid)
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(record))
+        fresh.replace(path)
+
+    def _watch(self, record: GuestRecord) -> None:
+        """Hear of the guest's end and of its addresses; when it has ended already, note that."""
+        try:
+            pidfd = os.pidfd_open(record.pid)
+        except ProcessLookupError:
+            self._keep(record, state="stopped")
+            return
+        try:
+            if namespaces.started_at(record.pid) != record.started:
+                raise ProcessLookupError(record.pid)
+            watched = _Watched(pidfd, AddressWatch(record.pid))
+        except OSError:
+            os.close(pidfd)
+            self._keep(record, state="stopped")
+            return
+        self._watched[record.vm_uuid] = watched
+        loop = asyncio.get_running_loop()
+        loop.add_reader(pidfd, self._ended, record.vm_uuid)
+        loop.add_reader(watched.addresses.fileno(), self._look, record.vm_uuid)
+        watched.seen = watched.addresses.addresses()
+
+    def _unwatch(self, vm_uuid: str) -> None:
+        watched = self._watched.pop(vm_uuid, None)
+        if watched is None:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(watched.pidfd)
+        loop.remove_reader(watched.addresses.fileno())
+        os.close(watched.pidfd)
+        watched.addresses.close()
+
+    def _ended(self, vm_uuid: str) -> None:
+        self._unwatch(vm_uuid)
+        self._keep(self._records[vm_uuid], state="stopped")
+        self._changed()
+
+    def _look(self, vm_uuid: str) -> None:
+        watched = self._watched[vm_uuid]
+        watched.addresses.drain()
+        seen = watched.addresses.addresses()
+        if seen != watched.seen:
+            watched.seen = seen
+            self._changed()
+
+
+def _vif(domid: int, device: int) -> str:
+    return f"vif{domid}.{device}"
+
+
+def _disable_ipv6(vif: str) -> None:
+    switch = Path(f"/proc/sys/net/ipv6/conf/{vif}/disable_ipv6")
+    if switch.exists():
+        switch.write_text("1", encoding="ascii")
+
+
+def _inside(record: GuestRecord) -> tuple[str, ...]:
+    return ("nsenter", "--net", "--target", str(record.pid), "--")
