@@ -1,0 +1,86 @@
+"""What does traffic notice of one step of a plan?
+
+`diff` takes the maximum over a plan; the pool arms its dead-man timers by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from poolnet.hostnet.state import HostNetwork, IpConfig
+from poolnet.hostnet.steps import (
+    AddPort,
+    CreateBridge,
+    DestroyBridge,
+    Disturbance,
+    MovePort,
+    RemovePort,
+    ReplaceBridge,
+    ReplaceLock,
+    ReplacePort,
+    ReplaceUplink,
+    SetAddresses,
+    SetManagement,
+    Step,
+)
+
+
+def management_chain(network: HostNetwork) -> frozenset[str]:
+    """The bridges that management traffic passes through: the management bridge and, if it is a VLAN, its parent."""
+    bridge = network.bridge(network.management_bridge)
+    if bridge is None:
+        return frozenset()
+    return frozenset(name for name in (bridge.name, bridge.parent) if name)
+
+
+def step_disturbance(step: Step, chain: frozenset[str]) -> Disturbance:
+    """What `step` disturbs, when management passes through the bridges in `chain` before or after the plan.
+
+    A new VLAN or guest port on a bridge of the chain does not cut it; new name servers do not either; a changed default
+    or static route on any bridge may.
+    """
+    match step:
+        case CreateBridge(bridge=bridge):
+            return Disturbance.MANAGEMENT if bridge.name in chain else Disturbance.NONE
+        case DestroyBridge(bridge=bridge):
+            return _of_bridge(bridge.name, chain)
+        case ReplaceUplink(name=name):
+            return _of_bridge(name, chain)
+        case SetAddresses():
+            return _of_addresses(step, chain)
+        case ReplaceBridge(old=before, new=after):
+            # A switch's fail mode flushes its flows when it changes; marks and snooping are only read.
+            same = (before.mac, before.mtu_bytes, before.fail_mode_secure) == (
+                after.mac,
+                after.mtu_bytes,
+                after.fail_mode_secure,
+            )
+            return Disturbance.NONE if same else _of_bridge(after.name, chain)
+        case AddPort() | RemovePort() | MovePort():
+            return Disturbance.PORT
+        case ReplaceLock():
+            return Disturbance.NONE
+        case ReplacePort(old=old, new=new):
+            return Disturbance.NONE if old.mtu_bytes == new.mtu_bytes else Disturbance.PORT
+        case SetManagement():
+            return Disturbance.MANAGEMENT
+
+
+def _of_bridge(name: str, chain: frozenset[str]) -> Disturbance:
+    return Disturbance.MANAGEMENT if name in chain else Disturbance.BRIDGE
+
+
+def _of_addresses(step: SetAddresses, chain: frozenset[str]) -> Disturbance:
+    if _without_dns(step.old) == _without_dns(step.new):
+        return Disturbance.NONE
+    routes_differ = (step.old.ipv4_gateway, step.old.ipv6_gateway, step.old.routes, step.old.dhcp_routes) != (
+        step.new.ipv4_gateway,
+        step.new.ipv6_gateway,
+        step.new.routes,
+        step.new.dhcp_routes,
+    )
+    return Disturbance.MANAGEMENT if routes_differ else _of_bridge(step.name, chain)
+
+
+def _without_dns(config: IpConfig) -> IpConfig:
+    return replace(config, dns_servers=(), dns_search=(), dhcp_dns=False)

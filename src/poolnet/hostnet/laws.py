@@ -1,0 +1,76 @@
+"""Can this state of a host's network exist at all?
+
+`diff` refuses to plan towards a state that cannot, and the host daemon uses the same test on what it is handed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from poolnet.hostnet.state import Bridge, HostNetwork
+
+T = TypeVar("T")
+VLAN_TAG_MAX = 4094
+
+
+class ImpossibleStateError(ValueError):
+    """The desired state contradicts itself; `reasons` says where."""
+
+    def __init__(self, reasons: tuple[str, ...]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
+def contradictions(network: HostNetwork) -> tuple[str, ...]:
+    """Why `network` cannot exist, as sentences; empty when it can.
+
+    Names are unique; a NIC serves one bridge; a bridge is of one kind only; a VLAN's parent exists, is no VLAN itself,
+    and carries a tag once; a guest port's bridge exists, and so does the management bridge.
+    """
+    return (*_bridge_contradictions(network), *_port_contradictions(network))
+
+
+def _bridge_contradictions(network: HostNetwork) -> Iterator[str]:
+    by_name = {bridge.name: bridge for bridge in network.bridges}
+    for name in _repeated(bridge.name for bridge in network.bridges):
+        yield f"there are two bridges {name}"
+    nics = [nic for bridge in network.bridges if bridge.uplink for nic in bridge.uplink.members]
+    for nic in _repeated(nics):
+        yield f"the NIC {nic} is in use twice"
+    for parent, tag in _repeated((b.parent, b.vlan_tag) for b in network.bridges if b.parent):
+        yield f"VLAN {tag} is on {parent} twice"
+    for bridge in network.bridges:
+        yield from _kind_contradictions(bridge, by_name)
+    if network.management_bridge and network.management_bridge not in by_name:
+        yield f"the management bridge {network.management_bridge} does not exist"
+
+
+def _kind_contradictions(bridge: Bridge, by_name: dict[str, Bridge]) -> Iterator[str]:
+    if not bridge.parent:
+        if bridge.vlan_tag != -1:
+            yield f"bridge {bridge.name} has the tag {bridge.vlan_tag} but no parent"
+        return
+    if bridge.uplink is not None:
+        yield f"bridge {bridge.name} has an uplink and a parent"
+    if not 0 <= bridge.vlan_tag <= VLAN_TAG_MAX:
+        yield f"bridge {bridge.name} has the tag {bridge.vlan_tag}"
+    parent = by_name.get(bridge.parent)
+    if parent is None:
+        yield f"the parent {bridge.parent} of bridge {bridge.name} does not exist"
+    elif parent.parent:
+        yield f"the parent {bridge.parent} of bridge {bridge.name} is a VLAN itself"
+
+
+def _port_contradictions(network: HostNetwork) -> Iterator[str]:
+    names = {bridge.name for bridge in network.bridges}
+    for device in _repeated(port.device for port in network.ports):
+        yield f"there are two ports {device}"
+    for port in network.ports:
+        if port.bridge not in names:
+            yield f"the bridge {port.bridge} of port {port.device} does not exist"
+
+
+def _repeated(items: Iterable[T]) -> list[T]:
+    return [item for item, count in Counter(items).items() if count > 1]

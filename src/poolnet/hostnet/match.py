@@ -1,0 +1,158 @@
+"""Does an observed state satisfy a desired one, and if not, where?
+
+The host daemon asks after it has applied a plan (empty = verified); `diff` uses `settle` so that a plan has no step for
+a value that is already as wanted, only written differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from ipaddress import ip_interface, ip_network
+
+from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork, IpConfig, LockMode, PortLock
+
+
+def mismatches(observed: HostNetwork, desired: HostNetwork) -> tuple[str, ...]:
+    """Every way in which `observed` is not `desired`, as sentences, bridges first; empty when it satisfies it.
+
+    An unset desired value ("" for a bridge's MAC and a port's uuids) matches anything; addresses are compared by
+    meaning, not by spelling; what an unlocked port's lists say does not matter. Foreign objects are not compared.
+    """
+    settled = settle(observed, desired)
+    found = [
+        *_compare_sets("bridge", _named(observed.bridges), _named(settled.bridges)),
+        *_compare_sets("port", _ported(observed.ports), _ported(settled.ports)),
+    ]
+    if observed.management_bridge != settled.management_bridge:
+        found.append(f"management is on {observed.management_bridge!r}, not on {settled.management_bridge!r}")
+    return tuple(found)
+
+
+def settle(observed: HostNetwork, desired: HostNetwork) -> HostNetwork:
+    """`desired`, with each value that `observed` already satisfies written as it is observed; sorted by name."""
+    bridges = _named(observed.bridges)
+    ports = _ported(observed.ports)
+    return replace(
+        desired,
+        bridges=tuple(
+            _settle_bridge(bridges.get(wanted.name), wanted)
+            for wanted in sorted(desired.bridges, key=lambda bridge: bridge.name)
+        ),
+        ports=tuple(
+            _settle_port(ports.get(wanted.device), wanted)
+            for wanted in sorted(desired.ports, key=lambda port: port.device)
+        ),
+    )
+
+
+def same_kind(one: Bridge, other: Bridge) -> bool:
+    """Can one bridge become the other in place? A VLAN's parent and tag cannot change; an uplink can."""
+    return (one.parent, one.vlan_tag) == (other.parent, other.vlan_tag)
+
+
+def _settle_bridge(seen: Bridge | None, wanted: Bridge) -> Bridge:
+    if seen is None or not same_kind(seen, wanted):
+        return wanted
+    return replace(
+        wanted,
+        mac=seen.mac if wanted.mac.lower() in ("", seen.mac.lower()) else wanted.mac,
+        network_uuids=(
+            seen.network_uuids
+            if set(seen.network_uuids) == set(wanted.network_uuids)
+            else wanted.network_uuids
+        ),
+        ip=seen.ip if _plain_ip(seen.ip) == _plain_ip(wanted.ip) else wanted.ip,
+    )
+
+
+def _settle_port(seen: GuestPort | None, wanted: GuestPort) -> GuestPort:
+    if seen is None:
+        return wanted
+    return replace(
+        wanted,
+        lock=seen.lock if _plain_lock(seen.lock) == _plain_lock(wanted.lock) else wanted.lock,
+        vif_uuid=wanted.vif_uuid or seen.vif_uuid,
+        vm_uuid=wanted.vm_uuid or seen.vm_uuid,
+        network_uuid=wanted.network_uuid or seen.network_uuid,
+    )
+
+
+def _plain_ip(config: IpConfig) -> IpConfig:
+    return replace(
+        config,
+        ipv4_address=_plain_interface(config.ipv4_address),
+        ipv6_addresses=tuple(sorted({_plain_interface(address) for address in config.ipv6_addresses})),
+        ipv6_gateway=_plain_interface(config.ipv6_gateway),
+        routes=tuple(sorted(set(config.routes))),
+    )
+
+
+def _plain_lock(lock: PortLock) -> PortLock:
+    trunks = tuple(sorted(set(lock.trunks)))
+    if lock.mode is not LockMode.LOCKED:
+        return PortLock(mode=lock.mode, mac=lock.mac.lower(), trunks=trunks)
+    return replace(
+        lock,
+        mac=lock.mac.lower(),
+        ipv4_allowed=tuple(sorted({_plain_prefix(text) for text in lock.ipv4_allowed})),
+        ipv6_allowed=tuple(sorted({_plain_prefix(text) for text in lock.ipv6_allowed})),
+        trunks=trunks,
+    )
+
+
+def _plain_interface(text: str) -> str:
+    try:
+        return str(ip_interface(text))
+    except ValueError:
+        return text  # not an address: compared as text, and refused by whoever must use it
+
+
+def _plain_prefix(text: str) -> str:
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        return text
+
+
+def _named(bridges: tuple[Bridge, ...]) -> dict[str, Bridge]:
+    return {bridge.name: bridge for bridge in bridges}
+
+
+def _ported(ports: tuple[GuestPort, ...]) -> dict[str, GuestPort]:
+    return {port.device: port for port in ports}
+
+
+def _compare_sets(
+    noun: str,
+    seen: dict[str, Bridge] | dict[str, GuestPort],
+    wanted: dict[str, Bridge] | dict[str, GuestPort],
+) -> Iterator[str]:
+    for name in sorted(seen.keys() | wanted.keys()):
+        there, desired = seen.get(name), wanted.get(name)
+        if there is None:
+            yield f"{noun} {name} is missing"
+        elif desired is None:
+            yield f"{noun} {name} should not exist"
+        else:
+            yield from _compare_fields(f"{noun} {name}", there, desired)
+
+
+def _compare_fields(subject: str, seen: Bridge | GuestPort, wanted: Bridge | GuestPort) -> Iterator[str]:
+    for attribute in fields(seen):
+        there, desired = getattr(seen, attribute.name), getattr(wanted, attribute.name)
+        if there == desired:
+            continue
+        if isinstance(there, IpConfig | PortLock):
+            for part in fields(there):
+                before, after = getattr(there, part.name), getattr(desired, part.name)
+                if before != after:
+                    yield f"{subject}: {attribute.name}.{part.name} is {_word(before)}, not {_word(after)}"
+        else:
+            yield f"{subject}: {attribute.name} is {_word(there)}, not {_word(desired)}"
+
+
+def _word(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(str(item) for item in value) + "]"
+    return f"{value}" if not isinstance(value, str) or value else "unset"

@@ -1,0 +1,249 @@
+"""How does a plan, a guest action or a state read to a person, and what is its fingerprint?
+
+`--dry-run`, logs and golden tests print the text, so it is stable; staging and confirming compare the hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from hashlib import sha256
+
+import msgspec
+
+from poolnet.hostnet.protocol import (
+    CreateGuest,
+    DestroyGuest,
+    GuestAction,
+    GuestSpec,
+    PauseGuest,
+    PlugNic,
+    RaiseNic,
+    ResumeGuest,
+    RunGuest,
+    ShutDownGuest,
+    SuspendGuest,
+    UnplugNic,
+)
+from poolnet.hostnet.state import (
+    BondOptions,
+    Bridge,
+    GuestPort,
+    HostNetwork,
+    IpConfig,
+    Ipv4Mode,
+    Ipv6Mode,
+    LockMode,
+    PortLock,
+    Uplink,
+)
+from poolnet.hostnet.steps import (
+    AddPort,
+    CreateBridge,
+    DestroyBridge,
+    MovePort,
+    Plan,
+    RemovePort,
+    ReplaceBridge,
+    ReplaceLock,
+    ReplacePort,
+    ReplaceUplink,
+    SetAddresses,
+    SetManagement,
+    Step,
+)
+
+
+def show_plan(plan: Plan) -> str:
+    """One line per step, in order, details indented by two spaces; then the disturbance. "nothing to do" when empty."""
+    if not plan.steps:
+        return "nothing to do\n"
+    lines = [line for step in plan.steps for line in show_step(step)]
+    return "\n".join([*lines, f"disturbs: {plan.disturbance.name.lower()}"]) + "\n"
+
+
+def show_step(step: Step) -> tuple[str, ...]:
+    """The step's line, and the indented lines of its details."""
+    match step:
+        case CreateBridge(bridge=bridge):
+            return (f"create bridge {_bridge(bridge)}", *_indented(_bridge_details(bridge)))
+        case DestroyBridge(bridge=bridge):
+            return (f"destroy bridge {_bridge(bridge)}",)
+        case ReplaceUplink(name=name, old=before, new=after):
+            return (f"replace the uplink of {name}: {_uplink(before)} -> {_uplink(after)}",)
+        case SetAddresses(name=name, old=previous, new=wanted):
+            return (
+                f"set the addresses of {name}",
+                *_indented(_changes(_ip_details(previous), _ip_details(wanted))),
+            )
+        case ReplaceBridge(old=was, new=becomes):
+            changes = _changes(_bridge_details(was), _bridge_details(becomes))
+            return (f"change bridge {becomes.name}", *_indented(changes))
+        case _:
+            return _show_port_step(step)
+
+
+def _show_port_step(
+    step: AddPort | RemovePort | MovePort | ReplaceLock | ReplacePort | SetManagement,
+) -> tuple[str, ...]:
+    match step:
+        case AddPort(port=port):
+            line = f"add port {port.device} to {port.bridge}: {_lock(port.lock)}"
+            return (line, *_indented(_port_details(port)))
+        case RemovePort(port=port):
+            return (f"remove port {port.device} from {port.bridge}",)
+        case MovePort(old=old, new=new):
+            line = f"move port {new.device} from {old.bridge} to {new.bridge}: {_lock(new.lock)}"
+            return (line, *_indented(_changes(_port_details(old), _port_details(new))))
+        case ReplaceLock(device=device, old=before, new=after):
+            return (f"replace the lock of {device}: {_lock(before)} -> {_lock(after)}",)
+        case ReplacePort(old=old, new=new):
+            return (f"change port {new.device}", *_indented(_changes(_port_details(old), _port_details(new))))
+        case SetManagement(old=was, new=becomes):
+            return (f"move management: {was or 'off'} -> {becomes or 'off'}",)
+
+
+def show_guest_action(action: GuestAction) -> str:
+    """The action as one line."""
+    match action:
+        case CreateGuest(guest=guest):
+            return f"create guest {_guest(guest)}"
+        case ResumeGuest(guest=guest):
+            return f"resume guest {_guest(guest)}"
+        case RunGuest(vm_uuid=vm):
+            return f"run guest {vm}"
+        case PauseGuest(vm_uuid=vm):
+            return f"pause guest {vm}"
+        case ShutDownGuest(vm_uuid=vm, timeout_s=timeout):
+            return f"shut guest {vm} down within {timeout:g} s"
+        case DestroyGuest(vm_uuid=vm):
+            return f"destroy guest {vm}"
+        case SuspendGuest(vm_uuid=vm):
+            return f"suspend guest {vm}"
+        case PlugNic(vm_uuid=vm, nic=nic):
+            return f"plug NIC {nic.device} ({nic.mac}, MTU {nic.mtu_bytes}) into guest {vm}"
+        case UnplugNic(vm_uuid=vm, device=device):
+            return f"unplug NIC {device} from guest {vm}"
+        case RaiseNic(vm_uuid=vm, device=device):
+            return f"raise the link of NIC {device} of guest {vm}"
+
+
+def show_network(network: HostNetwork) -> str:
+    """The whole state: a line per bridge and port, details indented by two spaces."""
+    lines: list[str] = []
+    for bridge in network.bridges:
+        lines += [f"bridge {_bridge(bridge)}", *_indented(_bridge_details(bridge))]
+    for port in network.ports:
+        lines += [f"port {port.device} on {port.bridge}: {_lock(port.lock)}", *_indented(_port_details(port))]
+    lines.append(f"management: {network.management_bridge or 'off'}")
+    lines += [f"foreign: {name}" for name in network.foreign]
+    return "\n".join(lines) + "\n"
+
+
+def plan_hash(plan: Plan) -> str:
+    """SHA-256 of the plan's canonical JSON, in hex."""
+    return sha256(msgspec.json.encode(plan, order="deterministic")).hexdigest()
+
+
+def network_hash(network: HostNetwork) -> str:
+    """SHA-256 of the state's canonical JSON, in hex; foreign objects do not count."""
+    return sha256(msgspec.json.encode(replace(network, foreign=()), order="deterministic")).hexdigest()
+
+
+def _indented(lines: Iterable[str]) -> Iterator[str]:
+    return (f"  {line}" for line in lines)
+
+
+def _changes(before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+    """What goes and what comes between two lists of details, each under its sign."""
+    old, new = tuple(before), tuple(after)
+    yield from (f"- {line}" for line in old if line not in new)
+    yield from (f"+ {line}" for line in new if line not in old)
+
+
+def _bridge(bridge: Bridge) -> str:
+    if bridge.parent:
+        return f"{bridge.name} on {bridge.parent}, VLAN {bridge.vlan_tag}"
+    if bridge.uplink is None:
+        return f"{bridge.name}, internal"
+    return f"{bridge.name} on {_uplink(bridge.uplink)}"
+
+
+def _uplink(uplink: Uplink | None) -> str:
+    if uplink is None:
+        return "none"
+    if uplink.bond is None:
+        return uplink.device
+    return f"{uplink.device} ({' + '.join(uplink.members)}, {_bond(uplink.bond)})"
+
+
+def _bond(bond: BondOptions) -> str:
+    """The mode, and every option that is not the usual one."""
+    usual = BondOptions(mode=bond.mode)
+    words = [str(bond.mode)]
+    for option in fields(bond):
+        value = getattr(bond, option.name)
+        if option.name == "properties":
+            words += [f"{key}={text}" for key, text in value]
+        elif value != getattr(usual, option.name):
+            words.append(f"{option.name}={value}")
+    return ", ".join(words)
+
+
+def _bridge_details(bridge: Bridge) -> Iterator[str]:
+    if bridge.mac:
+        yield f"MAC {bridge.mac}"
+    yield f"MTU {bridge.mtu_bytes}"
+    for uuid in bridge.network_uuids:
+        yield f"network {uuid}"
+    if bridge.igmp_snooping:
+        yield "IGMP snooping"
+    if bridge.fail_mode_secure:
+        yield "fail mode secure"
+    yield from _ip_details(bridge.ip)
+
+
+def _ip_details(config: IpConfig) -> Iterator[str]:
+    if config.ipv4_mode is not Ipv4Mode.NONE:
+        yield f"IPv4 {config.ipv4_mode} {config.ipv4_address}".rstrip()
+    if config.ipv4_gateway:
+        yield f"IPv4 gateway {config.ipv4_gateway}"
+    if config.ipv6_mode is not Ipv6Mode.NONE:
+        yield " ".join([f"IPv6 {config.ipv6_mode}", *config.ipv6_addresses])
+    if config.ipv6_gateway:
+        yield f"IPv6 gateway {config.ipv6_gateway}"
+    if config.dns_servers:
+        yield "DNS " + " ".join(config.dns_servers)
+    if config.dns_search:
+        yield "DNS search " + " ".join(config.dns_search)
+    for route in config.routes:
+        yield f"route {route}"
+    if config.dhcp_routes:
+        yield "routes by DHCP"
+    if config.dhcp_dns:
+        yield "DNS by DHCP"
+
+
+def _lock(lock: PortLock) -> str:
+    words: list[str] = []
+    if lock.mode is LockMode.LOCKED:
+        words.append(", ".join((*lock.ipv4_allowed, *lock.ipv6_allowed)) or "no addresses")
+    if lock.trunks:
+        words.append("VLANs " + ", ".join(str(tag) for tag in lock.trunks))
+    if lock.shadow and lock.mode is LockMode.LOCKED:
+        words.append("only counting")
+    return f"{lock.mode} ({'; '.join(words)})" if words else str(lock.mode)
+
+
+def _port_details(port: GuestPort) -> Iterator[str]:
+    yield f"MAC {port.lock.mac}, MTU {port.mtu_bytes}"
+    if port.rate_kbytes_per_s:
+        yield f"rate {port.rate_kbytes_per_s} KiB/s"
+    for noun, uuid in (("VIF", port.vif_uuid), ("VM", port.vm_uuid), ("network", port.network_uuid)):
+        if uuid:
+            yield f"{noun} {uuid}"
+
+
+def _guest(guest: GuestSpec) -> str:
+    nics = ", ".join(f"NIC {nic.device} {nic.mac}" for nic in guest.nics) or "no NICs"
+    return f"{guest.vm_uuid} ({guest.name!r}, domid {guest.domid}, {nics})"
