@@ -8,11 +8,9 @@ model's StrEnums; references are strings; records are dicts keyed by the wire's 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 from typing import Protocol, TypeAlias
 
-Value: TypeAlias = str | int | float | bool | datetime | tuple["Value", ...] | Mapping[str, "Value"] | None
-"""What goes into a call and comes out of it. A StrEnum member is a str."""
+from poolnet.model.types import Value
 
 Record: TypeAlias = Mapping[str, Value]
 """One object as get_record answers it: wire field name -> value."""
