@@ -68,7 +68,7 @@ def show_step(step: Step) -> tuple[str, ...]:
         case CreateBridge(bridge=bridge):
             return (f"create bridge {_bridge(bridge)}", *_indented(_bridge_details(bridge)))
         case DestroyBridge(bridge=bridge):
-            return (f"destroy bridge {_bridge(bridge)}",)
+            return (f"destroy bridge {_bridge(bridge).removesuffix(', internal')}",)
         case ReplaceUplink(name=name, old=before, new=after):
             return (f"replace the uplink of {name}: {_uplink(before)} -> {_uplink(after)}",)
         case SetAddresses(name=name, old=previous, new=wanted):
@@ -236,7 +236,8 @@ def _lock(lock: PortLock) -> str:
 
 
 def _port_details(port: GuestPort) -> Iterator[str]:
-    yield f"MAC {port.lock.mac}, MTU {port.mtu_bytes}"
+    yield f"MAC {port.lock.mac}"
+    yield f"MTU {port.mtu_bytes}"
     if port.rate_kbytes_per_s:
         yield f"rate {port.rate_kbytes_per_s} KiB/s"
     for noun, uuid in (("VIF", port.vif_uuid), ("VM", port.vm_uuid), ("network", port.network_uuid)):
