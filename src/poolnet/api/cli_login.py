@@ -1,0 +1,193 @@
+"""How do commands of `xe` reach the dispatcher? In this process: sessions of the CLI, and dry runs.
+
+The thin-CLI connection gives it to `xe.commands.run`. A dry run works on one transaction that is thrown away: its calls
+see each other's changes, nobody else does, and what comes out is the plan of each host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from poolnet.api import implicit
+from poolnet.api.answer import Origin
+from poolnet.api.binding import as_wire, bind
+from poolnet.api.dispatch import Dispatcher, session_of
+from poolnet.api.permissions import require_permission
+from poolnet.api.results import plain_value, result_xml
+from poolnet.api.sessions import LiveSession, Sessions
+from poolnet.db.database import Database
+from poolnet.db.txn import Txn
+from poolnet.hostnet.show import show_guest_action, show_plan
+from poolnet.model import errors
+from poolnet.model.classes.host import Host
+from poolnet.model.classes.task import Task
+from poolnet.model.declare import MessageDecl
+from poolnet.model.enums import TaskStatusType
+from poolnet.model.registry import CLASSES, MESSAGES
+from poolnet.model.types import Ref
+from poolnet.pool.coordinator import Coordinator
+from poolnet.pool.hostlink import HostGone, HostRefused
+from poolnet.rules.catalog import RULES
+from poolnet.rules.context import CallContext
+from poolnet.xe.caller import Caller, Value
+
+
+class SessionCaller:
+    """A logged-in session, in this process."""
+
+    def __init__(self, dispatcher: Dispatcher, session: str, origin: Origin) -> None:
+        self._dispatcher = dispatcher
+        self._origin = origin
+        self.session = session
+
+    async def call(self, method: str, *args: Value) -> Value:
+        """Calls a message and gives its result as plain values."""
+        params = [as_wire(arg) for arg in args]
+        return plain_value(await self._dispatcher.perform(self.session, method, params, self._origin))
+
+
+class CliLogin:
+    """Logs the CLI in (spec xe-cli §1).
+
+    Args:
+        dispatcher: Who carries calls out.
+        sessions: Who makes sessions.
+        coordinator: Who plans dry runs.
+        database: What dry runs start from.
+        origin: Where the CLI's connection comes from.
+    """
+
+    def __init__(
+        self,
+        *,
+        dispatcher: Dispatcher,
+        sessions: Sessions,
+        coordinator: Coordinator,
+        database: Database,
+        origin: Origin,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._sessions = sessions
+        self._coordinator = coordinator
+        self._database = database
+        self._origin = origin
+
+    async def login(self, user: str, password: str, *, local: bool) -> Caller:
+        """Opens a session of the CLI; `local` asks for one that needs no coordinator."""
+        if local:
+            ref = await self._sessions.local_login(user, password, self._origin.local_root)
+        else:
+            ref = await self._sessions.login_with_password(user, password, "cli", self._origin.local_root)
+        return SessionCaller(self._dispatcher, ref, self._origin)
+
+    async def resume(self, session: str) -> Caller:
+        """Uses a session that exists already."""
+        await self._sessions.check(session)
+        return SessionCaller(self._dispatcher, session, self._origin)
+
+    async def logout(self, caller: Caller) -> None:
+        """Closes a session that `login` opened."""
+        if isinstance(caller, SessionCaller):
+            await self._sessions.logout(caller.session)
+
+    async def dry_run(self, caller: Caller, body: Callable[[Caller], Awaitable[None]]) -> str:
+        """Runs `body` on a transaction that is thrown away; gives the plan of each host that would change."""
+        if not isinstance(caller, SessionCaller):
+            raise TypeError("a dry run needs a session of this server")
+        live = await self._sessions.check(caller.session)
+        trial = DryRunCaller(self._coordinator, self._database.begin(), live)
+        await body(trial)
+        return await trial.plan()
+
+
+class DryRunCaller:
+    """Carries calls out on one transaction that nobody commits."""
+
+    def __init__(self, coordinator: Coordinator, txn: Txn, live: LiveSession) -> None:
+        self._coordinator = coordinator
+        self._txn = txn
+        self._live = live
+        self._contexts: list[CallContext] = []
+
+    async def call(self, method: str, *args: Value) -> Value:
+        """Calls a message on the transaction."""
+        name = method.removeprefix("Async.")
+        message = MESSAGES.get(name)
+        if message is None:
+            raise errors.message_method_unknown(method)
+        params = [as_wire(arg) for arg in args]
+        _, arguments = bind(message, method, [self._live.ref, *params] if message.session_arg else params)
+        if not self._live.is_local:
+            require_permission(self._live.role, message, arguments)
+        result = self._perform(message, arguments)
+        return self._finished_task(message, result) if name != method else plain_value(result)
+
+    def _perform(self, message: MessageDecl, arguments: Mapping[str, Any]) -> Any:
+        if message.full_name == "event.from":
+            return self._all_events(arguments["classes"])
+        rule = RULES.get(message.full_name)
+        if rule is not None:
+            overlay = self._txn.nested()
+            context = self._coordinator.context(overlay, session_of(self._live))
+            result = rule(context, **arguments)
+            overlay.merge()
+            self._contexts.append(context)
+            return result
+        if message.kind in implicit.READS:
+            return implicit.read(message, self._txn, arguments)
+        if message.kind in implicit.WRITES:
+            implicit.change(message, self._txn, arguments)
+            return None
+        raise errors.not_implemented(message.full_name)
+
+    def _finished_task(self, message: MessageDecl, result: Any) -> Value:
+        """Stands for the task of an asynchronous call, which here is over before it is asked about."""
+        context = self._coordinator.context(self._txn, session_of(self._live))
+        task = Task(
+            ref=context.new_ref(),
+            uuid=context.new_uuid(),
+            name_label=f"Async.{message.full_name}",
+            status=TaskStatusType.SUCCESS,
+            created=context.now,
+            finished=context.now,
+            progress=1.0,
+            result=result_xml(message.result, result),
+        )
+        return self._txn.create(task)
+
+    def _all_events(self, entries: Sequence[str]) -> Value:
+        """All objects that match, as additions: nothing else can have happened in a dry run."""
+        events: list[Value] = []
+        for entry in entries:
+            name, _, ref = entry.partition("/")
+            decl = next((d for d in CLASSES.values() if d.name.lower() == name.lower() and d.in_database), None)
+            if decl is None:
+                continue
+            for row in self._txn.all(decl.python_type):
+                if ref in ("", row.ref):
+                    record = implicit.record_of(row)
+                    events.append({"class": name, "operation": "add", "ref": row.ref, "snapshot": record})
+        return {"events": tuple(events), "token": "", "valid_ref_counts": {}}
+
+    async def plan(self) -> str:
+        """The plan of every host, as text.
+
+        Raises:
+            INTERNAL_ERROR: A host cannot say what it would do.
+        """
+        try:
+            staged = await self._coordinator.plan(self._txn, self._contexts)
+        except (HostGone, HostRefused) as error:
+            raise errors.internal_error(str(error)) from error
+        return "\n".join(self._host_plan(host, *work) for host, work in staged.items())
+
+    def _host_plan(self, host: Ref[Host], work: Any, staged: Any) -> str:
+        row = self._txn.get(Host, host)
+        lines = [f"host {row.name_label} ({row.uuid}):"]
+        lines += [f"  {show_guest_action(action)}" for action in work.before]
+        lines += [f"  {line}" for line in show_plan(staged.plan).splitlines()] if staged.plan.steps else []
+        lines += [f"  {show_guest_action(action)}" for action in work.after]
+        if len(lines) == 1:
+            lines.append("  nothing to do")
+        return "\n".join(lines)

@@ -1,0 +1,104 @@
+"""Whose password is right? Local users with their own hashes first, then the system's accounts.
+
+Local users stand in `users.toml`, readable by the server alone: `[users.NAME]` with `password_hash` (argon2id) and
+`role`. A user without a role is a superuser. System accounts are asked through the host daemon, for only root may
+ask PAM about other users. Sessions call it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from poolnet.model.roles import Role
+
+PASSWORD_BYTES_MAX = 1024  # a longer one is no password but a way to keep the hash busy
+
+
+class LocalUser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of users.toml."""
+
+    password_hash: str
+    role: str = ""
+
+
+class _UsersFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    users: dict[str, LocalUser] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who logged in; `role` is None for a superuser."""
+
+    user: str
+    role: Role | None
+
+
+class SystemAccounts(Protocol):
+    """Asks the system about a user and a password."""
+
+    async def accepts(self, user: str, password: str) -> bool:
+        """Whether the system's own authentication accepts them."""
+
+
+class Credentials:
+    """Checks user names and passwords.
+
+    Args:
+        users_file: Path of users.toml; need not exist.
+        system: The system's accounts, or None to know local users alone.
+    """
+
+    def __init__(self, users_file: Path, system: SystemAccounts | None) -> None:
+        self._users_file = users_file
+        self._system = system
+        self._hasher = PasswordHasher()
+        # Verified when the user is unknown, so that an answer takes as long as for a known one.
+        self._nobody = self._hasher.hash("no password has this hash")
+
+    async def verify(self, user: str, password: str) -> Identity | None:
+        """The identity that user name and password give, or None."""
+        if len(password.encode()) > PASSWORD_BYTES_MAX:
+            return None
+        local = self._local_users().get(user)
+        stored = local.password_hash if local is not None else self._nobody
+        matches = await asyncio.to_thread(self._matches, stored, password)
+        if local is not None:
+            return Identity(user, _role(local.role)) if matches else None
+        if self._system is not None and await self._system.accepts(user, password):
+            return Identity(user, None)
+        return None
+
+    def set_password(self, user: str, password: str) -> None:
+        """Writes a local user's new password hash; the file's other users stay as they are."""
+        users = dict(self._local_users())
+        role = users[user].role if user in users else ""
+        users[user] = LocalUser(password_hash=self._hasher.hash(password), role=role)
+        temporary = self._users_file.with_suffix(".new")
+        temporary.touch(mode=0o600)
+        temporary.write_bytes(msgspec.toml.encode(_UsersFile(users=users)))
+        temporary.replace(self._users_file)
+
+    def _local_users(self) -> dict[str, LocalUser]:
+        try:
+            text = self._users_file.read_text()
+        except FileNotFoundError:
+            return {}
+        return msgspec.convert(tomllib.loads(text), _UsersFile).users
+
+    def _matches(self, stored: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(stored, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+
+def _role(name: str) -> Role | None:
+    return Role(name) if name else None

@@ -1,0 +1,327 @@
+"""What has changed? Subscriptions, `event.from` with its tokens, and the older register and next (spec §5).
+
+Everything rests on the database's feed of commit numbers: a token is the number up to which its holder has seen all.
+Nothing is kept for a client between two calls of `event.from`; the older calls keep a position in one bounded queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import dropwhile
+
+from poolnet.db.database import Database
+from poolnet.db.feed import Delta
+from poolnet.model import errors
+from poolnet.model.registry import CLASSES
+from poolnet.model.types import Ref, Row
+
+BATCHING_S = 0.05  # spec §5.2: changes that follow a first one closely are reported together
+FOREVER_S = 24 * 3600.0  # spec §5.2: a negative timeout
+QUEUE_BYTES_MAX = 10_000_000  # spec §5.3
+HEARTBEAT_S = 30.0
+EVENT_CLASSES = {decl.name.lower(): name for name, decl in CLASSES.items() if decl.events}
+COUNTED_CLASSES = {decl.name.lower(): decl.python_type for decl in CLASSES.values() if decl.in_database}
+MESSAGE = "message"
+
+_TOKEN = re.compile(r"\s*([+-]?\d{1,30})\s*,\s*([+-]?\d{1,30})\s*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeEvent:
+    """One event; `row` is the object now, or None when it is gone."""
+
+    id: str
+    timestamp: str
+    cls: str
+    operation: str
+    ref: str
+    row: Row | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventBatch:
+    """The answer of `event.from` (with token and counts), or of `event.next` (without)."""
+
+    events: tuple[ChangeEvent, ...]
+    token: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriptions:
+    """What a client wants to hear of: everything, whole classes, single objects. Class names are lower-case."""
+
+    everything: bool = False
+    classes: frozenset[str] = frozenset()
+    objects: frozenset[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def parse(cls, entries: Iterable[str]) -> Subscriptions:
+        """Reads the strings of spec §5.1; unknown classes are accepted and never match."""
+        classes, objects, everything = set(), set(), False
+        for entry in entries:
+            if entry == "*":
+                everything = True
+                continue
+            name, slash, ref = entry.partition("/")
+            if slash:
+                objects.add((name.lower(), ref))
+            else:
+                classes.add(name.lower())
+        return cls(everything, frozenset(classes), frozenset(objects))
+
+    def class_names(self) -> frozenset[str]:
+        """The names, as the model spells them, of the classes that could match."""
+        if self.everything:
+            return frozenset(EVENT_CLASSES.values())
+        wanted = self.classes | {name for name, _ in self.objects}
+        return frozenset(EVENT_CLASSES[name] for name in wanted if name in EVENT_CLASSES)
+
+    def match(self, cls: str, ref: str) -> bool:
+        """Whether an object of that class (lower-case) is subscribed to."""
+        return self.everything or cls in self.classes or (cls, ref) in self.objects
+
+    def only_tasks(self) -> bool:
+        """Whether nothing but tasks is subscribed to; those are reported without waiting for company."""
+        return not self.everything and self.class_names() <= {"task"}
+
+
+@dataclass(slots=True)
+class _Registration:
+    subscriptions: list[str]
+    next_id: int
+
+
+class Events:
+    """Answers the messages of class event.
+
+    Args:
+        database: Whose feed is followed.
+        clock: The current time in UTC.
+    """
+
+    def __init__(self, *, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+        self._registrations: dict[str, _Registration] = {}
+        self._queue: deque[tuple[int, int, ChangeEvent]] = deque()  # id, bytes, event
+        self._queue_bytes = 0
+        self._next_id = 1
+        self._arrived = asyncio.Condition()
+        self._collector: asyncio.Task[None] | None = None
+        self._ended: dict[str, set[asyncio.Future[None]]] = {}
+
+    # --- event.from --------------------------------------------------------------------------------------------
+
+    async def from_(self, session: str, entries: Sequence[str], token: str, timeout_s: float) -> EventBatch:
+        """Waits for changes after a token, and answers them with the next token (spec §5.2).
+
+        Raises:
+            EVENT_FROM_TOKEN_PARSE_FAILURE: The token is not two numbers.
+            SESSION_INVALID: The session ended while the call was waiting.
+        """
+        subscriptions = Subscriptions.parse(entries)
+        since, message_since = parse_token(token)
+        loop = asyncio.get_running_loop()
+        limit_s = timeout_s if 0 <= timeout_s < FOREVER_S else FOREVER_S
+        deadline = loop.time() + limit_s
+        while True:
+            batch, seen = self._collect(subscriptions, since, message_since)
+            remaining = deadline - loop.time()
+            if batch.events or token == "" or remaining <= 0:
+                return batch
+            if not await self._wait_for_change(session, seen, remaining):
+                continue
+            if not subscriptions.only_tasks():
+                await asyncio.sleep(min(BATCHING_S, max(0.0, deadline - loop.time())))
+
+    def _collect(self, subscriptions: Subscriptions, since: int, message_since: int) -> tuple[EventBatch, int]:
+        feed = self._database.feed
+        names = subscriptions.class_names()
+        number = feed.number
+        delta = feed.changes_since(since, names - {MESSAGE})
+        about_messages = feed.changes_since(message_since, names & {MESSAGE}) if MESSAGE in names else Delta()
+        events = tuple(self._events(subscriptions, about_messages)) + tuple(self._events(subscriptions, delta))
+        counts = {name: self._database.view.count(cls) for name, cls in COUNTED_CLASSES.items()}
+        return EventBatch(events=events, token=make_token(number, number), counts=counts), number
+
+    def _events(self, subscriptions: Subscriptions, delta: Delta) -> Iterable[ChangeEvent]:
+        view = self._database.view
+        for operation, changes in (("add", delta.created), ("mod", delta.modified), ("del", delta.deleted)):
+            for change in changes:
+                cls = change.cls.lower()
+                if not subscriptions.match(cls, change.ref):
+                    continue
+                row = None if operation == "del" else view.find(CLASSES[change.cls].python_type, change.ref)
+                if row is None and operation != "del":
+                    continue
+                yield ChangeEvent(
+                    id="0" if cls == MESSAGE else str(change.number),
+                    timestamp="0.0",
+                    cls=cls,
+                    operation=operation,
+                    ref=change.ref,
+                    row=row,
+                )
+
+    async def _wait_for_change(self, session: str, seen: int, timeout_s: float) -> bool:
+        """Waits until the feed goes past `seen`; False if the time ran out."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended.setdefault(session, set()).add(ended)
+        changed = asyncio.ensure_future(self._database.feed.wait(seen))
+        try:
+            done, _ = await asyncio.wait((ended, changed), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if ended in done:
+                raise errors.session_invalid(Ref(session))
+            return changed in done
+        finally:
+            changed.cancel()
+            waiting = self._ended.get(session, set())
+            waiting.discard(ended)
+            if not waiting:
+                self._ended.pop(session, None)
+
+    def session_ended(self, session: str) -> None:
+        """Wakes the calls of a session that ended; they answer SESSION_INVALID."""
+        for ended in self._ended.pop(session, set()):
+            if not ended.done():
+                ended.set_result(None)
+        self._registrations.pop(session, None)
+
+    def inject(self, cls: str, ref: str) -> str:
+        """Marks an object as modified, and gives a token from which that is the next change (spec §5.4).
+
+        Raises:
+            HANDLE_INVALID: There is no such object.
+        """
+        decl = CLASSES.get(cls)
+        if decl is None or self._database.view.find(decl.python_type, Ref(ref)) is None:
+            raise errors.handle_invalid(cls, Ref(ref))
+        number = self._database.feed.number
+        self._database.touch(decl.python_type, Ref(ref))
+        return make_token(number, number)
+
+    # --- register, next ----------------------------------------------------------------------------------------
+
+    def register(self, session: str, entries: Sequence[str]) -> None:
+        """Adds to what a session hears of with `next` (spec §5.3)."""
+        registration = self._registrations.setdefault(session, _Registration([], self._next_id))
+        registration.subscriptions.extend(entries)
+        if self._collector is None or self._collector.done():
+            self._collector = asyncio.create_task(self._collect_forever(), name="event-collector")
+
+    def unregister(self, session: str, entries: Sequence[str]) -> None:
+        """Takes equal entries away again."""
+        registration = self._registrations.get(session)
+        if registration is not None:
+            registration.subscriptions = [e for e in registration.subscriptions if e not in set(entries)]
+            if not registration.subscriptions:
+                del self._registrations[session]
+
+    async def next(self, session: str) -> EventBatch:
+        """Waits for at least one event that the session has registered for.
+
+        Raises:
+            SESSION_NOT_REGISTERED: It has not registered for any.
+            EVENTS_LOST: Events it has not read were dropped from the queue.
+        """
+        registration = self._registrations.get(session)
+        if registration is None:
+            digest = hashlib.sha256(session.encode()).hexdigest()[:32]
+            raise errors.session_not_registered(f"trackid={digest}")
+        async with self._arrived:
+            while True:
+                if session not in self._registrations:
+                    raise errors.session_invalid(Ref(session))
+                if self._queue and registration.next_id < self._queue[0][0] and self._queue[0][0] > 1:
+                    lost = self._queue[0][0] > registration.next_id
+                    registration.next_id = self._next_id
+                    if lost:
+                        raise errors.events_lost()
+                subscriptions = Subscriptions.parse(registration.subscriptions)
+                unread = dropwhile(lambda queued: queued[0] < registration.next_id, self._queue)
+                events = tuple(event for _, _, event in unread if subscriptions.match(event.cls, event.ref))
+                registration.next_id = self._next_id
+                if events:
+                    return EventBatch(events=events)
+                await self._arrived.wait()
+
+    @property
+    def current_id(self) -> int:
+        """The id of the next event."""
+        return self._next_id
+
+    async def _collect_forever(self) -> None:
+        """Queues what happens while anybody is registered."""
+        everything = Subscriptions(everything=True)
+        feed = self._database.feed
+        seen = feed.number
+        while self._registrations:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await feed.wait(seen)
+            batch, now_seen = self._collect(everything, seen, seen)
+            events = list(batch.events) or self._heartbeat()
+            seen = now_seen
+            for event in sorted(events, key=lambda e: int(e.id)):
+                self._enqueue(event)
+            async with self._arrived:
+                self._arrived.notify_all()
+        self._queue.clear()
+        self._queue_bytes = 0
+
+    def _heartbeat(self) -> list[ChangeEvent]:
+        pool = CLASSES["pool"].python_type
+        return [
+            ChangeEvent(id="0", timestamp="", cls="pool", operation="mod", ref=row.ref, row=row)
+            for row in self._database.view.all(pool)
+        ]
+
+    def _enqueue(self, event: ChangeEvent) -> None:
+        stamped = ChangeEvent(
+            id=str(self._next_id),
+            timestamp=f"{int(self._clock().timestamp())}.",
+            cls=event.cls,
+            operation=event.operation,
+            ref=event.ref,
+            row=event.row,
+        )
+        size = len(repr(event.row))
+        self._queue.append((self._next_id, size, stamped))
+        self._next_id += 1
+        self._queue_bytes += size
+        while self._queue_bytes > QUEUE_BYTES_MAX:
+            self._queue_bytes -= self._queue.popleft()[1]
+
+    async def stop(self) -> None:
+        """Ends the collector, at the server's end."""
+        if self._collector is not None:
+            self._collector.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._collector
+
+
+def parse_token(token: str) -> tuple[int, int]:
+    """The two commit numbers of a token; "" is the beginning.
+
+    Raises:
+        EVENT_FROM_TOKEN_PARSE_FAILURE: It is not two numbers joined by a comma.
+    """
+    if token == "":
+        return 0, 0
+    found = _TOKEN.fullmatch(token)
+    if found is None:
+        raise errors.event_from_token_parse_failure(token)
+    return int(found[1]), int(found[2])
+
+
+def make_token(number: int, message_number: int) -> str:
+    """A token in the reference's form: two numbers of 20 digits."""
+    return f"{number:020d},{message_number:020d}"

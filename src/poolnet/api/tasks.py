@@ -1,0 +1,159 @@
+"""What is being done for whom? Task objects around calls, and the calls that run in the background (spec §4).
+
+The dispatcher makes a task for every call of an asynchronous-capable message; `Async.` calls return it at once and go
+on here. Tasks live in memory only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import structlog
+
+from poolnet.db.database import Database
+from poolnet.db.txn import Txn
+from poolnet.model import errors
+from poolnet.model.classes.host import Host
+from poolnet.model.classes.session import Session
+from poolnet.model.classes.task import Task
+from poolnet.model.enums import TaskAllowedOperations, TaskStatusType
+from poolnet.model.types import EPOCH, NULL, Ref
+
+log = structlog.get_logger("poolnet.api.tasks")
+
+KEPT_AFTER_END = timedelta(minutes=65)  # spec §4
+KEPT_PENDING = timedelta(hours=24)
+TASKS_MAX = 200
+
+
+class Tasks:
+    """The tasks of this server.
+
+    Args:
+        database: Where the rows are kept.
+        this_host: The host that executes calls.
+        clock: The current time in UTC.
+    """
+
+    def __init__(self, *, database: Database, this_host: Ref[Host], clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._this_host = this_host
+        self._clock = clock
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._owners: dict[str, str] = {}
+
+    async def create(self, label: str, session: Ref[Session], headers: Mapping[str, str]) -> Ref[Task]:
+        """Makes a pending task for a call of that session."""
+        ref: Ref[Task] = Ref(f"OpaqueRef:{uuid4()}")
+        row = Task(
+            ref=ref,
+            uuid=str(uuid4()),
+            name_label=label,
+            status=TaskStatusType.PENDING,
+            created=self._clock(),
+            finished=EPOCH,
+            type="<none/>",
+            resident_on=self._this_host,
+            backtrace="()",
+            session=session,
+            other_config={f"http:{name}": value for name, value in headers.items()},
+            allowed_operations=(TaskAllowedOperations.CANCEL, TaskAllowedOperations.DESTROY),
+        )
+        await self._change(lambda txn: txn.create(row))
+        self._owners[ref] = session
+        return ref
+
+    async def remove(self, ref: Ref[Task]) -> None:
+        """Removes a task, if it is still there."""
+        self._owners.pop(ref, None)
+        if self._database.view.find(Task, ref) is not None:
+            await self._change(lambda txn: txn.destroy(Task, ref))
+
+    def run(self, ref: Ref[Task], work: Callable[[], Awaitable[str]]) -> None:
+        """Runs a call in the background; its result (as XML) or failure becomes the task's."""
+        self._running[ref] = asyncio.create_task(self._run(ref, work), name=f"task {ref}")
+
+    async def _run(self, ref: Ref[Task], work: Callable[[], Awaitable[str]]) -> None:
+        try:
+            result = await work()
+        except errors.Failure as failure:
+            await self.fail(ref, failure)
+        except asyncio.CancelledError:
+            await self.fail(ref, errors.task_cancelled(ref))
+        except Exception as error:  # a bug is the task's failure, and the server goes on
+            log.exception("task-failed", task=ref)
+            await self.fail(ref, errors.internal_error(f"{type(error).__name__}: {error}"))
+        else:
+            await self.succeed(ref, result)
+        finally:
+            self._running.pop(ref, None)
+            self._owners.pop(ref, None)
+
+    async def succeed(self, ref: Ref[Task], result: str) -> None:
+        """Completes a pending task with its result."""
+        await self._complete(ref, status=TaskStatusType.SUCCESS, result=result)
+
+    async def fail(self, ref: Ref[Task], failure: errors.Failure) -> None:
+        """Completes a pending task with a failure; a cancelled one when that is what it says."""
+        cancelled = failure.code == "TASK_CANCELLED"
+        status = TaskStatusType.CANCELLED if cancelled else TaskStatusType.FAILURE
+        await self._complete(ref, status=status, error_info=(failure.code, *failure.params))
+
+    async def _complete(self, ref: Ref[Task], **fields: Any) -> None:
+        row = self._database.view.find(Task, ref)
+        if row is None or row.status is not TaskStatusType.PENDING:  # a status is never overwritten
+            return
+        await self._change(
+            lambda txn: txn.update(
+                Task,
+                ref,
+                allowed_operations=(),
+                current_operations={},
+                finished=self._clock(),
+                progress=1.0,
+                **fields,
+            )
+        )
+
+    def cancel(self, ref: str) -> None:
+        """Cancels a call that runs in the background, as far as it still can be."""
+        running = self._running.get(ref)
+        if running is not None:
+            running.cancel()
+
+    def has_work(self, session: str) -> bool:
+        """Whether that session has unfinished calls."""
+        return session in self._owners.values()
+
+    async def sweep(self) -> None:
+        """Removes old tasks, and the oldest completed ones above the limit."""
+        now = self._clock()
+        pending = TaskStatusType.PENDING
+        rows = sorted(self._database.view.all(Task), key=lambda task: task.finished)
+        done = [t for t in rows if t.status is not pending]
+        doomed = [t for t in done if now - t.finished > KEPT_AFTER_END]
+        doomed += [t for t in rows if t.status is pending and now - t.created > KEPT_PENDING and t.ref not in self._running]
+        surplus = len(rows) - len(doomed) - TASKS_MAX
+        doomed += [t for t in done if t not in doomed][: max(0, surplus)]
+        for task in doomed:
+            await self.remove(task.ref)
+
+    async def stop(self) -> None:
+        """Cancels what still runs, at the server's end."""
+        for running in list(self._running.values()):
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    async def _change(self, change: Callable[[Txn], object]) -> None:
+        txn = self._database.begin()
+        change(txn)
+        await self._database.commit(txn.changes())
+
+
+NO_TASK: Ref[Task] = NULL

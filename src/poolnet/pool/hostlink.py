@@ -1,0 +1,156 @@
+"""How the pool talks to one host's daemon: numbered requests over its Unix socket, and the facts it reports.
+
+The coordinator and start-up call it. It knows frames and nothing of what they mean; a link that breaks fails the
+requests in flight with `HostGone` and is made anew by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from poolnet.hostnet import protocol
+from poolnet.hostnet.facts import HostFacts
+
+REQUEST_TIMEOUT_S = 300.0  # longer than any switch needs, shorter than a client's patience
+RETRY_S = 0.5
+
+A = TypeVar("A", bound=protocol.Answer)
+
+
+class HostGone(Exception):
+    """The host's daemon cannot be reached, or went away before it answered."""
+
+
+class HostRefused(Exception):
+    """The host's daemon refused or failed; nothing changed there."""
+
+    def __init__(self, refused: protocol.Refused) -> None:
+        super().__init__(f"{refused.fault}: {refused.message}")
+        self.refused = refused
+
+
+class HostLink:
+    """A connection to one host daemon. Requests may be made at the same time; each gets its own answer."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._writer: asyncio.StreamWriter | None = None
+        self._reader_task: asyncio.Task[None] | None = None
+        self._waiting: dict[int, asyncio.Future[protocol.Answer]] = {}
+        self._ids = count(1)
+        self._connecting = asyncio.Lock()
+
+    async def request(
+        self, command: protocol.Command, expect: type[A], timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> A:
+        """Sends a command and returns its answer.
+
+        Raises:
+            HostGone: The daemon is not there, or did not answer in time.
+            HostRefused: The daemon answered `Refused`.
+        """
+        await self._connect()
+        request_id = next(self._ids)
+        future: asyncio.Future[protocol.Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = future
+        try:
+            writer = self._writer
+            if writer is None:
+                raise HostGone("the link broke")
+            frame = msgspec.json.encode(protocol.Request(id=request_id, command=command))
+            writer.write(len(frame).to_bytes(4, "big") + frame)
+            await writer.drain()
+            answer = await asyncio.wait_for(future, timeout_s)
+        except (ConnectionError, TimeoutError) as error:
+            raise HostGone(f"{type(error).__name__}: {error}") from error
+        finally:
+            self._waiting.pop(request_id, None)
+        if isinstance(answer, protocol.Refused):
+            raise HostRefused(answer)
+        if not isinstance(answer, expect):
+            raise HostGone(f"expected {expect.__name__}, got {type(answer).__name__}")
+        return answer
+
+    async def watch(self, on_loss: Callable[[], None] | None = None) -> AsyncIterator[HostFacts]:
+        """Yields the host's facts now and at every change, over a connection of its own, forever.
+
+        When the daemon goes away it is asked again until it is back; `on_loss` is called each time it is lost.
+        """
+        while True:
+            try:
+                async for facts in self._watch_once():
+                    yield facts
+            except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
+                pass
+            if on_loss is not None:
+                on_loss()
+            await asyncio.sleep(RETRY_S)
+
+    async def _watch_once(self) -> AsyncIterator[HostFacts]:
+        reader, writer = await asyncio.open_unix_connection(str(self._socket))
+        try:
+            frame = msgspec.json.encode(protocol.Request(id=0, command=protocol.Watch()))
+            writer.write(len(frame).to_bytes(4, "big") + frame)
+            await writer.drain()
+            while True:
+                answer = (await _read_frame(reader)).answer
+                if isinstance(answer, protocol.FactsChanged):
+                    yield answer.facts
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def close(self) -> None:
+        """Ends the connection; requests in flight fail."""
+        task, self._reader_task = self._reader_task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _connect(self) -> None:
+        async with self._connecting:
+            if self._writer is not None:
+                return
+            try:
+                reader, writer = await asyncio.open_unix_connection(str(self._socket))
+            except OSError as error:
+                raise HostGone(f"{self._socket}: {error.strerror}") from error
+            self._writer = writer
+            self._reader_task = asyncio.create_task(self._read(reader, writer), name="hostlink-reader")
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                reply = await _read_frame(reader)
+                future = self._waiting.get(reply.id)
+                if future is not None and not future.done():
+                    future.set_result(reply.answer)
+        except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError) as error:
+            self._fail_all(HostGone(str(error)))
+        finally:
+            self._writer = None
+            self._fail_all(HostGone("the link was closed"))
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    def _fail_all(self, error: HostGone) -> None:
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
+
+
+async def _read_frame(reader: asyncio.StreamReader) -> protocol.Reply:
+    length = int.from_bytes(await reader.readexactly(4), "big")
+    if length > protocol.FRAME_BYTES_MAX:
+        raise msgspec.ValidationError(f"a frame of {length} bytes")
+    return msgspec.json.decode(await reader.readexactly(length), type=protocol.Reply)
