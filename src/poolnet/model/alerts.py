@@ -1,0 +1,29 @@
+"""Which alerts are there by name? What raises alerts asks; an alert is an object of the class message (spec §25)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ALERT_TYPES: Final = (
+    "HA_HEARTBEAT_APPROACHING_TIMEOUT",
+    "HA_NETWORK_BONDING_ERROR",
+    "HA_POOL_OVERCOMMITTED",
+    "HA_STATEFILE_APPROACHING_TIMEOUT",
+    "HA_STATEFILE_LOST",
+    "HA_XAPI_HEALTHCHECK_APPROACHING_TIMEOUT",
+    "PBD_PLUG_FAILED_ON_SERVER_START",
+    "POOL_MASTER_TRANSITION",
+    "VBD_QOS_FAILED",
+    "VCPU_QOS_FAILED",
+    "VIF_QOS_FAILED",
+)
+"""The names that the API documents."""
+
+BOND_STATUS_CHANGED: Final = "BOND_STATUS_CHANGED"
+"""About a host: links of a bond went up or down."""
+
+IP_CONFIGURED_PIF_CAN_UNPLUG: Final = "IP_CONFIGURED_PIF_CAN_UNPLUG"
+"""About the pool: PIFs with addresses of their own that may be unplugged."""
+
+NETWORK_ALERT_PRIORITY: Final = 3
+"""The priority of all alerts about networking."""
