@@ -339,10 +339,8 @@ def api_class(
         for decl in fields:
             setattr(python_type, decl.attribute, _dataclass_field(decl))
         # Row compares, hashes and shows; code made for each of 28 classes would double the time to import them.
-        decorated = dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False, match_args=False)(
-            python_type
-        )
-        made = cast(RowClass, decorated(python_type))
+        freeze = dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False, match_args=False)
+        made = cast("RowClass", freeze(python_type))
         made.wire_name = wire_name
         made.values_of = operator.attrgetter("ref", *(decl.attribute for decl in fields))
         _CLASSES[made] = options | {
