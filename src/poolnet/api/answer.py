@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from poolnet.api.wire import Wire
 from poolnet.model.types import Row, Value, WireType
-
-_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Codec(StrEnum):
@@ -36,7 +33,7 @@ class Origin:
     local_root: bool
     tls: bool = False
     peer: str = ""
-    headers: Mapping[str, str] = field(default=_NO_HEADERS)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ the request, so a request cannot make it deep.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 import re
 from typing import Final, NoReturn
@@ -29,7 +29,6 @@ from poolnet.model.types import (
     SetT,
     StringT,
     Value,
-    VoidT,
     WireType,
     wire_type_text,
 )
@@ -56,6 +55,24 @@ def decode_value(wire_type: WireType, wire: Wire) -> Value:
         INTERNAL_ERROR[text]: the tree is of another type.
     """
     match wire_type:
+        case SetT(item):
+            return tuple(decode_value(item, each) for each in _items(wire_type, wire))
+        case MapT(key, value):
+            return {
+                decode_value(key, name): decode_value(value, each)
+                for name, each in _members(wire_type, wire).items()
+            }
+        case OptionT(item):
+            return None if wire is None else decode_value(item, wire)
+        case RecordT(name):
+            return _record(name, _members(wire_type, wire))
+        case _:
+            return _plain(wire_type, wire)
+
+
+def _plain(wire_type: WireType, wire: Wire) -> Value:
+    """Reads a value that has no values inside."""
+    match wire_type:
         case StringT() | RefT():
             return _text(wire_type, wire)
         case IntT():
@@ -64,25 +81,14 @@ def decode_value(wire_type: WireType, wire: Wire) -> Value:
             return enum_member(name, _text(wire_type, wire)) or _refuse(wire_type)
         case BoolT():
             return wire if isinstance(wire, bool) else _refuse(wire_type)
-        case SetT(item):
-            return tuple(decode_value(item, each) for each in _items(wire_type, wire))
-        case MapT(key, value):
-            return {
-                decode_value(key, name): decode_value(value, each)
-                for name, each in _members(wire_type, wire).items()
-            }
         case FloatT():
             return _float(wire)
         case DateTimeT():
             return _date_time(wire)
-        case OptionT(item):
-            return None if wire is None else decode_value(item, wire)
-        case RecordT(name):
-            return _record(name, _members(wire_type, wire))
         case Int32T():
             return _integer(wire_type, wire, _INT32)
-        case VoidT():
-            return None if wire in (None, "") else _refuse(wire_type)
+        case _:
+            return None if wire is None or wire == "" else _refuse(wire_type)
 
 
 def _refuse(wire_type: WireType) -> NoReturn:
@@ -124,19 +130,18 @@ def _float(wire: Wire) -> float:
     return number if math.isfinite(number) else _refuse(FloatT())
 
 
-def _date_time(wire: Wire) -> datetime.datetime:
+def _date_time(wire: Wire) -> dt.datetime:
     """Reads a moment; without a zone it is UTC. Fractions of a second are dropped, as the wire cannot say them back."""
     text = wire.text if isinstance(wire, Marked) and wire.mark is Mark.DATE_TIME else wire
     found = _DATE_TIME.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         _refuse(DateTimeT())
     part = found.groupdict(default="0")
-    offset = datetime.timedelta(hours=int(part["zone_hours"]), minutes=int(part["zone_minutes"]))
+    offset = dt.timedelta(hours=int(part["zone_hours"]), minutes=int(part["zone_minutes"]))
     try:
-        local = datetime.datetime(
-            *(int(part[name]) for name in ("year", "month", "day", "hour", "minute", "second")),
-            tzinfo=datetime.UTC,
-        )
+        day = dt.date(int(part["year"]), int(part["month"]), int(part["day"]))
+        time = dt.time(int(part["hour"]), int(part["minute"]), int(part["second"]), tzinfo=dt.UTC)
+        local = dt.datetime.combine(day, time)
         return local + offset if part["sign"] == "-" else local - offset
     except (ValueError, OverflowError):
         _refuse(DateTimeT())

@@ -10,7 +10,7 @@ For every wire type, and for every class's record, one function is made once and
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import functools
 import json.encoder
 import math
@@ -43,7 +43,7 @@ from poolnet.model.types import (
 
 TextEncoder: TypeAlias = Callable[[Any], str]
 
-_TO_ESCAPE: Final = re.compile("[&<>\"\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_TO_ESCAPE: Final = re.compile('[&<>"\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]')
 _ESCAPES: Final[Mapping[str, str]] = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 json_string: Final[Callable[[str], str]] = json.encoder.encode_basestring
@@ -90,9 +90,9 @@ def _separated(fragments: Iterable[bytes]) -> list[bytes]:
     return separated
 
 
-def date_time_text(moment: datetime.datetime) -> str:
+def date_time_text(moment: dt.datetime) -> str:
     """Writes a moment as the wire has it: 20240131T12:34:56Z. It must be aware; other zones become UTC."""
-    moment = moment.astimezone(datetime.UTC)
+    moment = moment.astimezone(dt.UTC)
     return f"{moment.year:04d}{moment:%m%dT%H:%M:%SZ}"
 
 
@@ -108,11 +108,11 @@ def xml_string(text: str) -> str:
     return f"<value>{xml_escape(text)}</value>"
 
 
-def _xml_date_time(moment: datetime.datetime) -> str:
+def _xml_date_time(moment: dt.datetime) -> str:
     return f"<value><dateTime.iso8601>{date_time_text(moment)}</dateTime.iso8601></value>"
 
 
-def _xml_bool(value: bool) -> str:  # noqa: FBT001 - the value is the argument
+def _xml_bool(value: bool) -> str:
     return f"<value><boolean>{1 if value else 0}</boolean></value>"
 
 
@@ -165,27 +165,18 @@ def _xml_map(encode: TextEncoder) -> TextEncoder:
 
 
 def _xml_record(decl: ClassDecl) -> TextEncoder:
-    """Makes the encoder of a class's records. An absent option is no member at all (spec §1.3)."""
+    """Makes the encoder of a class's records. What is absent, as an option may be, is no member (spec §1.3)."""
     heads = tuple(f"<member><name>{xml_escape(field.name)}</name>" for field in decl.fields)
     encoders = tuple(xml_encoder(field.wire_type) for field in decl.fields)
-    options = tuple(isinstance(field.wire_type, OptionT) for field in decl.fields)
     names = tuple(field.name for field in decl.fields)
     attributes = operator.attrgetter(*(field.attribute for field in decl.fields))
 
     def encode_record(record: Row | Mapping[str, Value]) -> str:
-        if isinstance(record, Row):
-            values = attributes(record)
-            columns = zip(heads, encoders, options, values, strict=True)
-        else:
-            columns = (
-                (head, encode, option, record[name])
-                for head, encode, option, name in zip(heads, encoders, options, names, strict=True)
-                if name in record
-            )
+        values = attributes(record) if isinstance(record, Row) else map(record.get, names)
         members = [
             f"{head}{encode(value)}</member>"
-            for head, encode, option, value in columns
-            if not (option and value is None)
+            for head, encode, value in zip(heads, encoders, values, strict=True)
+            if value is not None
         ]
         return f"<value><struct>{''.join(members)}</struct></value>"
 
@@ -221,7 +212,9 @@ def json_encoder(wire_type: WireType) -> TextEncoder:
             encode_map_value = json_encoder(value)
             return lambda values: (
                 "{"
-                + ",".join([f"{json_string(str(key))}:{encode_map_value(value)}" for key, value in values.items()])
+                + ",".join(
+                    [f"{json_string(str(key))}:{encode_map_value(value)}" for key, value in values.items()]
+                )
                 + "}"
             )
         case OptionT(item):
@@ -242,7 +235,9 @@ def _json_record(decl: ClassDecl) -> TextEncoder:
     def encode_record(record: Row | Mapping[str, Value]) -> str:
         if isinstance(record, Row):
             values = attributes(record)
-            members = [f"{head}{encode(value)}" for head, encode, value in zip(heads, encoders, values, strict=True)]
+            members = [
+                f"{head}{encode(value)}" for head, encode, value in zip(heads, encoders, values, strict=True)
+            ]
         else:
             members = [
                 f"{head}{encode(record[name])}"

@@ -15,11 +15,16 @@ HEADERS_MAX: Final = 64  # real clients send fewer than 15
 
 # Shape of requests. The deepest legal value is an array of structs of structs: under 10 levels.
 WIRE_DEPTH_MAX: Final = 64
-WIRE_VALUES_MAX: Final = 50_000  # the shortest legal XML value has 15 bytes, so 300 KiB hold at most 20,480 of them
+WIRE_VALUES_MAX: Final = (
+    50_000  # the shortest legal XML value has 15 bytes, so 300 KiB hold at most 20,480 of them
+)
 METHOD_NAME_CHARS_MAX: Final = 256  # the longest real one has 61
 
 # Connections. The reference serves 300 external clients; GUIs keep one for events and a few for calls.
-CONNECTIONS_MAX: Final = 1024  # per server, all listeners together; the file limit of a service is 1024 by default
+CONNECTIONS_MAX: Final = (
+    768  # all listeners together; the usual limit of 1024 open files leaves room for others
+)
+
 CONNECTIONS_RESERVED_LOCAL: Final = 64  # of these, kept for the Unix socket: root must get in during a flood
 BACKLOG: Final = 256
 
@@ -28,6 +33,7 @@ BODY_TIMEOUT_S: Final = 30.0  # for the whole body; 300 KiB in that time is 10 K
 KEEPALIVE_TIMEOUT_S: Final = 75.0  # idle between requests, and for the first request's head; nginx's default
 HANDSHAKE_TIMEOUT_S: Final = 15.0  # TLS
 SEND_STALL_TIMEOUT_S: Final = 60.0  # a client that reads nothing for that long is gone
+LINGER_S: Final = 2.0  # the rest of a refused body is read that long, so that the client sees the refusal
 SHUTDOWN_GRACE_S: Final = 5.0  # running calls may finish that long after a stop
 
 # Answers.

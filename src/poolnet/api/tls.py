@@ -7,7 +7,7 @@ else (xe-cli §11.1). OpenSSL picks the one that the client can check.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import os
 import ssl
@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 RSA_BITS: Final = 2048
 VALID_DAYS: Final = 3650  # clients pin it, or do not look; nobody renews it for them
-BACKDATED: Final = datetime.timedelta(days=1)  # for clients whose clock is a little behind
+BACKDATED: Final = dt.timedelta(days=1)  # for clients whose clock is a little behind
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # TLS 1.2 only; 1.3 has its own, all good
 _COMMON_NAME_CHARS_MAX: Final = 64  # X.520
 
@@ -59,7 +59,7 @@ def identities_in(directory: Path) -> Identities:
 
 
 def ensure_identities(
-    directory: Path, *, names: Sequence[str], addresses: Sequence[str], now: datetime.datetime
+    directory: Path, *, names: Sequence[str], addresses: Sequence[str], now: dt.datetime
 ) -> Identities:
     """Makes the certificates that are not there yet, for these host names and addresses; keeps those that are.
 
@@ -114,7 +114,7 @@ def _write_identity(
     *,
     names: Sequence[str],
     addresses: Sequence[str],
-    now: datetime.datetime,
+    now: dt.datetime,
 ) -> None:
     """Writes a key, then its certificate: a start that died in between makes both anew."""
     secret = key.private_bytes(
@@ -126,7 +126,7 @@ def _write_identity(
 
 
 def _self_signed(
-    key: PrivateKey, *, names: Sequence[str], addresses: Sequence[str], now: datetime.datetime
+    key: PrivateKey, *, names: Sequence[str], addresses: Sequence[str], now: dt.datetime
 ) -> x509.Certificate:
     common_name = (names[0] if names else "poolnet")[:_COMMON_NAME_CHARS_MAX]
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -139,7 +139,7 @@ def _self_signed(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATED)
-        .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
+        .not_valid_after(now + dt.timedelta(days=VALID_DAYS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )

@@ -26,7 +26,7 @@ class Marked:
     text: str
 
 
-Wire: TypeAlias = "str | int | float | bool | None | Marked | list[Wire] | dict[str, Wire]"
+Wire: TypeAlias = "str | int | float | bool | Marked | list[Wire] | dict[str, Wire] | None"
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,22 +159,27 @@ class _Reader:
             parent.members[element.name] = element.value
         elif tag == "name":
             parent.name = element.text
-        elif tag == "param":
-            if not element.valued:
-                raise Malformed("a param without a value")
-            self._params.append(element.value)
-        elif tag == "methodName":
-            self._end_method_name(element)
-        elif tag == "params":
-            if self._params_seen:
-                raise Malformed("params twice")
-            self._params_seen = True
         elif tag == "data":
             if parent.valued:
                 raise Malformed("data twice in an array")
             parent.items, parent.valued = element.items, True
         elif parent.tag == "value":
             self._end_typed(element, parent)
+        else:
+            self._end_outer(element)
+
+    def _end_outer(self, element: _Element) -> None:
+        """An element around the values has closed."""
+        if element.tag == "param":
+            if not element.valued:
+                raise Malformed("a param without a value")
+            self._params.append(element.value)
+        elif element.tag == "methodName":
+            self._end_method_name(element)
+        elif element.tag == "params":
+            if self._params_seen:
+                raise Malformed("params twice")
+            self._params_seen = True
 
     def _end_method_name(self, element: _Element) -> None:
         name = element.text.strip(" \t\r\n")

@@ -1,0 +1,361 @@
+"""Who listens, and what becomes of a request? HTTP, HTTPS and the Unix socket of `poolnet-api` (spec §1.1).
+
+The server's start makes one `HttpServer`, gives it a dispatcher and a runner of `xe` commands, and opens listeners. The
+engine is aiohttp's low-level server: routes are few and fixed, and the thin command line takes its connection over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
+
+from poolnet.api import jsonrpc, limits, xmlrpc
+from poolnet.api.answer import Answer, Codec, Dispatch, Encoded, Origin, Refusal, Success
+from poolnet.api.fragments import encode_value
+from poolnet.api.listener import Budget, Listener, Slot, bind_tcp, bind_unix
+from poolnet.api.thincli import CliConnection, ClientGone, ThinClient, words_of
+from poolnet.api.wire import Malformed
+from poolnet.xe.client import Client
+
+_log = structlog.get_logger("poolnet.api.http")
+
+RunCli: TypeAlias = Callable[[Sequence[str], Client, Origin], Awaitable[None]]
+"""Carries out the words of one `xe` command line, from parsing to Exit (xe-cli §1 steps 3 to 10)."""
+
+_CORS: Final[Mapping[str, str]] = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Headers": "X-Requested-With",
+    "Server": "poolnet",
+}
+_HEADER_NAMES: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?: *, *[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
+_XML_PATHS: Final = frozenset(("/", "/RPC2", "/json"))  # /json too: spec §1.1, a quirk
+_JSON_PATH: Final = "/jsonrpc"
+_CLI_PATH: Final = "/cli"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timeouts:
+    """How long a client may take, in seconds; see `limits` for the reasons. Tests take shorter ones."""
+
+    body_s: float = limits.BODY_TIMEOUT_S
+    keepalive_s: float = limits.KEEPALIVE_TIMEOUT_S
+    handshake_s: float = limits.HANDSHAKE_TIMEOUT_S
+    send_stall_s: float = limits.SEND_STALL_TIMEOUT_S
+    shutdown_s: float = limits.SHUTDOWN_GRACE_S
+
+
+class _Refused(Exception):
+    """The request is refused on the level of HTTP."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class HttpServer:
+    """Answers calls and command lines on any number of listeners. Must be made inside a running event loop."""
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        run_cli: RunCli,
+        *,
+        timeouts: Timeouts | None = None,
+        connections_max: int = limits.CONNECTIONS_MAX,
+        connections_reserved: int = limits.CONNECTIONS_RESERVED_LOCAL,
+    ) -> None:
+        self._dispatch = dispatch
+        self._run_cli = run_cli
+        self._timeouts = timeouts or Timeouts()
+        self._budget = Budget(connections_max, connections_reserved)
+        self._listeners: list[Listener] = []
+        # A client that hangs up cancels its call: `event.from` may wait for hours for nobody.
+        self._engine = web.Server(self._answer, handler_cancellation=True)
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are, handshakes included."""
+        return self._budget.used
+
+    def listen_unix(self, path: Path, *, mode: int) -> None:
+        """Serves local root on a Unix socket; `mode` of the file decides who may connect.
+
+        Raises:
+            OSError: the socket cannot be made.
+        """
+        self._listen(bind_unix(path, mode))
+
+    def listen_tcp(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
+        """Serves HTTP, or HTTPS with a context of `tls`; gives the port, which matters if 0 was asked for.
+
+        Raises:
+            OSError: the port is taken or not allowed.
+        """
+        return self._listen(bind_tcp(host, port), tls=tls).port
+
+    def _listen(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> Listener:
+        listener = Listener(
+            listening, self._connection, self._budget, tls=tls, handshake_timeout_s=self._timeouts.handshake_s
+        )
+        self._listeners.append(listener)
+        return listener
+
+    async def close(self) -> None:
+        """Accepts no more, lets running calls finish for a while, then drops what is left."""
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
+        self._engine.pre_shutdown()
+        await self._engine.shutdown(self._timeouts.shutdown_s)
+
+    def _connection(self, slot: Slot) -> _Connection:
+        return _Connection(self._engine, slot, keepalive_s=self._timeouts.keepalive_s)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers one request, whatever it is."""
+        try:
+            return await self._route(request)
+        except _Refused as refused:
+            return await self._send(
+                request, (_page(refused.status, refused.reason),), "text/html", refused.status
+            )
+
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, method = request.path, request.method
+        rpc = path in _XML_PATHS or path == _JSON_PATH
+        if not rpc and path != _CLI_PATH:
+            raise _Refused(404, "Not Found")
+        if method == "OPTIONS" and rpc:
+            return _preflight(request)
+        if method != "POST":
+            raise _Refused(405, "Method Not Allowed")
+        if path == _CLI_PATH:
+            return await self._serve_cli(request)
+        if path == _JSON_PATH:
+            return await self._call_json(request)
+        return await self._call_xml(request)
+
+    async def _call_xml(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = await self._body(request, limits.RPC_BODY_BYTES_MAX)
+        try:
+            call = xmlrpc.decode_call(body)
+        except Malformed as error:
+            raise _unparsable(error) from None
+        answer = await self._dispatch.dispatch(call.method, call.params, _origin(request))
+        if isinstance(answer, Refusal):
+            pieces = [xmlrpc.encode_failure(answer.code, answer.params)]
+        else:
+            pieces = xmlrpc.success_pieces(_value_pieces(Codec.XML, answer), bare=answer.bare)
+        return await self._send(request, pieces, "text/xml")
+
+    async def _call_json(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = await self._body(request, limits.RPC_BODY_BYTES_MAX)
+        try:
+            call = jsonrpc.decode_call(body)
+        except Malformed as error:
+            raise _unparsable(error) from None
+        answer = await self._dispatch.dispatch(call.call.method, call.call.params, _origin(request))
+        return await self._send(request, _json_pieces(call, answer), "application/json")
+
+    async def _serve_cli(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Takes the connection over for the thin command line; it ends with the command."""
+        body = await self._body(request, limits.CLI_BODY_BYTES_MAX, refusal=500)
+        if request.headers.get("Transfer-Encoding"):
+            raise _Refused(500, "Internal Server Error")
+        transport, former = request.transport, request.protocol
+        if transport is None:
+            raise ConnectionResetError("the client hung up")
+        connection = CliConnection.take_over(transport, former, stall_s=self._timeouts.send_stall_s)
+        client = ThinClient(connection)
+        try:
+            if await client.greet():
+                await self._run_cli(words_of(body), client, _origin(request))
+        except ClientGone as gone:
+            _log.debug("the thin client is gone", reason=str(gone))
+        return _TakenOver()
+
+    async def _body(self, request: web.BaseRequest, limit: int, *, refusal: int = 413) -> bytes:
+        """Reads the body of a request.
+
+        Raises:
+            _Refused: there is none, it is longer than the limit, or it takes too long.
+        """
+        length = request.content_length
+        if length is None and not request.headers.get("Transfer-Encoding"):
+            raise _Refused(500 if refusal == 500 else 411, "Length Required")
+        if length is not None and length > limit:
+            raise _Refused(refusal, "Content Too Large")
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._timeouts.body_s):
+                while chunk := await request.content.readany():
+                    body += chunk
+                    if len(body) > limit:
+                        raise _Refused(refusal, "Content Too Large")
+        except TimeoutError:
+            raise _Refused(408, "Request Timeout") from None
+        except RequestPayloadError:
+            raise _Refused(400, "Bad Request") from None
+        return bytes(body)
+
+    async def _send(
+        self, request: web.BaseRequest, pieces: Iterable[bytes], content_type: str, status: int = 200
+    ) -> web.StreamResponse:
+        """Sends an answer in slices, so that a big one is never in memory twice, nor waits for ever."""
+        pieces = list(pieces)
+        response = web.StreamResponse(status=status, headers=_CORS)
+        response.content_type = content_type
+        response.content_length = sum(map(len, pieces))
+        if status != 200:
+            response.force_close()
+        try:
+            await self._before_stall(response.prepare(request))
+            for slice_ in _slices(pieces):
+                await self._before_stall(response.write(slice_))
+            await self._before_stall(response.write_eof())
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def _before_stall(self, sending: Awaitable[object]) -> None:
+        async with asyncio.timeout(self._timeouts.send_stall_s):
+            await sending
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's protocol, with our bounds, our pages, and quiet about what clients do wrong."""
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, engine: web.Server, slot: Slot, *, keepalive_s: float) -> None:
+        super().__init__(
+            engine,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=keepalive_s,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp says itself that None switches it off
+            max_line_size=limits.HEADER_LINE_BYTES_MAX,
+            max_field_size=limits.HEADER_LINE_BYTES_MAX,
+            max_headers=limits.HEADERS_MAX,
+            lingering_time=limits.LINGER_S,
+            auto_decompress=False,  # no client compresses, and bombs do
+        )
+        self._slot = slot
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Starts serving. Empty means sent: what is handed to the system only counts, so stalls are seen."""
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.set_write_buffer_limits(0)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forgets the connection."""
+        super().connection_lost(exc)
+        self._slot.release()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Makes the answer to a request that aiohttp could not parse, or that failed by our fault."""
+        if isinstance(exc, HttpProcessingError | RequestPayloadError):
+            _log.debug("a request is not HTTP", reason=str(exc))
+        else:
+            _log.error("a request failed", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("half an answer is sent already")
+        reason = "Bad Request" if status == 400 else "Internal Server Error"
+        response = web.Response(
+            status=status, body=_page(status, reason), content_type="text/html", headers=_CORS
+        )
+        response.force_close()
+        return response
+
+
+class _TakenOver(web.StreamResponse):
+    """No answer: everything that there was to say went over the connection already."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Sends no head."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Sends no body."""
+
+
+def _origin(request: web.BaseRequest) -> Origin:
+    """Says where a request comes from."""
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the client hung up")
+    local = transport.get_extra_info("socket").family == socket.AF_UNIX
+    headers: dict[str, str] = {}
+    for name, text in request.headers.items():
+        headers.setdefault(name.lower(), text)
+    peer = "" if local else str(transport.get_extra_info("peername")[0])
+    tls = transport.get_extra_info("sslcontext") is not None
+    return Origin(local_root=local, tls=tls, peer=peer, headers=headers)
+
+
+def _preflight(request: web.BaseRequest) -> web.StreamResponse:
+    """Answers what a browser asks before it calls from another site's page."""
+    response = web.Response(headers=_CORS)
+    asked = request.headers.get("Access-Control-Request-Headers", "")
+    if _HEADER_NAMES.fullmatch(asked):
+        response.headers["Access-Control-Allow-Headers"] = f"{asked}, X-Requested-With"
+    response.headers["Access-Control-Allow-Methods"] = "POST"
+    return response
+
+
+def _value_pieces(codec: Codec, answer: Success) -> Iterable[bytes]:
+    if isinstance(answer.value, Encoded):
+        return answer.value.pieces(codec)
+    return (encode_value(codec, answer.wire_type, answer.value),)
+
+
+def _json_pieces(call: jsonrpc.JsonCall, answer: Answer) -> Iterable[bytes]:
+    if isinstance(answer, Success):
+        return jsonrpc.success_pieces(call, _value_pieces(Codec.JSON, answer))
+    if answer.before_dispatch:
+        return (jsonrpc.encode_failure_before_dispatch(answer.code, answer.params),)
+    return (jsonrpc.encode_failure(call, answer.code, answer.params),)
+
+
+def _slices(pieces: Iterable[bytes]) -> Iterable[bytes]:
+    """Joins pieces into slices of a good size to write."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= limits.SEND_SLICE_BYTES:
+            yield b"".join(waiting)
+            waiting.clear()
+            size = 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+def _unparsable(error: Malformed) -> _Refused:
+    _log.debug("a body cannot be parsed", reason=str(error))
+    return _Refused(500, "Internal Server Error")
+
+
+def _page(status: int, reason: str) -> bytes:
+    """The HTML page of a refusal; it repeats nothing that the client sent."""
+    return f"<html><body><h1>{status} {reason}</h1></body></html>\n".encode()

@@ -1,0 +1,178 @@
+"""How does a connection come in, and how many may there be? `http` asks.
+
+The accept loop is our own, so that a connection counts from the moment it is accepted, TLS handshake included: a flood of
+half-made handshakes cannot take the file descriptors that the database and the host daemon's link need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from poolnet.api.limits import BACKLOG
+
+_log = structlog.get_logger("poolnet.api.listener")
+
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_EXHAUSTED_PAUSE_S: Final = 0.5
+
+
+class Budget:
+    """Counts the connections of all listeners of a server.
+
+    `reserved` of the `total` are for local clients alone.
+    """
+
+    def __init__(self, total: int, reserved: int) -> None:
+        self._total = total
+        self._reserved = reserved
+        self.used = 0
+
+    def take(self, *, local: bool) -> bool:
+        """Counts one more connection, unless there are too many."""
+        if self.used >= (self._total if local else self._total - self._reserved):
+            return False
+        self.used += 1
+        return True
+
+    def give_back(self) -> None:
+        """Counts one less."""
+        self.used -= 1
+
+
+class Slot:
+    """One connection's place in the budget; given back once, however often it is asked."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget: Budget | None = budget
+
+    def release(self) -> None:
+        """Gives the place back."""
+        if self._budget is not None:
+            self._budget.give_back()
+            self._budget = None
+
+
+class Listener:
+    """Accepts connections on one socket, and hands each to a protocol of its own."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        make_protocol: Callable[[Slot], asyncio.BaseProtocol],
+        budget: Budget,
+        *,
+        tls: ssl.SSLContext | None = None,
+        handshake_timeout_s: float,
+    ) -> None:
+        self._socket = listening
+        self._make_protocol = make_protocol
+        self._budget = budget
+        self._tls = tls
+        self._handshake_timeout_s = handshake_timeout_s
+        self._local = listening.family == socket.AF_UNIX
+        self._starting: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._accepting = self._loop.create_task(self._accept())
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    async def close(self) -> None:
+        """Accepts no more, and drops the connections whose handshake is not done."""
+        tasks = (self._accepting, *self._starting)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._socket.close()
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = await self._loop.sock_accept(self._socket)
+            except OSError as error:
+                # Other errors are the client's: it hung up before it was accepted.
+                if error.errno in _EXHAUSTED:
+                    _log.warning("too many open files to accept a connection")
+                    await asyncio.sleep(_EXHAUSTED_PAUSE_S)
+                continue
+            if not self._budget.take(local=self._local):
+                client.close()
+                continue
+            task = self._loop.create_task(self._start(client))
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _start(self, client: socket.socket) -> None:
+        """Gives a client its protocol, after the TLS handshake if there is one."""
+        slot = Slot(self._budget)
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self._make_protocol(slot),
+                client,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._handshake_timeout_s if self._tls else None,
+            )
+        except OSError:  # ssl.SSLError is one: no handshake, no connection
+            slot.release()
+        except BaseException:
+            slot.release()
+            client.close()
+            raise
+
+
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """Opens a listening TCP socket; `host` is an address, IPv4 or IPv6.
+
+    Raises:
+        OSError: the address is in use, or not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        return _listening(listening)
+    except OSError:
+        listening.close()
+        raise
+
+
+def bind_unix(path: Path, mode: int) -> socket.socket:
+    """Opens a listening Unix socket in place of one that a dead server left.
+
+    The mode is set before anybody can connect.
+
+    Raises:
+        OSError: something that is no socket has the name, or the directory cannot be written.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(os.fspath(path))
+        path.chmod(mode)  # nobody connects before listen()
+        return _listening(listening)
+    except OSError:
+        listening.close()
+        raise
+
+
+def _listening(bound: socket.socket) -> socket.socket:
+    bound.listen(BACKLOG)
+    bound.setblocking(False)
+    return bound
