@@ -17,23 +17,25 @@ UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid")
 
 # `unshare` without --fork runs the outer shell in the old PID namespace: the shell's first child is the new init, and
 # `$!` is its PID as seen from outside.
-_LAUNCH = 'setsid -- "$@" </dev/null 2>/dev/null & echo pid $!'
+_LAUNCH = 'setsid -- "$@" </dev/null & echo pid $!'
 
 
 class LaunchError(Exception):
     """The process did not start, or did not say that it is ready."""
 
 
-async def launch(command: Sequence[str], wait_s: float = 10.0) -> int:
+async def launch(command: Sequence[str], *, pass_fds: Sequence[int] = (), wait_s: float = 20.0) -> int:
     """Start the command as the init of new namespaces and return its PID here.
 
-    The command writes `ready` to its standard output and closes it once it has set itself up. Raises LaunchError.
+    The command writes `ready` to its standard output and closes that and its standard error once it has set itself up;
+    it inherits `pass_fds`. Raises LaunchError with what it wrote to standard error.
     """
     process = await asyncio.create_subprocess_exec(
         *(*UNSHARE, "sh", "-c", _LAUNCH, "launch", *command),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        pass_fds=tuple(pass_fds),
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(), wait_s)

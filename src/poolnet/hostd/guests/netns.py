@@ -49,7 +49,7 @@ hostname -- "$1"
 ip link set lo up
 trap 'exit 0' TERM INT
 echo ready
-exec >/dev/null
+exec >/dev/null 2>&1
 while :; do sleep infinity & wait $!; done
 """
 _HOST_END_MAC = "fe:ff:ff:ff:ff:ff"  # never chosen as a bridge's address, being the highest

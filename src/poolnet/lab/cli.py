@@ -1,0 +1,149 @@
+"""The `poolnet` program: which words of the command line do what? Every lab command of design §6, `init` and `tour`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+
+from poolnet.lab import console, life, state
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it succeeded, 1 when it could not be done, 2 when the words make no sense."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command: list[str] = []
+    if "--" in words:
+        command = words[words.index("--") + 1 :]
+        words = words[: words.index("--")]
+    arguments = _parser().parse_args(words)
+    arguments.command = command
+    try:
+        return _dispatch(arguments)
+    except state.LabError as error:
+        sys.stderr.write(f"poolnet: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(arguments: argparse.Namespace) -> int:
+    if arguments.program == "init":
+        from poolnet.lab import standalone
+
+        return standalone.main(arguments)
+    if arguments.program == "tour":
+        from poolnet.lab import tour
+
+        return tour.main(arguments.name)
+    _lab(arguments)
+    return 0
+
+
+def _lab(arguments: argparse.Namespace) -> None:
+    """Carry out a lab command. Raises LabError."""
+    name = arguments.name
+    match arguments.action:
+        case "up":
+            size = {"hosts": arguments.hosts, "nics": arguments.nics}
+            lab = asyncio.run(life.up(name, **size, backend=arguments.backend, pool=arguments.pool))
+            sys.stdout.write(f"{lab.directory / 'lab.json'}\n")
+        case "info":
+            sys.stdout.write(json.dumps(console.info(state.load(name)), indent=2) + "\n")
+        case "exec":
+            console.execute(state.load(name), arguments.host, arguments.command)
+        case "guest-exec":
+            console.execute_in_guest(state.load(name), arguments.vm, arguments.command)
+        case "capture":
+            console.capture(state.load(name), arguments.host, arguments.device, arguments.command)
+        case _:
+            asyncio.run(_change(arguments))
+
+
+async def _change(arguments: argparse.Namespace) -> None:
+    """Carry out a command that changes a lab. Raises LabError."""
+    name = arguments.name
+    match arguments.action:
+        case "down":
+            await life.down(name)
+        case "link":
+            await life.set_link(name, arguments.host, arguments.nic, plugged=arguments.state == "up")
+        case "nic-add":
+            await life.add_nic(name, arguments.host, arguments.nic)
+        case "nic-remove":
+            await life.remove_nic(name, arguments.host, arguments.nic)
+        case "reboot":
+            await life.reboot(name, arguments.host, hard=arguments.hard)
+        case "partition":
+            await life.partition(name, arguments.host)
+        case "heal":
+            await life.heal(name, arguments.host)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="poolnet", description="Pool-wide network management for Linux hosts."
+    )
+    programs = parser.add_subparsers(dest="program", required=True, metavar="PROGRAM")
+    lab = programs.add_parser("lab", help="a data centre in network namespaces on this machine")
+    actions = lab.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, text: str) -> argparse.ArgumentParser:
+        one = actions.add_parser(name, help=text, description=text)
+        one.add_argument("--name", default="lab", help="the lab's name (default: lab)")
+        return one
+
+    up = action("up", "start a lab and wait until every host serves")
+    up.add_argument("--hosts", type=int, default=3)
+    up.add_argument("--nics", type=int, default=4)
+    up.add_argument("--backend", choices=life.BACKENDS, default="openvswitch")
+    up.add_argument("--pool", action="store_true", help="join the hosts to one pool")
+    action("down", "remove a lab, leaving nothing behind")
+    action("info", "print what is in the lab, as JSON")
+    action("exec", "run a command on a host's console: exec HOST -- COMMAND …").add_argument("host")
+    action("guest-exec", "run a command inside a running VM: guest-exec VM -- COMMAND …").add_argument("vm")
+    link = action("link", "pull or plug a cable")
+    link.add_argument("host")
+    link.add_argument("nic")
+    link.add_argument("state", choices=("up", "down"))
+    for name, text in (("nic-add", "put a NIC into a host"), ("nic-remove", "take a NIC out of a host")):
+        nic = action(name, text)
+        nic.add_argument("host")
+        nic.add_argument("nic")
+    reboot = action("reboot", "reboot a host")
+    reboot.add_argument("host")
+    reboot.add_argument("--hard", action="store_true", help="as if the power was cut")
+    action("partition", "cut a host off the management network").add_argument("host")
+    action("heal", "undo partition").add_argument("host")
+    capture = action("capture", "tcpdump at a host's NIC or VIF: capture HOST DEVICE -- FILTER")
+    capture.add_argument("host")
+    capture.add_argument("device", help="a device of the host, or a VIF's uuid")
+
+    tour = programs.add_parser("tour", help="start a lab and show what poolnet does, in a minute")
+    tour.add_argument("--name", default="lab", help="the lab's name (default: lab)")
+    _add_init(programs.add_parser("init", help="turn this Debian machine into a standalone poolnet host"))
+    return parser
+
+
+def _add_init(init: argparse.ArgumentParser) -> None:
+    init.add_argument("--management", metavar="NIC", help="the NIC of the management interface")
+    init.add_argument(
+        "--nics", metavar="NIC,NIC…", help="all NICs that poolnet may use (no other is ever touched)"
+    )
+    init.add_argument(
+        "--vlan", type=int, default=-1, help="the VLAN of the management interface (default: untagged)"
+    )
+    init.add_argument(
+        "--address", metavar="A.B.C.D/LEN|dhcp", help="its address (default: what the NIC has now)"
+    )
+    init.add_argument("--gateway", default="", help="its gateway")
+    init.add_argument("--dns", default="", metavar="A,B", help="its DNS servers")
+    init.add_argument("--backend", choices=life.BACKENDS, default="openvswitch")
+    init.add_argument("--yes", action="store_true", help="ask nothing")
+    init.add_argument("--start", action="store_true", help="start the services as well")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,297 @@
+"""How does a lab come up, go down, and how do its hosts reboot? Called by `lab/cli.py` and the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from poolnet.hostd.guests import namespaces
+from poolnet.lab import cabling, machine, switch
+from poolnet.lab.init import Service
+from poolnet.lab.state import (
+    LABS,
+    SWITCH,
+    Lab,
+    LabError,
+    LabHost,
+    Nic,
+    check_name,
+    forget,
+    free_subnet,
+    load,
+    locked,
+    mac_of,
+)
+
+BACKENDS = ("openvswitch", "linuxbridge")
+HOSTS_MAX = 64
+NICS_MAX = 16
+_SERVES_WITHIN_S = 90.0
+_LOG_LINES_SHOWN = 15
+_LIST_METHODS = (
+    b"<?xml version='1.0'?><methodCall><methodName>system.listMethods</methodName><params/></methodCall>"
+)
+
+
+async def up(name: str, *, hosts: int, nics: int, backend: str, pool: bool) -> Lab:
+    """Start a lab and wait until every host's API answers; what a crashed lab of that name left is removed first.
+
+    Raises LabError: a bad argument, a lab of that name that runs, or a machine that does not start (everything is removed
+    again then).
+    """
+    check_name(name)
+    if os.geteuid() != 0:
+        raise LabError("a lab needs root: it makes network namespaces")
+    if not 1 <= hosts <= HOSTS_MAX or not 1 <= nics <= NICS_MAX:
+        raise LabError(f"a lab has 1 to {HOSTS_MAX} hosts with 1 to {NICS_MAX} NICs each")
+    with locked(name):
+        if (LABS / name / "lab.json").exists():
+            old = load(name)
+            if namespaces.started_at(old.switch_pid) == old.switch_started != 0:
+                raise LabError(f"lab {name} is up; `poolnet lab down --name {name}` removes it")
+        await _remove(name)
+        try:
+            lab = await _start(name, hosts, nics, backend)
+            if pool:
+                await _join(lab)
+        except BaseException:
+            await _remove(name)
+            forget(name)
+            raise
+    return lab
+
+
+async def down(name: str) -> None:
+    """Remove a lab, whatever is left of it. Nothing to do when there is nothing. Raises LabError when a process stays."""
+    check_name(name)
+    if not LABS.exists():
+        return
+    with locked(name):
+        await _remove(name)
+        forget(name)
+
+
+async def reboot(name: str, host_name: str, *, hard: bool) -> None:
+    """Stop a host's machine, at once if `hard`, start it from what is on its disk, and wait until its API answers."""
+    with locked(name):
+        lab = load(name)
+        host = lab.host(host_name)
+        await machine.end(lab.directory / host_name, ask=not hard)
+        await cabling.tear_out(lab, host)
+        machine.prepare(lab.directory / host_name, host_name, _host_services(lab), {})
+        pid, started = await machine.launch(lab.directory / host_name)
+        host = msgspec.structs.replace(host, pid=pid, started=started)
+        lab = lab.with_host(host)
+        lab.save()
+        await cabling.lay(lab, (host,))
+        machine.go(pid)
+    if not host.partitioned:
+        await _wait_serving(lab, host)
+
+
+async def partition(name: str, host_name: str) -> None:
+    """Cut a host off the management network; its links stay up."""
+    with locked(name):
+        lab = load(name)
+        host = lab.host(host_name)
+        await switch.partition(lab, host)
+        lab.with_host(msgspec.structs.replace(host, partitioned=True)).save()
+
+
+async def heal(name: str, host_name: str) -> None:
+    """Undo `partition`."""
+    with locked(name):
+        lab = load(name)
+        host = lab.host(host_name)
+        await switch.heal(lab, host)
+        lab.with_host(msgspec.structs.replace(host, partitioned=False)).save()
+
+
+async def set_link(name: str, host_name: str, nic: str, *, plugged: bool) -> None:
+    """Plug or pull a NIC's cable."""
+    with locked(name):
+        lab = load(name)
+        (await cabling.set_link(lab, lab.host(host_name), nic, plugged=plugged)).save()
+
+
+async def add_nic(name: str, host_name: str, nic: str) -> None:
+    """Put a NIC into a running host."""
+    with locked(name):
+        lab = load(name)
+        (await cabling.add(lab, lab.host(host_name), nic)).save()
+
+
+async def remove_nic(name: str, host_name: str, nic: str) -> None:
+    """Take a NIC out of a running host."""
+    with locked(name):
+        lab = load(name)
+        (await cabling.remove(lab, lab.host(host_name), nic)).save()
+
+
+async def _remove(name: str) -> None:
+    directory = LABS / name
+    machines = [entry for entry in directory.iterdir() if entry.is_dir()] if directory.is_dir() else []
+    await asyncio.gather(*(machine.end(entry, ask=False) for entry in machines))
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _start(name: str, hosts: int, nics: int, backend: str) -> Lab:
+    with ExitStack() as listening:
+        sockets = [listening.enter_context(_listen()) for _ in range(2 * hosts)]
+        lab = _describe(name, hosts, nics, backend, [one.getsockname()[1] for one in sockets])
+        lab.directory.mkdir(mode=0o755, parents=True)
+        lab.save()
+        _prepare_machines(lab, sockets)
+        fds = [one.fileno() for one in sockets]
+        launched = await asyncio.gather(
+            machine.launch(lab.directory / SWITCH, pass_fds=fds),
+            *(machine.launch(lab.directory / host.name) for host in lab.hosts),
+        )
+    (switch_pid, switch_started), *rest = launched
+    started_hosts = tuple(
+        msgspec.structs.replace(host, pid=pid, started=started)
+        for host, (pid, started) in zip(lab.hosts, rest, strict=True)
+    )
+    lab = msgspec.structs.replace(
+        lab, switch_pid=switch_pid, switch_started=switch_started, hosts=started_hosts
+    )
+    lab.save()
+    await cabling.lay(lab, lab.hosts)
+    for pid in (lab.switch_pid, *(host.pid for host in lab.hosts)):
+        machine.go(pid)
+    await asyncio.gather(*(_wait_serving(lab, host) for host in lab.hosts))
+    return lab
+
+
+def _describe(name: str, hosts: int, nics: int, backend: str, ports: Sequence[int]) -> Lab:
+    subnet = free_subnet()
+    return Lab(
+        name=name,
+        backend=backend,
+        subnet=subnet,
+        password=secrets.token_urlsafe(12),
+        hosts=tuple(
+            LabHost(
+                name=f"host{number}",
+                number=number,
+                address=f"192.168.{subnet}.{number}",
+                https_port=ports[2 * number - 2],
+                http_port=ports[2 * number - 1],
+                nics=tuple(
+                    Nic(name=f"eth{slot}", mac=mac_of(name, f"host{number}", slot), slot=slot)
+                    for slot in range(nics)
+                ),
+            )
+            for number in range(1, hosts + 1)
+        ),
+    )
+
+
+def _listen() -> socket.socket:
+    one = socket.create_server(("127.0.0.1", 0), backlog=128)
+    one.setblocking(False)
+    return one
+
+
+def _prepare_machines(lab: Lab, sockets: Sequence[socket.socket]) -> None:
+    from argon2 import PasswordHasher
+
+    password_hash = PasswordHasher().hash(lab.password)
+    forwards = []
+    for one, (host, port) in zip(
+        sockets, [(host, port) for host in lab.hosts for port in (443, 80)], strict=True
+    ):
+        forwards.append(f"{one.fileno()}={host.address}:{port}")
+    fds = tuple(one.fileno() for one in sockets)
+    services = switch.services(lab, tuple(forwards), fds, sys.executable)
+    machine.prepare(lab.directory / SWITCH, f"{lab.name}-switch", services, {})
+    for host in lab.hosts:
+        files = {
+            "etc/poolnet/hostd.toml": _hostd_toml(lab, host),
+            "etc/poolnet/api.toml": 'listen = "0.0.0.0"\nhttps_port = 443\nhttp_port = 80\n',
+            "var-lib/poolnet/api/users.toml": f'[users.root]\npassword_hash = "{password_hash}"\n',
+        }
+        machine.prepare(lab.directory / host.name, host.name, _host_services(lab), files)
+
+
+def _host_services(lab: Lab) -> tuple[Service, ...]:
+    own_switch = machine.own_open_vswitch() if lab.backend == "openvswitch" else ()
+    binaries = Path(sys.executable).parent
+    return (
+        *own_switch,
+        machine.service("poolnet-hostd", str(binaries / "poolnet-hostd")),
+        machine.service("poolnet-api", str(binaries / "poolnet-api"), ready="/run/poolnet/xapi.sock"),
+    )
+
+
+def _hostd_toml(lab: Lab, host: LabHost) -> str:
+    return (
+        f'backend = "{lab.backend}"\n'
+        'datapath_type = "netdev"\n'
+        'nics = ["eth*"]\n'
+        'guest_runtime = "netns"\n'
+        "\n"
+        "[management]\n"
+        'nic = "eth0"\n'
+        'mode = "static"\n'
+        f'address = "{host.address}/24"\n'
+        f'gateway = "{lab.gateway}"\n'
+    )
+
+
+async def _wait_serving(lab: Lab, host: LabHost) -> None:
+    """Ask the host's API through its forward until it answers. Raises LabError with the ends of the host's logs."""
+    try:
+        async with asyncio.timeout(_SERVES_WITHIN_S):
+            while not await _serves(host.http_port):
+                if namespaces.started_at(host.pid) != host.started:
+                    raise LabError(f"host {host.name} died while starting\n{_logs(lab, host)}")
+                await asyncio.sleep(0.05)
+    except TimeoutError as error:
+        reason = f"host {host.name} does not serve after {_SERVES_WITHIN_S:g} s"
+        raise LabError(f"{reason}\n{_logs(lab, host)}") from error
+
+
+async def _serves(port: int) -> bool:
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            head = (
+                f"POST / HTTP/1.0\r\nContent-Type: text/xml\r\nContent-Length: {len(_LIST_METHODS)}\r\n\r\n"
+            )
+            writer.write(head.encode() + _LIST_METHODS)
+            status = await reader.readline()
+        finally:
+            writer.close()
+    except OSError:
+        return False
+    return b" 200 " in status
+
+
+def _logs(lab: Lab, host: LabHost) -> str:
+    texts = []
+    for path in sorted((lab.directory / host.name / "var-log").glob("*.log")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
+        texts += [f"--- {path.name}", *lines]
+    return "\n".join(texts)
+
+
+async def _join(lab: Lab) -> None:
+    first, *others = lab.hosts
+    for host in others:
+        master = (
+            f"master-address={first.address}",
+            "master-username=root",
+            f"master-password={lab.password}",
+        )
+        await machine.run_in(host.pid, "xe", "pool-join", *master)
+    await asyncio.gather(*(_wait_serving(lab, host) for host in lab.hosts))

@@ -1,0 +1,88 @@
+"""What is the lab's physical switch? Called by `lab/life.py` and `lab/cabling.py`.
+
+An Open vSwitch in its own machine. Every port is a trunk of all VLANs and speaks LLDP; an LACP partner or an access VLAN
+is set with `poolnet lab exec switch -- ovs-vsctl …`. Its own port is in the management network, where the loopback forwards
+start from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from poolnet.lab import machine
+from poolnet.lab.init import Service
+from poolnet.lab.state import SWITCH, Lab, LabHost, Nic, switch_port
+
+BRIDGE = "switch0"
+_NICS_PER_HOST_MAX = 64
+
+
+def services(lab: Lab, forwards: tuple[str, ...], fds: tuple[int, ...], python: str) -> tuple[Service, ...]:
+    """The switch's services; `forwards` and `fds` are for the forwarder."""
+    ports = [word for host in lab.hosts for nic in host.nics for word in _add_port(host, nic)]
+    return (
+        *machine.own_open_vswitch(
+            *(
+                "--",
+                "add-br",
+                BRIDGE,
+                "--",
+                "set",
+                "Bridge",
+                BRIDGE,
+                "datapath_type=netdev",
+                "fail_mode=standalone",
+            ),
+            *ports,
+            bridge=BRIDGE,
+        ),
+        machine.once("link", "ip", "link", "set", BRIDGE, "up"),
+        machine.once("address", "ip", "address", "add", f"{lab.gateway}/24", "dev", BRIDGE),
+        machine.service("forward", python, "-m", "poolnet.lab.forward", *forwards, fds=fds),
+    )
+
+
+def _add_port(host: LabHost, nic: Nic) -> Iterator[str]:
+    """The words of ovs-vsctl; the port's OpenFlow number stays the same when the host reboots."""
+    port = switch_port(host.name, nic.name)
+    yield from ("--", "add-port", BRIDGE, port)
+    yield from ("--", "set", "Interface", port, f"ofport_request={_ofport(host, nic)}", "lldp:enable=true")
+
+
+def _ofport(host: LabHost, nic: Nic) -> int:
+    return host.number * _NICS_PER_HOST_MAX + nic.slot + 1
+
+
+async def connect(lab: Lab, host: LabHost, nic: Nic) -> None:
+    """Give the switch one more port."""
+    await machine.run_in(lab.switch_pid, "ovs-vsctl", *_add_port(host, nic))
+
+
+async def disconnect(lab: Lab, host: LabHost, nic: Nic) -> None:
+    """Take the port away."""
+    port = switch_port(host.name, nic.name)
+    await machine.run_in(lab.switch_pid, "ovs-vsctl", "--if-exists", "del-port", BRIDGE, port)
+
+
+async def partition(lab: Lab, host: LabHost) -> None:
+    """Drop what the host sends to or gets from the management network, on whichever of its NICs, tagged or not."""
+    matches = ("ip,nw_src", "ip,nw_dst", "arp,arp_spa", "arp,arp_tpa")
+    flows = [
+        f"priority=100,in_port={_ofport(host, nic)},{match}={lab.network},actions=drop"
+        for nic in host.nics
+        for match in matches
+    ]
+    flows += [f"priority=100,{match}={host.address},actions=drop" for match in ("ip,nw_dst", "arp,arp_tpa")]
+    text = "".join(f"cookie={host.number},{flow}\n" for flow in flows)
+    words = (*machine.entering(lab.switch_pid), "ovs-ofctl", "add-flows", BRIDGE, "-")
+    await machine.run(*words, text=text)
+
+
+async def heal(lab: Lab, host: LabHost) -> None:
+    """Undo `partition`."""
+    await machine.run_in(lab.switch_pid, "ovs-ofctl", "del-flows", BRIDGE, f"cookie={host.number}/-1")
+
+
+def is_switch(name: str) -> bool:
+    """Whether the name is that of the switch and not of a host."""
+    return name == SWITCH
