@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -47,14 +46,19 @@ def execute(lab: Lab, host_name: str, command: Sequence[str]) -> NoReturn:
 
 
 def execute_in_guest(lab: Lab, vm: str, command: Sequence[str]) -> NoReturn:
-    """Run a command in a running VM's guest, by the VM's name-label or uuid; without one, a shell.
+    """Run a command in a running VM's guest; without one, a shell. Raises LabError, see `entering_guest`."""
+    machine.replace_by(*entering_guest(lab, vm), *(command or ("bash",)))
 
-    Raises LabError when no host of the lab runs such a VM.
+
+def entering_guest(lab: Lab, vm: str) -> tuple[str, ...]:
+    """The words before a command that is to run in a running VM's guest, by the VM's name-label or uuid.
+
+    Raises LabError when no host of the lab runs such a VM, or several do.
     """
     host, guest_pid = _guest(lab, vm)
     names = ("--mount", "--uts", "--ipc", "--net", "--pid")
     inner = ("nsenter", "--target", str(guest_pid), *names, "--wdns=/")
-    machine.replace_by(*machine.entering(host.pid), *inner, "--", *(command or ("bash",)))
+    return (*machine.entering(host.pid), *inner, "--")
 
 
 def capture(lab: Lab, host_name: str, where: str, words: Sequence[str]) -> NoReturn:
@@ -111,8 +115,3 @@ def _xe(host: LabHost, *words: str) -> list[str]:
     command = (*machine.entering(host.pid), "xe", *words, "--minimal")
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     return [word for word in done.stdout.strip().split(",") if word] if done.returncode == 0 else []
-
-
-def run_directory(lab: Lab, host: LabHost) -> Path:
-    """The host's /run as seen from the real machine."""
-    return lab.directory / host.name / "run"

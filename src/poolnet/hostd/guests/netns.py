@@ -22,6 +22,7 @@ import msgspec
 from poolnet.hostd.guests import namespaces
 from poolnet.hostd.guests.addresses import AddressWatch
 from poolnet.hostd.guests.runtime import GuestError
+from poolnet.hostd.run import CommandFailed, run
 from poolnet.hostnet.facts import GuestFacts
 from poolnet.hostnet.protocol import (
     CreateGuest,
@@ -294,15 +295,10 @@ class NetnsRuntime:
 
     async def _command(self, record: GuestRecord, *words: str) -> None:
         """Run a command to its end. Raises GuestError with its words and what it wrote."""
-        process = await asyncio.create_subprocess_exec(
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _out, err = await process.communicate()
-        if process.returncode != 0:
-            raise GuestError(record.vm_uuid, f"{' '.join(words)}: {err.decode().strip()}")
+        try:
+            await run(words)
+        except CommandFailed as error:
+            raise GuestError(record.vm_uuid, str(error)) from error
 
     def _facts(self, record: GuestRecord) -> GuestFacts:
         watched = self._watched.get(record.vm_uuid)
