@@ -1,4 +1,4 @@
-"""What is a Bond? The class of the XenAPI; the registry collects it."""
+"""What is a bond? The class Bond of the XenAPI."""
 
 from __future__ import annotations
 
@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 
 @api_class("Bond", events=True, role=Role.POOL_OPERATOR, since="miami")
 class Bond(Row):
-    """The API class Bond."""
+    """Several NICs of one host that act as one."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, doc="")
-    master: Ref[PIF] = static(default="", since="miami", doc="")
-    slaves: tuple[Ref[PIF], ...] = dynamic(default=NO_DEFAULT, computed=True, since="miami", doc="")
-    other_config: Mapping[str, str] = rw(default={}, since="miami", doc="")
-    primary_slave: Ref[PIF] = dynamic(default=NULL, since="boston", doc="")
-    mode: BondMode = dynamic(default="balance-slb", since="boston", doc="")
-    properties: Mapping[str, str] = dynamic(default={}, since="tampa", doc="")
-    links_up: int = dynamic(default=0, since="tampa", doc="")
-    auto_update_mac: bool = dynamic(default=True, since="quebec", doc="")
+    uuid: str = dynamic(default=NO_DEFAULT, doc="The name that it keeps for life, in all pools.")
+    master: Ref[PIF] = static(default="", since="miami", doc="The PIF that stands for the whole bond.")
+    slaves: tuple[Ref[PIF], ...] = dynamic(
+        default=NO_DEFAULT, computed=True, since="miami", doc="The PIFs that are its members."
+    )
+    other_config: Mapping[str, str] = rw(default={}, since="miami", doc="Further settings, by key.")
+    primary_slave: Ref[PIF] = dynamic(
+        default=NULL, since="boston", doc="The member whose MAC address and IP configuration the bond took."
+    )
+    mode: BondMode = dynamic(default="balance-slb", since="boston", doc="How it uses its members.")
+    properties: Mapping[str, str] = dynamic(
+        default={}, since="tampa", doc="Settings of LACP; empty in the other modes."
+    )
+    links_up: int = dynamic(default=0, since="tampa", doc="How many members have a link.")
+    auto_update_mac: bool = dynamic(
+        default=True, since="quebec", doc="Whether its MAC address follows its primary member."
+    )
 
 
 MESSAGES = (
@@ -43,9 +51,24 @@ MESSAGES = (
         },
         "ref:Bond",
         since="miami",
-        doc="",
+        doc="Makes a bond of PIFs on a network; VLANs, tunnels, VIFs and management move to it.",
     ),
-    message("destroy", {"self": "ref:Bond"}, since="miami", doc=""),
-    message("set_mode", {"self": "ref:Bond", "value": "enum:bond_mode"}, since="boston", doc=""),
-    message("set_property", {"self": "ref:Bond", "name": "string", "value": "string"}, since="tampa", doc=""),
+    message(
+        "destroy",
+        {"self": "ref:Bond"},
+        since="miami",
+        doc="Destroys the bond; what rests on it moves to its primary member.",
+    ),
+    message(
+        "set_mode",
+        {"self": "ref:Bond", "value": "enum:bond_mode"},
+        since="boston",
+        doc="Changes how it uses its members.",
+    ),
+    message(
+        "set_property",
+        {"self": "ref:Bond", "name": "string", "value": "string"},
+        since="tampa",
+        doc="Changes one setting of LACP.",
+    ),
 )

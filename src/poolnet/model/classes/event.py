@@ -1,4 +1,4 @@
-"""What is a event? The class of the XenAPI; the registry collects it."""
+"""What changed? The class event of the XenAPI, whose objects are never kept."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 
 @api_class("event", events=False, role=Role.POOL_ADMIN, persisted=False, in_database=False)
 class Event(Row):
-    """The API class event."""
+    """A change of one object, as event.next and event.from tell it."""
 
-    id: int = static(default=NO_DEFAULT, doc="")
-    timestamp: datetime = static(default=NO_DEFAULT, state="deprecated", deprecated_since="boston", doc="")
-    class_: str = static(name="class", default=NO_DEFAULT, doc="")
-    operation: EventOperation = static(default=NO_DEFAULT, doc="")
-    ref_: str = static(name="ref", default=NO_DEFAULT, doc="")
-    obj_uuid: str = static(default=NO_DEFAULT, state="deprecated", deprecated_since="boston", doc="")
+    id: int = static(default=NO_DEFAULT, doc="The number of the change.")
+    timestamp: datetime = static(
+        default=NO_DEFAULT, state="deprecated", deprecated_since="boston", doc="When it happened."
+    )
+    class_: str = static(name="class", default=NO_DEFAULT, doc="The class of the object, in lower case.")
+    operation: EventOperation = static(default=NO_DEFAULT, doc="Whether the object came, went or changed.")
+    ref_: str = static(name="ref", default=NO_DEFAULT, doc="The object's reference.")
+    obj_uuid: str = static(
+        default=NO_DEFAULT, state="deprecated", deprecated_since="boston", doc="The object's uuid."
+    )
 
 
 MESSAGES = (
@@ -33,7 +37,7 @@ MESSAGES = (
         role=Role.READ_ONLY,
         state="deprecated",
         deprecated_since="boston",
-        doc="",
+        doc="Adds to what the session wants to hear of; event.next then tells it.",
     ),
     message(
         "unregister",
@@ -41,7 +45,7 @@ MESSAGES = (
         role=Role.READ_ONLY,
         state="deprecated",
         deprecated_since="boston",
-        doc="",
+        doc="Takes classes from what the session wants to hear of.",
     ),
     message(
         "next",
@@ -53,7 +57,7 @@ MESSAGES = (
         flags=("custom_result_marshaller",),
         state="deprecated",
         deprecated_since="boston",
-        doc="",
+        doc="Waits for changes that the session registered for, and lists them.",
     ),
     message(
         "from",
@@ -64,9 +68,16 @@ MESSAGES = (
         is_async=False,
         flags=("custom_result_marshaller",),
         since="boston",
-        doc="",
+        doc="Lists what changed since a token, waiting for a change up to the timeout.",
     ),
-    message("get_current_id", {}, "int", role=Role.READ_ONLY, is_async=False, doc=""),
+    message(
+        "get_current_id",
+        {},
+        "int",
+        role=Role.READ_ONLY,
+        is_async=False,
+        doc="Gives the number that the next change will have.",
+    ),
     message(
         "inject",
         {"class": "string", "ref": "string"},
@@ -74,6 +85,6 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="tampa",
-        doc="",
+        doc="Marks an object as changed and gives a token with which event.from tells of it.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What is a Feature? The class of the XenAPI; the registry collects it."""
+"""What does a host try out? The class Feature of the XenAPI."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 @api_class("Feature", events=True, role=LOCAL_ROOT, since="falcon")
 class Feature(Row):
-    """The API class Feature."""
+    """A feature of a host that can be told apart."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, since="falcon", doc="")
-    name_label: str = static(default="", path="name/label", doc="")
-    name_description: str = static(default="", path="name/description", doc="")
-    enabled: bool = dynamic(default=False, since="falcon", doc="")
-    experimental: bool = static(default=False, since="falcon", doc="")
-    version: str = static(default="1.0", since="falcon", doc="")
-    host: Ref[Host] = dynamic(default=NO_DEFAULT, since="falcon", doc="")
+    uuid: str = dynamic(
+        default=NO_DEFAULT, since="falcon", doc="The name that it keeps for life, in all pools."
+    )
+    name_label: str = static(default="", path="name/label", doc="A name for people; not unique.")
+    name_description: str = static(default="", path="name/description", doc="What it is, in free text.")
+    enabled: bool = dynamic(default=False, since="falcon", doc="Whether it is on.")
+    experimental: bool = static(default=False, since="falcon", doc="Whether it is not yet supported.")
+    version: str = static(default="1.0", since="falcon", doc="Its version.")
+    host: Ref[Host] = dynamic(default=NO_DEFAULT, since="falcon", doc="The host that has it.")

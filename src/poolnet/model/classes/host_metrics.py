@@ -1,4 +1,4 @@
-"""What is a host_metrics? The class of the XenAPI; the registry collects it."""
+"""What is measured of a host? The class host_metrics of the XenAPI."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 @api_class("host_metrics", events=True, role=Role.POOL_OPERATOR)
 class HostMetrics(Row):
-    """The API class host_metrics."""
+    """A host's memory, and whether it is alive."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, doc="")
-    memory_total: int = dynamic(default=NO_DEFAULT, path="memory/total", doc="")
+    uuid: str = dynamic(default=NO_DEFAULT, doc="The name that it keeps for life, in all pools.")
+    memory_total: int = dynamic(default=NO_DEFAULT, path="memory/total", doc="The host's memory in bytes.")
     memory_free: int = dynamic(
-        default=0, path="memory/free", state="removed", deprecated_since="midnight-ride", doc=""
+        default=0,
+        path="memory/free",
+        state="removed",
+        deprecated_since="midnight-ride",
+        doc="Removed; read from the metrics instead.",
     )
-    live: bool = dynamic(default=NO_DEFAULT, doc="")
-    last_updated: datetime = dynamic(default=NO_DEFAULT, doc="")
-    other_config: Mapping[str, str] = rw(default={}, since="orlando", doc="")
+    live: bool = dynamic(default=NO_DEFAULT, doc="Whether the coordinator hears from the host.")
+    last_updated: datetime = dynamic(default=NO_DEFAULT, doc="When a value last changed.")
+    other_config: Mapping[str, str] = rw(default={}, since="orlando", doc="Further settings, by key.")

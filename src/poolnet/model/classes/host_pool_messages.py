@@ -12,7 +12,7 @@ MESSAGES = (
         is_async=False,
         flags=("emergency_call", "slave_local_whitelist"),
         since="orlando",
-        doc="",
+        doc="Turns high availability off on this host alone, when the pool cannot.",
     ),
     message(
         "ha_disarm_fencing",
@@ -20,7 +20,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="orlando",
-        doc="",
+        doc="Has the host no longer stop itself.",
     ),
     message(
         "preconfigure_ha",
@@ -28,7 +28,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="miami",
-        doc="",
+        doc="Gets it ready for high availability.",
     ),
     message(
         "ha_join_liveset",
@@ -36,7 +36,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="orlando",
-        doc="",
+        doc="Has it take part in high availability.",
     ),
     message(
         "ha_disable_failover_decisions",
@@ -44,7 +44,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="orlando",
-        doc="",
+        doc="Has it decide nothing on failures.",
     ),
     message(
         "ha_wait_for_shutdown_via_statefile",
@@ -52,7 +52,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="orlando",
-        doc="",
+        doc="Waits until high availability is off in the disk that the hosts watch.",
     ),
     message(
         "ha_stop_daemon",
@@ -60,7 +60,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="orlando",
-        doc="",
+        doc="Stops its watch of the others.",
     ),
     message(
         "ha_release_resources",
@@ -68,7 +68,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="orlando",
-        doc="",
+        doc="Lets go what high availability used.",
     ),
     message(
         "ha_xapi_healthcheck",
@@ -78,7 +78,7 @@ MESSAGES = (
         is_async=False,
         flags=("hidden", "emergency_call", "slave_local_whitelist"),
         since="orlando",
-        doc="",
+        doc="Whether the API server is well, as high availability asks.",
     ),
     message(
         "local_assert_healthy",
@@ -98,7 +98,7 @@ MESSAGES = (
         is_async=False,
         flags=("hidden", "pool_internal_session_only", "emergency_call", "slave_local_whitelist"),
         since="miami",
-        doc="",
+        doc="Fails if the host is in emergency mode, saying why.",
     ),
     message(
         "request_backup",
@@ -106,7 +106,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         is_async=False,
         flags=("hidden", "pool_internal_session_only"),
-        doc="",
+        doc="Has a member keep a copy of the database.",
     ),
     message(
         "request_config_file_sync",
@@ -114,7 +114,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         is_async=False,
         flags=("hidden", "pool_internal_session_only"),
-        doc="",
+        doc="Has a member fetch configuration files from the coordinator.",
     ),
     message(
         "propose_new_master",
@@ -123,7 +123,7 @@ MESSAGES = (
         is_async=False,
         flags=("hidden", "pool_internal_session_only", "emergency_call", "slave_local_whitelist"),
         since="miami",
-        doc="",
+        doc="Asks whether a host may become the coordinator.",
     ),
     message(
         "commit_new_master",
@@ -132,7 +132,7 @@ MESSAGES = (
         is_async=False,
         flags=("hidden", "pool_internal_session_only", "emergency_call", "slave_local_whitelist"),
         since="miami",
-        doc="",
+        doc="Makes the host that was asked about the coordinator.",
     ),
     message(
         "abort_new_master",
@@ -141,7 +141,7 @@ MESSAGES = (
         is_async=False,
         flags=("hidden", "pool_internal_session_only", "emergency_call", "slave_local_whitelist"),
         since="miami",
-        doc="",
+        doc="Takes the question back.",
     ),
     message(
         "notify",
@@ -149,7 +149,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="miami",
-        doc="",
+        doc="Tells the host's API server something; how the host's own scripts speak.",
     ),
     message(
         "is_in_emergency_mode",
@@ -159,7 +159,7 @@ MESSAGES = (
         is_async=False,
         flags=("hidden", "emergency_call", "slave_local_whitelist"),
         since="miami",
-        doc="",
+        doc="Whether it has lost its coordinator.",
     ),
     message(
         "tickle_heartbeat",
@@ -169,16 +169,23 @@ MESSAGES = (
         is_async=False,
         flags=("hidden", "pool_internal_session_only"),
         since="orlando",
-        doc="",
+        doc="What a member tells the coordinator every few seconds, and the answer.",
     ),
-    message("sync_data", {"host": "ref:host"}, role=Role.POOL_ADMIN, is_async=False, since="orlando", doc=""),
+    message(
+        "sync_data",
+        {"host": "ref:host"},
+        role=Role.POOL_ADMIN,
+        is_async=False,
+        since="orlando",
+        doc="Copies files of this host to the coordinator.",
+    ),
     message(
         "enable_external_auth",
         {"host": "ref:host", "config": "map:string:string", "service_name": "string", "auth_type": "string"},
         role=Role.POOL_ADMIN,
         is_async=False,
         since="george",
-        doc="",
+        doc="Lets a directory's users log in on it.",
     ),
     message(
         "disable_external_auth",
@@ -186,7 +193,7 @@ MESSAGES = (
         role=Role.POOL_ADMIN,
         is_async=False,
         since="george",
-        doc="",
+        doc="Ends its use of the directory.",
     ),
     message(
         "external_auth_set_ldaps",
@@ -194,7 +201,7 @@ MESSAGES = (
         role=Role.POOL_ADMIN,
         is_async=False,
         since="26.16.0",
-        doc="",
+        doc="Sets whether it speaks to the directory over TLS.",
     ),
     message(
         "install_ca_certificate",
@@ -202,7 +209,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="1.290.0",
-        doc="",
+        doc="Installs a CA certificate on it.",
     ),
     message(
         "uninstall_ca_certificate",
@@ -210,7 +217,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="1.290.0",
-        doc="",
+        doc="Removes a CA certificate from it.",
     ),
     message(
         "certificate_list",
@@ -221,7 +228,7 @@ MESSAGES = (
         since="george",
         state="deprecated",
         deprecated_since="1.290.0",
-        doc="",
+        doc="Names the CA certificates on it.",
     ),
     message(
         "crl_install",
@@ -229,7 +236,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="george",
-        doc="",
+        doc="Installs a revocation list on it.",
     ),
     message(
         "crl_uninstall",
@@ -237,7 +244,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="george",
-        doc="",
+        doc="Removes a revocation list from it.",
     ),
     message(
         "crl_list",
@@ -246,7 +253,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="george",
-        doc="",
+        doc="Names the revocation lists on it.",
     ),
     message(
         "certificate_sync",
@@ -254,13 +261,22 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="george",
-        doc="",
+        doc="Makes its trusted certificates take effect.",
     ),
     message(
-        "get_server_certificate", {"host": "ref:host"}, "string", role=Role.READ_ONLY, since="george", doc=""
+        "get_server_certificate",
+        {"host": "ref:host"},
+        "string",
+        role=Role.READ_ONLY,
+        since="george",
+        doc="Gives its certificate.",
     ),
     message(
-        "refresh_server_certificate", {"host": "ref:host"}, role=Role.POOL_ADMIN, since="1.307.0", doc=""
+        "refresh_server_certificate",
+        {"host": "ref:host"},
+        role=Role.POOL_ADMIN,
+        since="1.307.0",
+        doc="Makes it a new certificate for the pool's own use.",
     ),
     message(
         "install_server_certificate",
@@ -272,7 +288,7 @@ MESSAGES = (
         },
         role=Role.POOL_ADMIN,
         since="stockholm",
-        doc="",
+        doc="Gives it a certificate and key.",
     ),
     message(
         "emergency_reset_server_certificate",
@@ -281,16 +297,22 @@ MESSAGES = (
         is_async=False,
         flags=("emergency_call", "slave_local_whitelist"),
         since="stockholm",
-        doc="",
+        doc="Gives this host a new self-signed certificate, in an emergency.",
     ),
-    message("reset_server_certificate", {"host": "ref:host"}, role=Role.POOL_ADMIN, since="1.290.0", doc=""),
+    message(
+        "reset_server_certificate",
+        {"host": "ref:host"},
+        role=Role.POOL_ADMIN,
+        since="1.290.0",
+        doc="Gives it a new self-signed certificate.",
+    ),
     message(
         "update_pool_secret",
         {"host": "ref:host", "pool_secret": "string"},
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="midnight-ride",
-        doc="",
+        doc="Tells it the pool's new secret.",
     ),
     message(
         "update_master",
@@ -298,7 +320,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="midnight-ride",
-        doc="",
+        doc="Tells it the coordinator's address.",
     ),
     message(
         "notify_accept_new_pool_secret",
@@ -306,7 +328,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden",),
         since="stockholm_psr",
-        doc="",
+        doc="Has it accept the pool's new secret besides the old one.",
     ),
     message(
         "notify_send_new_pool_secret",
@@ -314,7 +336,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden",),
         since="stockholm_psr",
-        doc="",
+        doc="Has it use the pool's new secret.",
     ),
     message(
         "cleanup_pool_secret",
@@ -322,7 +344,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden",),
         since="stockholm_psr",
-        doc="",
+        doc="Has it forget the pool's old secret.",
     ),
     message(
         "emergency_disable_tls_verification",
@@ -331,7 +353,7 @@ MESSAGES = (
         is_async=False,
         flags=("emergency_call", "slave_local_whitelist"),
         since="1.290.0",
-        doc="",
+        doc="Has this host check no certificates, in an emergency.",
     ),
     message(
         "emergency_reenable_tls_verification",
@@ -340,7 +362,7 @@ MESSAGES = (
         is_async=False,
         flags=("emergency_call", "slave_local_whitelist"),
         since="1.298.0",
-        doc="",
+        doc="Has this host check certificates again.",
     ),
     message(
         "cert_distrib_atom",
@@ -349,7 +371,7 @@ MESSAGES = (
         role=LOCAL_ROOT,
         flags=("hidden", "pool_internal_session_only"),
         since="1.295.0",
-        doc="",
+        doc="One step of handing certificates to all hosts.",
     ),
     message(
         "copy_primary_host_certs",
@@ -357,7 +379,7 @@ MESSAGES = (
         role=Role.POOL_ADMIN,
         flags=("hidden", "pool_internal_session_only"),
         since="1.307.0",
-        doc="",
+        doc="Copies the coordinator's trusted certificates to it.",
     ),
     message(
         "emergency_clear_mandatory_guidance",
@@ -367,6 +389,6 @@ MESSAGES = (
         flags=("emergency_call", "slave_local_whitelist"),
         since="24.10.0",
         state="prototyped",
-        doc="",
+        doc="Forgets on this host what updates demand, in an emergency.",
     ),
 )

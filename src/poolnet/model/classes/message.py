@@ -1,4 +1,4 @@
-"""What is a message? The class of the XenAPI; the registry collects it."""
+"""What should an administrator know? The class message of the XenAPI: alerts."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @api_class("message", events=True, role=Role.POOL_OPERATOR, persisted=False, in_database=False)
 class Message(Row):
-    """The API class message."""
+    """An alert about an object."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, doc="")
-    name: str = dynamic(default=NO_DEFAULT, doc="")
-    priority: int = dynamic(default=NO_DEFAULT, doc="")
-    cls: Cls = dynamic(default=NO_DEFAULT, since="orlando", doc="")
-    obj_uuid: str = dynamic(default=NO_DEFAULT, doc="")
-    timestamp: datetime = dynamic(default=NO_DEFAULT, doc="")
-    body: str = dynamic(default=NO_DEFAULT, doc="")
+    uuid: str = dynamic(default=NO_DEFAULT, doc="The name that it keeps for life, in all pools.")
+    name: str = dynamic(default=NO_DEFAULT, doc="What kind of alert it is, such as BOND_STATUS_CHANGED.")
+    priority: int = dynamic(default=NO_DEFAULT, doc="How urgent it is; 1 is the most.")
+    cls: Cls = dynamic(default=NO_DEFAULT, since="orlando", doc="The class of the object that it is about.")
+    obj_uuid: str = dynamic(default=NO_DEFAULT, doc="The uuid of that object.")
+    timestamp: datetime = dynamic(default=NO_DEFAULT, doc="When it was raised.")
+    body: str = dynamic(default=NO_DEFAULT, doc="What happened, for people.")
 
 
 MESSAGES = (
@@ -34,11 +34,23 @@ MESSAGES = (
         "ref:message",
         is_async=False,
         since="orlando",
-        doc="",
+        doc="Raises an alert.",
     ),
-    message("destroy", {"self": "ref:message"}, is_async=False, since="orlando", doc=""),
-    message("destroy_many", {"messages": "set:ref:message"}, since="22.19.0", state="prototyped", doc=""),
-    message("destroy_all", {"filters": "map:string:string"}, since="26.6.0", state="prototyped", doc=""),
+    message("destroy", {"self": "ref:message"}, is_async=False, since="orlando", doc="Removes an alert."),
+    message(
+        "destroy_many",
+        {"messages": "set:ref:message"},
+        since="22.19.0",
+        state="prototyped",
+        doc="Removes several alerts.",
+    ),
+    message(
+        "destroy_all",
+        {"filters": "map:string:string"},
+        since="26.6.0",
+        state="prototyped",
+        doc="Removes all alerts that match.",
+    ),
     message(
         "get",
         {"cls": "enum:cls", "obj_uuid": "string", "since": "datetime"},
@@ -46,9 +58,17 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="orlando",
-        doc="",
+        doc="Lists the alerts about an object since a moment.",
     ),
-    message("get_all", {}, "set:ref:message", role=Role.READ_ONLY, is_async=False, since="orlando", doc=""),
+    message(
+        "get_all",
+        {},
+        "set:ref:message",
+        role=Role.READ_ONLY,
+        is_async=False,
+        since="orlando",
+        doc="Lists the alerts.",
+    ),
     message(
         "get_since",
         {"since": "datetime"},
@@ -56,7 +76,7 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="orlando",
-        doc="",
+        doc="Lists the alerts since a moment.",
     ),
     message(
         "get_record",
@@ -65,7 +85,7 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="orlando",
-        doc="",
+        doc="Reads an alert.",
     ),
     message(
         "get_by_uuid",
@@ -74,7 +94,7 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="orlando",
-        doc="",
+        doc="Finds the alert with this uuid.",
     ),
     message(
         "get_all_records",
@@ -83,7 +103,7 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="orlando",
-        doc="",
+        doc="Lists all alerts with their contents.",
     ),
     message(
         "get_all_records_where",
@@ -92,6 +112,6 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="orlando",
-        doc="",
+        doc="Lists the alerts that match a filter, with their contents.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What is a network_sriov? The class of the XenAPI; the registry collects it."""
+"""What is an SR-IOV network? The class network_sriov of the XenAPI."""
 
 from __future__ import annotations
 
@@ -16,26 +16,43 @@ if TYPE_CHECKING:
 
 @api_class("network_sriov", events=True, role=Role.POOL_OPERATOR, since="kolkata")
 class NetworkSriov(Row):
-    """The API class network_sriov."""
+    """One NIC's virtual functions, given to the VMs of a network."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, doc="")
-    physical_PIF: Ref[PIF] = static(default="", since="kolkata", doc="")
-    logical_PIF: Ref[PIF] = static(default="", since="kolkata", doc="")
-    requires_reboot: bool = dynamic(default=False, since="kolkata", doc="")
-    configuration_mode: SriovConfigurationMode = dynamic(default="unknown", since="kolkata", doc="")
+    uuid: str = dynamic(default=NO_DEFAULT, doc="The name that it keeps for life, in all pools.")
+    physical_PIF: Ref[PIF] = static(default="", since="kolkata", doc="The NIC's PIF.")
+    logical_PIF: Ref[PIF] = static(
+        default="", since="kolkata", doc="The PIF that joins the virtual functions to their network."
+    )
+    requires_reboot: bool = dynamic(
+        default=False,
+        since="kolkata",
+        doc="Whether the virtual functions come only with the next start of the host.",
+    )
+    configuration_mode: SriovConfigurationMode = dynamic(
+        default="unknown", since="kolkata", doc="How the virtual functions are switched on."
+    )
 
 
 MESSAGES = (
     message(
-        "create", {"pif": "ref:PIF", "network": "ref:network"}, "ref:network_sriov", since="kolkata", doc=""
+        "create",
+        {"pif": "ref:PIF", "network": "ref:network"},
+        "ref:network_sriov",
+        since="kolkata",
+        doc="Switches a NIC's virtual functions on and makes their PIF on a network.",
     ),
-    message("destroy", {"self": "ref:network_sriov"}, since="kolkata", doc=""),
+    message(
+        "destroy",
+        {"self": "ref:network_sriov"},
+        since="kolkata",
+        doc="Destroys it and switches the virtual functions off.",
+    ),
     message(
         "get_remaining_capacity",
         {"self": "ref:network_sriov"},
         "int",
         role=Role.READ_ONLY,
         since="kolkata",
-        doc="",
+        doc="How many virtual functions are free.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What is a PBD? The class of the XenAPI; the registry collects it."""
+"""How does a host reach storage? The class PBD of the XenAPI."""
 
 from __future__ import annotations
 
@@ -18,18 +18,27 @@ if TYPE_CHECKING:
 
 @api_class("PBD", events=True, role=Role.POOL_OPERATOR, constructor=True)
 class PBD(Row):
-    """The API class PBD."""
+    """One host's connection to one storage repository."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, doc="")
-    host: Ref[Host] = static(default=NO_DEFAULT, doc="")
-    SR: Ref[sr.SR] = static(default=NO_DEFAULT, doc="")
-    device_config: Mapping[str, str] = static(default=NO_DEFAULT, doc="")
-    currently_attached: bool = dynamic(default=NO_DEFAULT, doc="")
-    other_config: Mapping[str, str] = rw(default={}, since="miami", doc="")
+    uuid: str = dynamic(default=NO_DEFAULT, doc="The name that it keeps for life, in all pools.")
+    host: Ref[Host] = static(default=NO_DEFAULT, doc="The host.")
+    SR: Ref[sr.SR] = static(default=NO_DEFAULT, doc="The storage repository.")
+    device_config: Mapping[str, str] = static(
+        default=NO_DEFAULT, doc="How the host reaches it: server, path, target and the like."
+    )
+    currently_attached: bool = dynamic(default=NO_DEFAULT, doc="Whether the host is connected to it.")
+    other_config: Mapping[str, str] = rw(default={}, since="miami", doc="Further settings, by key.")
 
 
 MESSAGES = (
-    message("plug", {"self": "ref:PBD"}, errors=("SR_UNKNOWN_DRIVER",), doc=""),
-    message("unplug", {"self": "ref:PBD"}, doc=""),
-    message("set_device_config", {"self": "ref:PBD", "value": "map:string:string"}, since="miami", doc=""),
+    message(
+        "plug", {"self": "ref:PBD"}, errors=("SR_UNKNOWN_DRIVER",), doc="Connects the host to the storage."
+    ),
+    message("unplug", {"self": "ref:PBD"}, doc="Disconnects the host from the storage."),
+    message(
+        "set_device_config",
+        {"self": "ref:PBD", "value": "map:string:string"},
+        since="miami",
+        doc="Sets how the host reaches it.",
+    ),
 )

@@ -1,4 +1,4 @@
-"""What is a role? The class of the XenAPI; the registry collects it."""
+"""What may a role do? The class role of the XenAPI, whose objects are fixed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ if TYPE_CHECKING:
 
 @api_class("role", events=True, role=Role.POOL_ADMIN, computed_records=True, since="midnight-ride")
 class RoleRecord(Row):
-    """The API class role."""
+    """A role, or a permission: a role that is nothing else's sum."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, doc="")
-    name_label: str = static(default="", path="name/label", since="midnight-ride", doc="")
-    name_description: str = static(default="", path="name/description", since="midnight-ride", doc="")
-    subroles: tuple[Ref[RoleRecord], ...] = static(
-        default=(), stored_ref_set=True, since="midnight-ride", doc=""
+    uuid: str = dynamic(default=NO_DEFAULT, doc="The name that it keeps for life, in all pools.")
+    name_label: str = static(
+        default="", path="name/label", since="midnight-ride", doc="The role's name, or the permission's."
     )
-    is_internal: bool = dynamic(default=False, since="22.5.0", doc="")
+    name_description: str = static(
+        default="", path="name/description", since="midnight-ride", doc="What the role is for."
+    )
+    subroles: tuple[Ref[RoleRecord], ...] = static(
+        default=(),
+        stored_ref_set=True,
+        since="midnight-ride",
+        doc="The roles and permissions that it consists of.",
+    )
+    is_internal: bool = dynamic(default=False, since="22.5.0", doc="Whether people never see it.")
 
 
 MESSAGES = (
@@ -33,7 +40,7 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="midnight-ride",
-        doc="",
+        doc="Lists the permissions that it consists of.",
     ),
     message(
         "get_permissions_name_label",
@@ -42,7 +49,7 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="midnight-ride",
-        doc="",
+        doc="Names the permissions that it consists of.",
     ),
     message(
         "get_by_permission",
@@ -51,7 +58,7 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="midnight-ride",
-        doc="",
+        doc="Lists the roles that hold a permission.",
     ),
     message(
         "get_by_permission_name_label",
@@ -60,6 +67,6 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="midnight-ride",
-        doc="",
+        doc="Lists the roles that hold the permission of this name.",
     ),
 )

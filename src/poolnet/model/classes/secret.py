@@ -1,4 +1,4 @@
-"""What is a secret? The class of the XenAPI; the registry collects it."""
+"""How does an object refer to a password? The class secret of the XenAPI."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     since="midnight-ride",
 )
 class Secret(Row):
-    """The API class secret."""
+    """A text that only its reference shows in other objects."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, read_role=Role.POOL_OPERATOR, doc="")
-    value: str = rw(default=NO_DEFAULT, read_role=Role.POOL_OPERATOR, doc="")
-    other_config: Mapping[str, str] = rw(default={}, doc="")
+    uuid: str = dynamic(
+        default=NO_DEFAULT, read_role=Role.POOL_OPERATOR, doc="The name that it keeps for life, in all pools."
+    )
+    value: str = rw(default=NO_DEFAULT, read_role=Role.POOL_OPERATOR, doc="The secret text.")
+    other_config: Mapping[str, str] = rw(default={}, doc="Further settings, by key.")
 
 
 MESSAGES = (
@@ -36,6 +38,6 @@ MESSAGES = (
         is_async=False,
         flags=("hidden", "secret_args"),
         since="midnight-ride",
-        doc="",
+        doc="Makes a secret with a known uuid.",
     ),
 )

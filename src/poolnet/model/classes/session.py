@@ -1,4 +1,4 @@
-"""What is a session? The class of the XenAPI; the registry collects it."""
+"""What is a client's login? The class session of the XenAPI."""
 
 from __future__ import annotations
 
@@ -21,24 +21,48 @@ if TYPE_CHECKING:
 
 @api_class("session", events=False, role=Role.POOL_ADMIN, persisted=False, lists_all=False)
 class Session(Row):
-    """The API class session."""
+    """A client's login: who it is, what it may do, and since when."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, doc="")
-    this_host: Ref[Host] = dynamic(default=NO_DEFAULT, doc="")
-    this_user: Ref[User] = dynamic(default=NO_DEFAULT, doc="")
-    last_active: datetime = dynamic(default=NO_DEFAULT, doc="")
-    pool: bool = dynamic(default=NO_DEFAULT, doc="")
-    other_config: Mapping[str, str] = rw(default={}, since="miami", doc="")
-    is_local_superuser: bool = dynamic(default=False, since="george", doc="")
-    subject: Ref[Subject] = dynamic(default=NULL, since="george", doc="")
-    validation_time: datetime = dynamic(default=EPOCH, since="george", doc="")
-    auth_user_sid: str = dynamic(default="", since="george", doc="")
-    auth_user_name: str = dynamic(default="", since="midnight-ride", doc="")
-    rbac_permissions: tuple[str, ...] = static(default=(), since="midnight-ride", doc="")
-    tasks: tuple[Ref[Task], ...] = dynamic(default=NO_DEFAULT, computed=True, since="midnight-ride", doc="")
-    parent: Ref[Session] = static(default=NULL, since="midnight-ride", doc="")
-    originator: str = dynamic(default="", since="clearwater", doc="")
-    client_certificate: bool = dynamic(default=False, since="21.2.0", doc="")
+    uuid: str = dynamic(default=NO_DEFAULT, doc="The name that it keeps for life, in all pools.")
+    this_host: Ref[Host] = dynamic(default=NO_DEFAULT, doc="The host that served the login.")
+    this_user: Ref[User] = dynamic(default=NO_DEFAULT, doc="Always null; users are subjects, or root.")
+    last_active: datetime = dynamic(
+        default=NO_DEFAULT, doc="When a call last used the session, to ten minutes."
+    )
+    pool: bool = dynamic(
+        default=NO_DEFAULT, doc="Whether another host of the pool logged in, with the pool's secret."
+    )
+    other_config: Mapping[str, str] = rw(default={}, since="miami", doc="Further settings, by key.")
+    is_local_superuser: bool = dynamic(
+        default=False, since="george", doc="Whether it may do everything, without a role."
+    )
+    subject: Ref[Subject] = dynamic(
+        default=NULL, since="george", doc="The subject whose roles it has; null for the superuser."
+    )
+    validation_time: datetime = dynamic(
+        default=EPOCH, since="george", doc="When its subject was last found valid."
+    )
+    auth_user_sid: str = dynamic(
+        default="", since="george", doc="The directory's identifier of the user; empty for the superuser."
+    )
+    auth_user_name: str = dynamic(default="", since="midnight-ride", doc="The name that logged in.")
+    rbac_permissions: tuple[str, ...] = static(
+        default=(),
+        since="midnight-ride",
+        doc="The permissions it holds; empty for the superuser, who needs none.",
+    )
+    tasks: tuple[Ref[Task], ...] = dynamic(
+        default=NO_DEFAULT, computed=True, since="midnight-ride", doc="The tasks that it started."
+    )
+    parent: Ref[Session] = static(default=NULL, since="midnight-ride", doc="Always null.")
+    originator: str = dynamic(
+        default="",
+        since="clearwater",
+        doc="What the client called itself at login; sessions are limited per originator.",
+    )
+    client_certificate: bool = dynamic(
+        default=False, since="21.2.0", doc="Whether it logged in with a certificate."
+    )
 
 
 MESSAGES = (
@@ -56,11 +80,21 @@ MESSAGES = (
         session_arg=False,
         is_async=False,
         flags=("secret_args", "slave_local_whitelist"),
-        doc="",
+        doc="Checks a name and password and opens a session; a member answers HOST_IS_SLAVE.",
     ),
-    message("logout", {}, role=Role.READ_ONLY, is_async=False, doc=""),
     message(
-        "change_password", {"old_pwd": "string", "new_pwd": "string"}, role=LOCAL_ROOT, is_async=False, doc=""
+        "logout",
+        {},
+        role=Role.READ_ONLY,
+        is_async=False,
+        doc="Ends the session and wakes its blocked event calls.",
+    ),
+    message(
+        "change_password",
+        {"old_pwd": "string", "new_pwd": "string"},
+        role=LOCAL_ROOT,
+        is_async=False,
+        doc="Changes the superuser's password on all hosts.",
     ),
     message(
         "slave_login",
@@ -69,7 +103,7 @@ MESSAGES = (
         session_arg=False,
         is_async=False,
         flags=("hidden", "secret_args", "slave_local_whitelist"),
-        doc="",
+        doc="Opens a session for another host of the pool, which proves itself with the pool's secret.",
     ),
     message(
         "slave_local_login",
@@ -79,7 +113,7 @@ MESSAGES = (
         is_async=False,
         flags=("hidden", "secret_args", "emergency_call", "slave_local_whitelist"),
         since="miami",
-        doc="",
+        doc="Opens a session kept by this host alone, with the pool's secret; works in emergency mode.",
     ),
     message(
         "slave_local_login_with_password",
@@ -89,10 +123,15 @@ MESSAGES = (
         is_async=False,
         flags=("secret_args", "emergency_call", "slave_local_whitelist"),
         since="miami",
-        doc="",
+        doc="Opens a session kept by this host alone, with a password; works in emergency mode.",
     ),
     message(
-        "create_from_db_file", {"filename": "string"}, "ref:session", role=LOCAL_ROOT, since="dundee", doc=""
+        "create_from_db_file",
+        {"filename": "string"},
+        "ref:session",
+        role=LOCAL_ROOT,
+        since="dundee",
+        doc="Opens a session on a database in a file.",
     ),
     message(
         "local_logout",
@@ -100,14 +139,21 @@ MESSAGES = (
         is_async=False,
         flags=("emergency_call", "slave_local_whitelist"),
         since="miami",
-        doc="",
+        doc="Ends a session kept by this host alone.",
     ),
-    message("get_all_subject_identifiers", {}, "set:string", role=Role.READ_ONLY, since="george", doc=""),
+    message(
+        "get_all_subject_identifiers",
+        {},
+        "set:string",
+        role=Role.READ_ONLY,
+        since="george",
+        doc="Lists the directory's identifiers of the users who are logged in.",
+    ),
     message(
         "logout_subject_identifier",
         {"subject_identifier": "string"},
         role=Role.POOL_OPERATOR,
         since="george",
-        doc="",
+        doc="Ends the sessions of a user of the directory, but not the caller's.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What is a subject? The class of the XenAPI; the registry collects it."""
+"""Who may log in, besides root? The class subject of the XenAPI."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
 @api_class("subject", events=True, role=Role.POOL_ADMIN, constructor=True, since="george")
 class Subject(Row):
-    """The API class subject."""
+    """A user or group of the directory who may log in, with roles."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, doc="")
-    subject_identifier: str = static(default="", since="george", doc="")
-    other_config: Mapping[str, str] = static(default={}, since="george", doc="")
+    uuid: str = dynamic(default=NO_DEFAULT, doc="The name that it keeps for life, in all pools.")
+    subject_identifier: str = static(default="", since="george", doc="The directory's identifier.")
+    other_config: Mapping[str, str] = static(
+        default={}, since="george", doc="What the directory says of the subject."
+    )
     roles: tuple[Ref[RoleRecord], ...] = dynamic(
         default=("OpaqueRef:0165f154-ba3e-034e-6b27-5d271af109ba",),
         stored_ref_set=True,
         since="midnight-ride",
-        doc="",
+        doc="The roles given to the subject.",
     )
 
 
@@ -36,14 +38,14 @@ MESSAGES = (
         {"self": "ref:subject", "role": "ref:role"},
         is_async=False,
         since="midnight-ride",
-        doc="",
+        doc="Gives the subject a role.",
     ),
     message(
         "remove_from_roles",
         {"self": "ref:subject", "role": "ref:role"},
         is_async=False,
         since="midnight-ride",
-        doc="",
+        doc="Takes a role from the subject.",
     ),
     message(
         "get_permissions_name_label",
@@ -52,6 +54,6 @@ MESSAGES = (
         role=Role.READ_ONLY,
         is_async=False,
         since="midnight-ride",
-        doc="",
+        doc="Names the permissions that the subject's roles have.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What is a tunnel? The class of the XenAPI; the registry collects it."""
+"""What is a tunnel? The class tunnel of the XenAPI."""
 
 from __future__ import annotations
 
@@ -18,14 +18,26 @@ if TYPE_CHECKING:
 
 @api_class("tunnel", events=True, role=Role.POOL_OPERATOR, since="cowley")
 class Tunnel(Row):
-    """The API class tunnel."""
+    """A network carried inside IP packets between hosts, switched by an SDN controller."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, since="cowley", doc="")
-    access_PIF: Ref[PIF] = static(default="", since="cowley", doc="")
-    transport_PIF: Ref[PIF] = static(default="", since="cowley", doc="")
-    status: Mapping[str, str] = rw(default={"active": "false"}, since="cowley", doc="")
-    other_config: Mapping[str, str] = rw(default={}, since="cowley", doc="")
-    protocol: TunnelProtocol = rw(default="gre", since="1.250.0", doc="")
+    uuid: str = dynamic(
+        default=NO_DEFAULT, since="cowley", doc="The name that it keeps for life, in all pools."
+    )
+    access_PIF: Ref[PIF] = static(
+        default="", since="cowley", doc="The tunnel's own PIF, which its network sees."
+    )
+    transport_PIF: Ref[PIF] = static(
+        default="", since="cowley", doc="The PIF whose address the packets travel between."
+    )
+    status: Mapping[str, str] = rw(
+        default={"active": "false"}, since="cowley", doc="What the SDN controller says: active, key, error."
+    )
+    other_config: Mapping[str, str] = rw(default={}, since="cowley", doc="Further settings, by key.")
+    protocol: TunnelProtocol = rw(
+        default="gre",
+        since="1.250.0",
+        doc="The encapsulation; a change takes effect when the PIF is next plugged.",
+    )
 
 
 MESSAGES = (
@@ -39,7 +51,7 @@ MESSAGES = (
         "ref:tunnel",
         errors=("OPENVSWITCH_NOT_ACTIVE", "TRANSPORT_PIF_NOT_CONFIGURED", "IS_TUNNEL_ACCESS_PIF"),
         since="cowley",
-        doc="",
+        doc="Makes a tunnel over a PIF that has an IP configuration, and its PIF on a network.",
     ),
-    message("destroy", {"self": "ref:tunnel"}, since="cowley", doc=""),
+    message("destroy", {"self": "ref:tunnel"}, since="cowley", doc="Destroys the tunnel and its PIF."),
 )

@@ -1,4 +1,4 @@
-"""What is a user? The class of the XenAPI; the registry collects it."""
+"""Who was a user before there were subjects? The class user of the XenAPI, deprecated."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     deprecated_since="george",
 )
 class User(Row):
-    """The API class user."""
+    """A user of the old kind; there are none."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, doc="")
-    short_name: str = static(default=NO_DEFAULT, doc="")
-    fullname: str = rw(default=NO_DEFAULT, doc="")
-    other_config: Mapping[str, str] = rw(default={}, since="orlando", doc="")
+    uuid: str = dynamic(default=NO_DEFAULT, doc="The name that it keeps for life, in all pools.")
+    short_name: str = static(default=NO_DEFAULT, doc="The login name.")
+    fullname: str = rw(default=NO_DEFAULT, doc="The full name.")
+    other_config: Mapping[str, str] = rw(default={}, since="orlando", doc="Further settings, by key.")

@@ -1,4 +1,4 @@
-"""What is a VLAN? The class of the XenAPI; the registry collects it."""
+"""What is a VLAN? The class VLAN of the XenAPI."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 @api_class("VLAN", events=True, role=Role.POOL_OPERATOR, since="miami")
 class VLAN(Row):
-    """The API class VLAN."""
+    """An 802.1Q tag on a PIF, which makes the tagged frames a PIF and a network of their own."""
 
-    uuid: str = dynamic(default=NO_DEFAULT, doc="")
-    tagged_PIF: Ref[PIF] = static(default="", since="miami", doc="")
-    untagged_PIF: Ref[PIF] = dynamic(default="", since="miami", doc="")
-    tag: int = static(default=-1, since="miami", doc="")
-    other_config: Mapping[str, str] = rw(default={}, since="miami", doc="")
+    uuid: str = dynamic(default=NO_DEFAULT, doc="The name that it keeps for life, in all pools.")
+    tagged_PIF: Ref[PIF] = static(
+        default="", since="miami", doc="The PIF below, which carries the tagged frames."
+    )
+    untagged_PIF: Ref[PIF] = dynamic(
+        default="", since="miami", doc="The VLAN's own PIF, which its network sees."
+    )
+    tag: int = static(default=-1, since="miami", doc="The 802.1Q tag, 0 to 4094.")
+    other_config: Mapping[str, str] = rw(default={}, since="miami", doc="Further settings, by key.")
 
 
 MESSAGES = (
@@ -38,14 +42,14 @@ MESSAGES = (
         "ref:VLAN",
         flags=("hidden",),
         since="inverness",
-        doc="",
+        doc="Makes a VLAN's record with these values and changes nothing else.",
     ),
     message(
         "create",
         {"tagged_PIF": "ref:PIF", "tag": "int", "network": "ref:network"},
         "ref:VLAN",
         since="miami",
-        doc="",
+        doc="Makes a VLAN with a tag on a PIF, and its PIF on a network.",
     ),
-    message("destroy", {"self": "ref:VLAN"}, since="miami", doc=""),
+    message("destroy", {"self": "ref:VLAN"}, since="miami", doc="Destroys the VLAN and its PIF."),
 )

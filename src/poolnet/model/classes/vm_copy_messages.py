@@ -13,7 +13,7 @@ MESSAGES = (
         role=Role.VM_POWER_ADMIN,
         errors=("VM_BAD_POWER_STATE", "SR_FULL", "OPERATION_NOT_ALLOWED"),
         since="orlando",
-        doc="",
+        doc="Takes a snapshot of its disks and settings.",
     ),
     message(
         "snapshot_with_quiesce",
@@ -32,21 +32,21 @@ MESSAGES = (
         since="orlando",
         state="removed",
         deprecated_since="quebec",
-        doc="",
+        doc="Removed: takes a snapshot that the guest got ready for.",
     ),
     message(
         "clone",
         {"vm": "ref:VM", "new_name": "string"},
         "ref:VM",
         errors=("VM_BAD_POWER_STATE", "SR_FULL", "OPERATION_NOT_ALLOWED", "LICENCE_RESTRICTION"),
-        doc="",
+        doc="Makes a copy that shares the disks' contents until they change.",
     ),
     message(
         "copy",
         {"vm": "ref:VM", "new_name": "string", "sr": "ref:SR"},
         "ref:VM",
         errors=("VM_BAD_POWER_STATE", "SR_FULL", "OPERATION_NOT_ALLOWED", "LICENCE_RESTRICTION"),
-        doc="",
+        doc="Makes a copy with whole copies of the disks.",
     ),
     message(
         "revert",
@@ -54,7 +54,7 @@ MESSAGES = (
         role=Role.VM_POWER_ADMIN,
         errors=("VM_BAD_POWER_STATE", "OPERATION_NOT_ALLOWED", "SR_FULL", "VM_REVERT_FAILED"),
         since="midnight-ride",
-        doc="",
+        doc="Sets the VM back to a snapshot.",
     ),
     message(
         "checkpoint",
@@ -69,7 +69,7 @@ MESSAGES = (
             "VM_CHECKPOINT_RESUME_FAILED",
         ),
         since="midnight-ride",
-        doc="",
+        doc="Takes a snapshot with its memory.",
     ),
     message(
         "pool_migrate",
@@ -83,7 +83,7 @@ MESSAGES = (
             "OPERATION_NOT_ALLOWED",
             "VM_BAD_POWER_STATE",
         ),
-        doc="",
+        doc="Moves it to another host of the pool while it runs.",
     ),
     message(
         "pool_migrate_complete",
@@ -92,7 +92,7 @@ MESSAGES = (
         client_cert=True,
         flags=("hidden",),
         since="tampa",
-        doc="",
+        doc="Ends a move, on the host that it went to.",
     ),
     message(
         "migrate_send",
@@ -110,7 +110,7 @@ MESSAGES = (
         role=Role.VM_POWER_ADMIN,
         errors=("VM_BAD_POWER_STATE", "LICENCE_RESTRICTION"),
         since="tampa",
-        doc="",
+        doc="Moves it to another pool or storage, with disks and networks mapped.",
     ),
     message(
         "assert_can_migrate",
@@ -126,7 +126,7 @@ MESSAGES = (
         role=Role.VM_POWER_ADMIN,
         errors=("LICENCE_RESTRICTION",),
         since="tampa",
-        doc="",
+        doc="Fails unless migrate_send could move it.",
     ),
     message(
         "assert_can_migrate_sender",
@@ -142,7 +142,7 @@ MESSAGES = (
         role=Role.VM_POWER_ADMIN,
         flags=("hidden",),
         since="inverness",
-        doc="",
+        doc="The part of that check made where the VM is.",
     ),
     message(
         "update_snapshot_metadata",
@@ -157,7 +157,7 @@ MESSAGES = (
         since="george",
         state="deprecated",
         deprecated_since="midnight-ride",
-        doc="",
+        doc="Changes what a snapshot says of itself.",
     ),
     message(
         "assert_can_be_recovered",
@@ -165,7 +165,7 @@ MESSAGES = (
         role=Role.READ_ONLY,
         errors=("VM_IS_PART_OF_AN_APPLIANCE", "VM_REQUIRES_SR"),
         since="boston",
-        doc="",
+        doc="Fails unless another pool could recover it.",
     ),
     message(
         "get_SRs_required_for_recovery",
@@ -173,14 +173,14 @@ MESSAGES = (
         "set:ref:SR",
         role=Role.READ_ONLY,
         since="creedence",
-        doc="",
+        doc="Lists the storage that recovering it would need.",
     ),
     message(
         "recover",
         {"self": "ref:VM", "session_to": "ref:session", "force": "bool"},
         role=Role.READ_ONLY,
         since="boston",
-        doc="",
+        doc="Makes it in another pool, from its record.",
     ),
     message(
         "import_convert",
@@ -192,7 +192,7 @@ MESSAGES = (
             "remote_config": "map:string:string",
         },
         since="tampa",
-        doc="",
+        doc="Imports a VM of another hypervisor.",
     ),
     message(
         "import",
@@ -200,6 +200,6 @@ MESSAGES = (
         "set:ref:VM",
         role=Role.POOL_OPERATOR,
         since="dundee",
-        doc="",
+        doc="Imports a VM from a server.",
     ),
 )
