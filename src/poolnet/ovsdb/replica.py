@@ -12,6 +12,7 @@ from typing import TypeAlias
 from poolnet.ovsdb.values import Atom, Json, MalformedError, RowId, Value, decode
 
 Row: TypeAlias = "Mapping[str, Value]"
+_Map: TypeAlias = "Mapping[Atom, Atom] | Mapping[str, Atom]"
 
 
 class Replica:
@@ -76,9 +77,9 @@ class Replica:
                 yield column, _toggled(_members(old.get(column, ())), _members(value))
 
 
-def _changed_map(old: Mapping[Atom, Atom], change: Mapping[Atom, Atom]) -> Value:
+def _changed_map(old: _Map, change: _Map) -> Value:
     """A pair that is there already goes; any other pair is set."""
-    merged = dict(old)
+    merged: dict[Atom, Atom] = dict(old.items())
     for key, value in change.items():
         if key in merged and merged[key] == value:
             del merged[key]

@@ -29,7 +29,7 @@ class NewRow(str):
 
 
 Atom: TypeAlias = "bool | int | float | str | RowId | NewRow"
-Value: TypeAlias = "Atom | tuple[Atom, ...] | Mapping[Atom, Atom]"
+Value: TypeAlias = "Atom | tuple[Atom, ...] | Mapping[Atom, Atom] | Mapping[str, Atom]"
 
 T = TypeVar("T")
 

@@ -1,0 +1,219 @@
+"""What do links, addresses and routes look like in the kernel, and how are they changed?
+
+The only importer of pyroute2. `Netlink` answers and changes; `watch_netlink` tells that something changed, without
+parsing what, because a host with a thousand ports has many such messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from typing import Self
+
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+# Groups of <linux/rtnetlink.h>: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR.
+_GROUPS = 0x1 | 0x10 | 0x40 | 0x100
+_SCOPE_LINK = 253
+_PROTO_STATIC = 4
+_TABLE_MAIN = 254
+_BUFFER_BYTES = 8 * 1024 * 1024
+
+
+class LinkError(Exception):
+    """The kernel refused a change of a link, an address or a route."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """The addresses of one interface (`A.B.C.D/len`), without the IPv6 link-local ones, and its default gateways."""
+
+    ipv4: tuple[str, ...] = ()
+    ipv6: tuple[str, ...] = ()
+    gateway: str = ""
+    gateway6: str = ""
+
+
+NO_ADDRESSES = Addresses()
+
+
+def index_of(name: str) -> int | None:
+    """The number of the interface of that name in this network namespace, or None."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
+
+
+def interface_names() -> tuple[str, ...]:
+    """The names of all interfaces in this network namespace."""
+    return tuple(name for _, name in socket.if_nameindex())
+
+
+class Netlink:
+    """A connection to the kernel's routing service. Open it with `async with`."""
+
+    def __init__(self) -> None:
+        self._route = AsyncIPRoute()
+
+    async def __aenter__(self) -> Self:
+        await self._route.setup_endpoint()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._route.close()
+
+    async def set_link(self, index: int, *, up: bool) -> None:
+        """Sets an interface up or down. Raises LinkError."""
+        try:
+            await self._route.link("set", index=index, state="up" if up else "down")
+        except NetlinkError as error:
+            raise LinkError(f"interface {index}: {error}") from error
+
+    async def addresses(self) -> dict[str, Addresses]:
+        """The addresses of all interfaces that have any, by name."""
+        names = dict(socket.if_nameindex())
+        ipv4: dict[str, list[str]] = {}
+        ipv6: dict[str, list[str]] = {}
+        async for message in await self._route.get_addr():
+            name = names.get(message["index"])
+            local = message.get("local") or message.get("address")
+            if name is None or local is None:
+                continue
+            if message["family"] == socket.AF_INET:
+                ipv4.setdefault(name, []).append(f"{local}/{message['prefixlen']}")
+            elif message["family"] == socket.AF_INET6 and message["scope"] != _SCOPE_LINK:
+                ipv6.setdefault(name, []).append(f"{local}/{message['prefixlen']}")
+        if not ipv4 and not ipv6:
+            return {}
+        gateways = {family: await self._gateways(family) for family in (socket.AF_INET, socket.AF_INET6)}
+        return {
+            name: Addresses(
+                ipv4=tuple(ipv4.get(name, ())),
+                ipv6=tuple(ipv6.get(name, ())),
+                gateway=gateways[socket.AF_INET].get(name, ""),
+                gateway6=gateways[socket.AF_INET6].get(name, ""),
+            )
+            for name in ipv4.keys() | ipv6.keys()
+        }
+
+    async def routes(self, index: int) -> frozenset[str]:
+        """The IPv4 routes through a gateway on an interface, as `SUBNET/LEN via GATEWAY`; not the default route."""
+        found = set()
+        async for message in await self._route.get_routes(family=socket.AF_INET, table=_TABLE_MAIN):
+            gateway = message.get("gateway")
+            if message.get("oif") == index and gateway and message["dst_len"]:
+                found.add(f"{message.get('dst')}/{message['dst_len']} via {gateway}")
+        return frozenset(found)
+
+    async def _gateways(self, family: int) -> dict[str, str]:
+        names = dict(socket.if_nameindex())
+        found: dict[str, str] = {}
+        async for message in await self._route.get_routes(family=family, table=_TABLE_MAIN):
+            gateway = message.get("gateway")
+            name = names.get(message.get("oif", 0))
+            if message["dst_len"] == 0 and gateway and name:
+                found.setdefault(name, gateway)
+        return found
+
+    async def add_address(self, index: int, address: str) -> None:
+        """Gives an interface an address (`A.B.C.D/len`); nothing to do if it has it. Raises LinkError."""
+        interface = ip_interface(address)
+        extra: dict[str, str] = {}
+        if isinstance(interface, IPv4Interface) and interface.network.prefixlen < 31:
+            extra["broadcast"] = str(interface.network.broadcast_address)
+        await self._change_address("add", index, interface, errno.EEXIST, extra)
+
+    async def remove_address(self, index: int, address: str) -> None:
+        """Takes an address from an interface; nothing to do if it does not have it. Raises LinkError."""
+        await self._change_address("del", index, ip_interface(address), errno.EADDRNOTAVAIL, {})
+
+    async def replace_route(self, index: int, destination: str, gateway: str) -> None:
+        """Sends what goes to `destination` (`SUBNET/LEN` or `default`) through a gateway. Raises LinkError."""
+        await self._change_route("replace", index, destination, gateway)
+
+    async def remove_route(self, index: int, destination: str, gateway: str) -> None:
+        """Removes such a route; nothing to do if there is none. Raises LinkError."""
+        await self._change_route("del", index, destination, gateway)
+
+    async def _change_address(
+        self,
+        command: str,
+        index: int,
+        interface: IPv4Interface | IPv6Interface,
+        harmless: int,
+        extra: dict[str, str],
+    ) -> None:
+        try:
+            await self._route.addr(
+                command,
+                index=index,
+                address=str(interface.ip),
+                prefixlen=interface.network.prefixlen,
+                **extra,
+            )
+        except NetlinkError as error:
+            if error.code != harmless:
+                raise LinkError(f"address {interface}: {error}") from error
+
+    async def _change_route(self, command: str, index: int, destination: str, gateway: str) -> None:
+        family = socket.AF_INET6 if ip_address(gateway).version == 6 else socket.AF_INET
+        try:
+            await self._route.route(
+                command,
+                dst=destination,
+                gateway=gateway,
+                oif=index,
+                family=family,
+                table=_TABLE_MAIN,
+                proto=_PROTO_STATIC,
+            )
+        except NetlinkError as error:
+            if not (command == "del" and error.code == errno.ESRCH):
+                raise LinkError(f"route to {destination} via {gateway}: {error}") from error
+
+
+class NetlinkWatch:
+    """Calls `changed` when a link, an address or an IPv4 route changed in this network namespace."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        """Must be made in a running event loop, which then calls `changed`."""
+        self._changed = changed
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+        self._socket.setblocking(False)
+        self._socket.bind((0, _GROUPS))
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self._drain)
+
+    def close(self) -> None:
+        """Stops watching."""
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                self._socket.recv(65536)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # lost messages are a change like any other
+                    raise
+        self._changed()
+
+
+def same_addresses(one: Iterable[str], other: Collection[str]) -> bool:
+    """Are these the same addresses, however they are spelt?"""
+    return {ip_interface(text) for text in one} == {ip_interface(text) for text in other}

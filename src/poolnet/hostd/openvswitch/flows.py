@@ -1,0 +1,190 @@
+"""Are the flows of every secure bridge there, and how do they get there?
+
+Which flows should be there follows from the switch's database alone (each port's lock is remembered in its row), so
+whatever takes them away (a restart of the switch, somebody's ovs-ofctl) is mended by sending them again: at once when
+the switch comes back, a second after a change by somebody else. `backend` sends the flows of a plan through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from poolnet.hostd.openvswitch.openflow import SwitchConnection
+from poolnet.hostd.run import CommandFailed, run
+
+LOG = structlog.stdlib.get_logger("poolnet.hostd.openvswitch.flows")
+READY_TIMEOUT_S = 30.0
+RETRY_S = 0.1
+QUIET_S = 1.0  # so long nothing may change before the flows are compared
+PATIENCE_S = 3.0  # … but not longer than this after the first change
+TIMEOUT_S = 60.0
+_DIFFERENT = 2  # the status of ovs-ofctl diff-flows when there are differences
+_SHOWN_MAX = 20
+
+
+class FlowsFailed(Exception):
+    """The switch did not take the flows of a bridge."""
+
+    def __init__(self, bridge: str, reason: str) -> None:
+        super().__init__(f"{bridge}: {reason}")
+        self.bridge = bridge
+
+
+class FlowKeeper:
+    """Keeps the flows of the secure bridges as they should be."""
+
+    def __init__(
+        self, run_dir: Path, work_dir: Path, expected: Callable[[str], str], turn: asyncio.Lock
+    ) -> None:
+        """`expected(bridge)` is the text of all its flows now; `work_dir` is for files.
+
+        `turn` is held by whoever changes the switch, so that flows are never compared in the middle of a change.
+        """
+        self._run_dir = run_dir
+        self._work_dir = work_dir
+        self._expected = expected
+        self._turn = turn
+        self._bridges: dict[str, _Watched] = {}
+
+    def keep(self, bridges: Iterable[str]) -> None:
+        """From now on these are the secure bridges; those that are new get their flows as soon as they can."""
+        wanted = set(bridges)
+        for name in self._bridges.keys() - wanted:
+            self._bridges.pop(name).task.cancel()
+        for name in wanted - self._bridges.keys():
+            self._bridges[name] = _Watched(self, name)
+
+    async def close(self) -> None:
+        """Stops watching; the flows stay."""
+        tasks = [watched.task for watched in self._bridges.values()]
+        self._bridges.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def ready(self, bridge: str) -> None:
+        """Returns when a bridge has its flows. Raises FlowsFailed when that takes too long."""
+        watched = self._bridges.get(bridge)
+        if watched is None:
+            raise FlowsFailed(bridge, "it is no secure bridge of ours")
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await watched.installed.wait()
+        except TimeoutError as error:
+            raise FlowsFailed(bridge, "the switch does not take flows") from error
+
+    async def send(self, bridge: str, changes: Iterable[str]) -> None:
+        """Carries out changes (lines `add FLOW` or `delete MATCH`), all or none, seen at one instant by packets.
+
+        Raises FlowsFailed.
+        """
+        text = "\n".join(changes)
+        if text:
+            await self._ofctl(bridge, "--bundle", "add-flows", self.target(bridge), "-", stdin=text + "\n")
+
+    async def dump(self, bridge: str) -> str:
+        """The flows of a bridge with their counters, as `ovs-ofctl` writes them. Raises FlowsFailed."""
+        return await self._ofctl(bridge, "dump-flows", self.target(bridge))
+
+    def target(self, bridge: str) -> str:
+        """How ovs-ofctl addresses a bridge."""
+        return f"unix:{self.socket(bridge)}"
+
+    def socket(self, bridge: str) -> Path:
+        """The management socket of a bridge."""
+        return self._run_dir / f"{bridge}.mgmt"
+
+    async def install(self, bridge: str) -> None:
+        """Makes the flows of a bridge what they should be, in one bundle. Raises FlowsFailed."""
+        await self._ofctl(
+            bridge, "--bundle", "replace-flows", self.target(bridge), "-", stdin=self._expected(bridge)
+        )
+
+    async def mend(self, bridge: str) -> None:
+        """Compares the flows of a bridge with what they should be, and puts them back. Raises FlowsFailed."""
+        async with self._turn:
+            if bridge not in self._bridges:
+                return
+            path = self._work_dir / f"{bridge}.flows"
+            path.write_text(self._expected(bridge))
+            try:
+                found = await self._ofctl(bridge, "diff-flows", str(path), self.target(bridge), differ=True)
+            finally:
+                path.unlink(missing_ok=True)
+            if found:
+                LOG.warning(
+                    "flows were changed by somebody else and are put back",
+                    bridge=bridge,
+                    differences=found.splitlines()[:_SHOWN_MAX],
+                )
+                await self.install(bridge)
+
+    async def _ofctl(self, bridge: str, *words: str, stdin: str = "", differ: bool = False) -> str:
+        argv = ("ovs-ofctl", "-O", "OpenFlow14", "--no-names", *words)
+        expect = (0, _DIFFERENT) if differ else (0,)
+        try:
+            completed = await run(argv, stdin=stdin.encode(), timeout_s=TIMEOUT_S, expect=expect)
+        except CommandFailed as error:
+            raise FlowsFailed(bridge, error.reason) from error
+        return completed.stdout
+
+
+class _Watched:
+    """One secure bridge: its connection, made again whenever it breaks, and the wish to compare its flows."""
+
+    def __init__(self, keeper: FlowKeeper, name: str) -> None:
+        self._keeper = keeper
+        self._name = name
+        self._changed = asyncio.Event()
+        self.installed = asyncio.Event()
+        self.task = asyncio.create_task(self._keep(), name=f"flows-{name}")
+
+    async def _keep(self) -> None:
+        again = False
+        while True:
+            try:
+                await self._while_connected(again)
+                again = True
+                LOG.info("the connection to a bridge ended", bridge=self._name)
+            except FlowsFailed as error:
+                LOG.warning("flows cannot be installed", bridge=self._name, error=str(error))
+            except OSError:
+                pass  # the switch has not made the bridge yet, or is gone
+            self.installed.clear()
+            await asyncio.sleep(RETRY_S)
+
+    async def _while_connected(self, again: bool) -> None:
+        connection = await SwitchConnection.open(self._keeper.socket(self._name), self._changed.set)
+        try:
+            await self._keeper.install(self._name)
+            if again:
+                LOG.warning("the switch had restarted; its flows are installed again", bridge=self._name)
+            self._changed.clear()
+            self.installed.set()
+            listening = asyncio.create_task(connection.watch())
+            mending = asyncio.create_task(self._mend_after_changes())
+            done, pending = await asyncio.wait((listening, mending), return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+            for task in done:
+                task.result()
+        finally:
+            await connection.close()
+
+    async def _mend_after_changes(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._changed.wait()
+            deadline = loop.time() + PATIENCE_S
+            while self._changed.is_set() and loop.time() < deadline:
+                self._changed.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), QUIET_S)
+            self._changed.clear()
+            await self._keeper.mend(self._name)
