@@ -1,4 +1,4 @@
-"""Is the declared model exactly the API's surface? Compared with the machine-readable facts beside this file."""
+"""Is the declared model exactly the surface of the API? The JSON file beside this has the facts."""
 
 from __future__ import annotations
 

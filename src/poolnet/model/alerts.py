@@ -1,4 +1,7 @@
-"""Which alerts are there by name? What raises alerts asks; an alert is an object of the class message (spec §25)."""
+"""Which alerts are there by name? Whoever raises one asks.
+
+An alert is an object of the class message (spec §25).
+"""
 
 from __future__ import annotations
 

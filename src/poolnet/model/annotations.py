@@ -1,7 +1,7 @@
 """Which wire type does a Python annotation of a row's attribute stand for? Only `declare` asks.
 
-Annotations are read as text and never evaluated, so that class modules can refer to each other in circles. A class whose name a field
-hides is written with its module (`Ref[vlan.VLAN]`).
+Annotations are read as text and never evaluated, so that class modules can refer to each other in circles. A
+class whose name a field hides is written with its module (`Ref[vlan.VLAN]`).
 """
 
 from __future__ import annotations

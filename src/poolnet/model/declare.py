@@ -1,4 +1,4 @@
-"""How is an XenAPI class declared? The class modules use these functions; the registry collects what they made.
+"""How is a class declared? The class modules use these functions; the registry collects what they made.
 
 A class is a frozen dataclass whose attributes carry the names of the wire:
 
@@ -7,9 +7,9 @@ A class is a frozen dataclass whose attributes carry the names of the wire:
         uuid: str = dynamic(default=NO_DEFAULT, doc="…")
         tag: int = static(default=-1, since="miami", doc="The 802.1Q tag, 0 to 4094.")
 
-The annotation gives the wire type (`Ref[PIF]` is ref:PIF, `tuple[int, ...]` is set:int, `Mapping[str, str]` is
-map:string:string), the function gives the rest. The messages that are not derived from fields follow the class in a
-tuple MESSAGES, each made by `message`.
+The annotation gives the wire type (`Ref[PIF]` is ref:PIF, `tuple[int, ...]` is set:int, `Mapping[str, str]`
+is map:string:string), the function gives the rest. The messages that are not derived from fields follow the
+class in a tuple MESSAGES, each made by `message`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class Unset:
 UNSET: Final = Unset()
 
 NO_DEFAULT: Final = Unset()
-"""The default of a field for which the API declares none: new rows have the zero of the type, and a constructor must be
-told. It has to be written, because type checkers take fields without `default=` for required arguments."""
+"""The default of a field for which the API declares none: new rows have the zero of the type, and a
+constructor must be told. It has to be written, because type checkers take fields without `default=` for
+required arguments."""
 
 _NO_KEYS: Final[Mapping[str, Role]] = {}
 
@@ -51,11 +52,12 @@ _NO_KEYS: Final[Mapping[str, Role]] = {}
 class FieldDecl:
     """One field of a class.
 
-    `name` is the name in records and messages; `attribute` the Python attribute (the same, but where Python has the
-    word for itself, as in event.class); `internal_name` is the name in filters and in errors, with nested names joined
-    by two underscores (spec §2.2). A `computed` field is the many end of a relation and follows from the one end; a
-    `stored_ref_set` is a set of references that is written. `default` is the declared default if `has_default`, else
-    the zero of the type. Fields that are `internal` are stored but neither in records nor readable by a message.
+    `name` is the name in records and messages; `attribute` the Python attribute (the same, but where Python
+    has the word for itself, as in event.class); `internal_name` is the name in filters and in errors, with
+    nested names joined by two underscores (spec §2.2). A `computed` field is the many end of a relation and
+    follows from the one end; a `stored_ref_set` is a set of references that is written. `default` is the
+    declared default if `has_default`, else the zero of the type. Fields that are `internal` are stored but
+    neither in records nor readable by a message.
     """
 
     name: str
@@ -89,7 +91,7 @@ class FieldDecl:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ParamDecl:
-    """One parameter of a message; it may be left out from the end of a call if it `has_default` (spec §1.5)."""
+    """One parameter of a message; those at the end that have a default may be left out (spec §1.5)."""
 
     name: str
     wire_type: WireType
@@ -178,7 +180,7 @@ class _FieldSpec:
 
 
 def rw(*, default: Any, since: str = FIRST_RELEASE, doc: str = "", **options: Any) -> Any:
-    """Declares a field that clients set and that a constructor takes; for the options see `_FIELD_OPTIONS`."""
+    """Declares a field that clients set and a constructor takes; for the options see `_FIELD_OPTIONS`."""
     return _FieldSpec(qualifier="RW", default=default, since=since, doc=doc, options=options)
 
 
@@ -331,34 +333,36 @@ def api_class(
         "since": since,
         "deprecated_since": deprecated_since,
     }
+    return lambda python_type: _declare(python_type, wire_name, options)
 
-    def decorate(python_type: RowClass) -> RowClass:
-        if wire_name_of(python_type.__name__) != wire_name:
-            raise ValueError(f"{python_type.__name__} is not the Python name of {wire_name}")
-        fields = tuple(_declared_fields(python_type, role))
-        for decl in fields:
-            setattr(python_type, decl.attribute, _dataclass_field(decl))
-        # Row compares, hashes and shows; code made for each of 28 classes would double the time to import them.
-        freeze = dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False, match_args=False)
-        made = cast("RowClass", freeze(python_type))
-        made.wire_name = wire_name
-        made.values_of = operator.attrgetter("ref", *(decl.attribute for decl in fields))
-        _CLASSES[made] = options | {
-            "name": wire_name,
-            "fields": tuple(decl for decl in fields if not decl.internal),
-            "internal_fields": tuple(decl for decl in fields if decl.internal),
-            "doc": python_type.__doc__ or "",
-        }
-        return made
 
-    return decorate
+def _declare(python_type: RowClass, wire_name: str, options: Mapping[str, Any]) -> RowClass:
+    """Does what `api_class` says, given the class."""
+    if wire_name_of(python_type.__name__) != wire_name:
+        raise ValueError(f"{python_type.__name__} is not the Python name of {wire_name}")
+    fields = tuple(_declared_fields(python_type, options["default_role"]))
+    for decl in fields:
+        setattr(python_type, decl.attribute, _dataclass_field(decl))
+    # Row compares, hashes and shows; code made for each class would double the time to import them.
+    freeze = dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False, match_args=False)
+    made = cast("RowClass", freeze(python_type))
+    made.wire_name = wire_name
+    made.values_of = operator.attrgetter("ref", *(decl.attribute for decl in fields))
+    _CLASSES[made] = {
+        **options,
+        "name": wire_name,
+        "fields": tuple(decl for decl in fields if not decl.internal),
+        "internal_fields": tuple(decl for decl in fields if decl.internal),
+        "doc": python_type.__doc__ or "",
+    }
+    return made
 
 
 _CLASSES: Final[dict[type[Row], dict[str, Any]]] = {}
 
 
 def class_decl(python_type: type[Row]) -> ClassDecl:
-    """Gives the declaration of a class decorated with `api_class`, yet without messages: `messages` adds them."""
+    """Gives the declaration of a decorated class, yet without messages: `messages` adds them."""
     return ClassDecl(python_type=python_type, messages={}, **_CLASSES[python_type])
 
 
@@ -371,7 +375,7 @@ def _declared_fields(python_type: type[Row], class_role: Role | None) -> Iterabl
 
 
 def _field_decl(attribute: str, wire_type: WireType, spec: _FieldSpec, class_role: Role | None) -> FieldDecl:
-    """Puts together one field's declaration; what the constructor takes follows from qualifier and default."""
+    """Puts a field's declaration together; what the constructor takes follows from qualifier and default."""
     options = {**_FIELD_OPTIONS, **spec.options}
     if len(options) != len(_FIELD_OPTIONS):
         raise TypeError(f"{attribute}: unknown options {sorted(options.keys() - _FIELD_OPTIONS.keys())}")

@@ -1,4 +1,4 @@
-"""Which other codes are documented for guests, disks, storage and GPUs? `errors` gives them a sentence made of their names.
+"""Which other codes are documented for guests, disks, storage and GPUs? `errors` makes them a sentence.
 
 Nothing in poolnet raises them; they are known so that clients and `xe` can be told their parameters.
 """

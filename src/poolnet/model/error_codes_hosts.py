@@ -1,4 +1,4 @@
-"""Which other codes are documented for hosts, pools, certificates, updates and directories? `errors` gives them a sentence made of their names.
+"""Which other codes are documented for hosts, pools, updates and users? `errors` makes them a sentence.
 
 Nothing in poolnet raises them; they are known so that clients and `xe` can be told their parameters.
 """

@@ -1,6 +1,7 @@
-"""Which errors can a call end with? What raises them are functions named after their codes: `raise errors.mac_invalid(m)`.
+"""Which errors can a call end with? Functions named after the codes: `raise errors.mac_invalid(mac)`.
 
-`errors_call`, `errors_network`, `errors_guest` and `errors_pool` declare them; this module has them all. `ERRORS` has every documented code, with a description for people.
+`errors_call`, `errors_network`, `errors_guest` and `errors_pool` declare them; this module has them all.
+`ERRORS` has every documented code, with a description for people.
 """
 
 from __future__ import annotations

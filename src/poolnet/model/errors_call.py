@@ -1,6 +1,6 @@
 """What refuses a call, its session, its values or its references? Dispatch and rules raise these.
 
-Each gives the failure with the parameters that are really sent (spec §27); its docstring is what people read.
+Each gives the failure with the parameters really sent (spec §27); its docstring is what people read.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def handle_invalid(cls: str, ref: str) -> failure.Parameters:
 
 @failure.error(
     "message",
-    description="The server failed to handle your request, due to an internal error. The given message may give details useful for debugging the problem.",
+    description="The server failed to handle your request, due to an internal error. "
+    "The given message may give details useful for debugging the problem.",
 )
 def internal_error(message: str) -> failure.Parameters:
     """The server met a fault of its own."""

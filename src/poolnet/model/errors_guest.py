@@ -1,6 +1,6 @@
 """What refuses a change of VIFs and VMs? The rules raise these.
 
-Each gives the failure with the parameters that are really sent (spec §27); its docstring is what people read.
+Each gives the failure with the parameters really sent (spec §27); its docstring is what people read.
 """
 
 from __future__ import annotations

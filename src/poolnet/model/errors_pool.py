@@ -1,6 +1,6 @@
-"""What refuses a change of hosts and pools, and what says that one cannot answer? Rules, pool and API raise these.
+"""What refuses a change of hosts and pools, or says that one cannot answer? Rules, pool and API raise these.
 
-Each gives the failure with the parameters that are really sent (spec §27); its docstring is what people read.
+Each gives the failure with the parameters really sent (spec §27); its docstring is what people read.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def host_is_live(host: Ref[Host]) -> failure.Parameters:
 
 @failure.error(
     "Master IP address",
-    description="You cannot make regular API calls directly on a supporter. Please pass API calls via the coordinator host.",
+    description="You cannot make regular API calls directly on a supporter. "
+    "Please pass API calls via the coordinator host.",
 )
 def host_is_slave(address: str) -> failure.Parameters:
     """The host is a member: the client must ask the coordinator at this address."""

@@ -1,7 +1,7 @@
-"""Which messages does a class have? The declared ones, and those that follow from its fields; the registry asks.
+"""Which messages does a class have? The declared ones and those that its fields imply; the registry asks.
 
-Every class in the database has get_all, get_record and so on, a getter per public field, and setters per writable one
-(spec §2.1): they are derived here and listed nowhere.
+Every class in the database has get_all, get_record and so on, a getter per public field, and setters per
+writable one (spec §2.1): they are derived here and listed nowhere.
 """
 
 from __future__ import annotations

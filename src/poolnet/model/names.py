@@ -1,7 +1,7 @@
 """What is a class called in Python, and what on the wire? The declarations ask.
 
-Most classes have one name; these differ, because Python's classes are written in capitalised words, and because
-`Role` is the ordered list of roles (the objects of the API's class role are `RoleRecord`).
+Most classes have one name; these differ, because Python's classes are written in capitalised words, and
+because `Role` is the ordered list of roles (the objects of the API's class role are `RoleRecord`).
 """
 
 from __future__ import annotations

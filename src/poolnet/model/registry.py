@@ -1,4 +1,4 @@
-"""Which classes, messages, enums and relations are there? Dispatch, the database, the rules and the codecs look here."""
+"""Which classes, messages, enums and relations are there? Dispatch, database, rules and codecs look here."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from poolnet.model.classes import message as message_class
 from poolnet.model.declare import ClassDecl, MessageDecl, MessageSpec
 from poolnet.model.errors import ERRORS, UNDOCUMENTED_ERRORS
 from poolnet.model.messages import declare_class
-from poolnet.model.types import RefT, Row, SetT
+from poolnet.model.types import MapT, OptionT, RefT, Row, SetT, WireType
 
 _DECLARED: Final[tuple[tuple[type[Row], Iterable[MessageSpec]], ...]] = (
     (session.Session, session.MESSAGES),
@@ -115,8 +115,8 @@ CLASSES_WITHOUT_TASK_RECORDS: Final = frozenset({"task", "event"})
 class Relation:
     """Two fields that say the same: the reference `one_class.one_field`, and the set `many_class.many_field`.
 
-    Each object of `one_class` refers to at most one object of `many_class`, whose set holds all that refer to it. The
-    set follows from the references; nobody writes it (spec §2.3).
+    Each object of `one_class` refers to at most one object of `many_class`, whose set holds all that refer to
+    it. The set follows from the references; nobody writes it (spec §2.3).
     """
 
     one_class: str
@@ -149,12 +149,26 @@ RELATIONS: Final = (
     Relation("network_sriov", "logical_PIF", "PIF", "sriov_logical_PIF_of"),
     Relation("Certificate", "host", "host", "certificates"),
 )
-"""The relations between the classes kept here. (PCI.attached_VMs and VM.attached_PCIs have no end that is a reference.)"""
+"""The relations between the classes kept here.
+
+PCI.attached_VMs and VM.attached_PCIs are not among them: neither end is a reference.
+"""
 
 
 def class_of(row_type: type[Row]) -> ClassDecl:
     """Gives the declaration of a row's class; KeyError for the markers of `elsewhere`."""
     return _BY_TYPE[row_type]
+
+
+def referred_class(wire_type: WireType) -> str | None:
+    """Names the class that a reference, or a set or map of references, refers to; None for other types."""
+    match wire_type:
+        case RefT(cls):
+            return cls
+        case SetT(item) | OptionT(item) | MapT(_, item):
+            return referred_class(item)
+        case _:
+            return None
 
 
 def inconsistencies() -> tuple[str, ...]:

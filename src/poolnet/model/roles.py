@@ -1,4 +1,4 @@
-"""Who may do what? The roles, and their order; the API's permission check and the declarations of messages ask."""
+"""Who may do what? The roles and their order; permission checks and the declarations of messages ask."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Role(enum.StrEnum):
 
 
 LOCAL_ROOT: Final = None
-"""In place of a minimum role: no role suffices, only superuser sessions (root, the Unix socket, the pool secret)."""
+"""In place of a minimum role: only superuser sessions may (root, the Unix socket, the pool's secret)."""
 
 CLIENT_CERT_ROLE: Final = "client-cert"
-"""The internal role of clients that log in with a certificate; it holds the messages with `client_cert_allowed`."""
+"""The internal role of clients that log in with a certificate; see `MessageDecl.client_cert_allowed`."""
 
 _ORDER: Final = tuple(Role)
 

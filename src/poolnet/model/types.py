@@ -1,10 +1,11 @@
-"""Which types travel over the XenAPI, and which Python values stand for them? Everybody who handles rows asks.
+"""Which types travel over the XenAPI, and which Python values stand for them? Whoever handles rows asks.
 
-A wire type is written in the grammar `string|bool|int|int32|float|datetime|enum:NAME|ref:CLASS|record:CLASS|set:T|
-map:K:V|option:T|void` (`parse_wire_type`, `wire_type_text`). Their Python values are str, int, float, bool, aware UTC
-`datetime`, members of the enum classes of `poolnet.model.enums`, tuples (sets), dicts that are never changed (maps and
-records), and None (void, an absent option). References are plain strings at run time; `Ref[T]` lets the type checker
-tell a PIF's from a network's.
+A wire type is written in the grammar
+`string|bool|int|int32|float|datetime|enum:NAME|ref:CLASS|record:CLASS|set:T| map:K:V|option:T|void`
+(`parse_wire_type`, `wire_type_text`). Their Python values are str, int, float, bool, aware UTC `datetime`,
+members of the enum classes of `poolnet.model.enums`, tuples (sets), dicts that are never changed (maps and
+records), and None (void, an absent option). References are plain strings at run time; `Ref[T]` lets the type
+checker tell a PIF's from a network's.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def is_null(ref: str) -> bool:
-    """Says whether a reference points at nothing: the null reference, or the empty text that old fields default to."""
+    """Says whether a reference points at nothing: the null one, or the empty text that is an old default."""
     return ref in ("", NULL)
 
 

@@ -1,4 +1,4 @@
-"""What keeps a host in its pool? The messages of host about coordinator, availability, emergencies and certificates."""
+"""What keeps a host in its pool? The messages of host about coordinator, emergencies and certificates."""
 
 from __future__ import annotations
 

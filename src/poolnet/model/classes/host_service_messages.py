@@ -1,4 +1,4 @@
-"""What reads and sets everything else on a host? Logs, licences, clocks, data, updates: other messages of host."""
+"""What reads and sets everything else on a host? Logs, licences, clocks, updates: its other messages."""
 
 from __future__ import annotations
 

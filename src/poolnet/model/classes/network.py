@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @api_class("network", events=True, role=Role.VM_ADMIN, constructor=True)
 class Network(Row):
-    """A virtual switch across the pool: one bridge per host, joined to the outside by at most one PIF of each host."""
+    """A virtual switch across the pool: one bridge per host, joined to the outside by one PIF at most."""
 
     uuid: str = dynamic(default=NO_DEFAULT, doc="The name that it keeps for life, in all pools.")
     name_label: str = rw(
@@ -39,7 +39,7 @@ class Network(Row):
     PIFs: tuple[Ref[PIF], ...] = dynamic(
         default=NO_DEFAULT,
         computed=True,
-        doc="The PIFs that join it to the outside, at most one per host; none makes it internal to each host.",
+        doc="The PIFs that join it to the outside, at most one per host; without any it is internal.",
     )
     MTU: int = rw(
         default=1500,

@@ -1,4 +1,4 @@
-"""What reads and sets everything else of a pool? Certificates, updates, users, licences: other messages of pool."""
+"""What reads and sets everything else of a pool? Certificates, updates, users: its other messages."""
 
 from __future__ import annotations
 
