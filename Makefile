@@ -1,0 +1,43 @@
+# The verbs of README.md. Everything that they need is installed first (packaging/bootstrap).
+.PHONY: help run stop test lint bench docs lock bootstrap
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+
+help:
+	@echo "make run    start a lab of three hosts and show what poolnet does"
+	@echo "make stop   remove that lab"
+	@echo "make test   lint, types, import rules and every test"
+	@echo "make lint   ruff, mypy, import-linter"
+	@echo "make bench  measure, each number beside its floor"
+	@echo "make docs   build the documentation into docs/_build/html"
+	@echo "make lock   pin the dependencies of pyproject.toml anew"
+
+bootstrap:
+	@sh packaging/bootstrap
+
+run: bootstrap
+	@$(BIN)/poolnet tour
+
+stop:
+	@if [ -x $(BIN)/poolnet ]; then $(BIN)/poolnet lab down; fi
+
+lint: bootstrap
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -q -n 2 -m "not lab"
+	$(BIN)/python -m pytest -q -m lab
+
+bench: bootstrap
+	@$(BIN)/python -m bench
+
+docs: bootstrap
+	@$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+
+lock: bootstrap
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--group dev --group docs --output-file requirements.lock pyproject.toml
