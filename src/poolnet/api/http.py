@@ -10,6 +10,7 @@ import asyncio
 import re
 import socket
 import ssl
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +181,7 @@ class HttpServer:
         try:
             if await client.greet():
                 await self._run_cli(words_of(body), client, _origin(request))
+                await connection.linger()
         except ClientGone as gone:
             _log.debug("the thin client is gone", reason=str(gone))
         return _TakenOver()
@@ -256,9 +258,9 @@ class _Connection(web.RequestHandler):
         self._slot = slot
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Starts serving. Empty means sent: what is handed to the system only counts, so stalls are seen."""
+        """Starts serving; only what the system has taken counts as sent, so that every stall is seen."""
         if isinstance(transport, asyncio.WriteTransport):
-            transport.set_write_buffer_limits(0)
+            transport.set_write_buffer_limits(high=1, low=0)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -277,7 +279,8 @@ class _Connection(web.RequestHandler):
         if isinstance(exc, HttpProcessingError | RequestPayloadError):
             _log.debug("a request is not HTTP", reason=str(exc))
         else:
-            _log.error("a request failed", exc_info=exc)
+            # As text: pretty tracebacks show local variables, and those hold passwords.
+            _log.error("a request failed", traceback="".join(traceback.format_exception(exc)))
         if request.writer.output_size > 0:
             raise ConnectionError("half an answer is sent already")
         reason = "Bad Request" if status == 400 else "Internal Server Error"

@@ -33,7 +33,7 @@ BODY_TIMEOUT_S: Final = 30.0  # for the whole body; 300 KiB in that time is 10 K
 KEEPALIVE_TIMEOUT_S: Final = 75.0  # idle between requests, and for the first request's head; nginx's default
 HANDSHAKE_TIMEOUT_S: Final = 15.0  # TLS
 SEND_STALL_TIMEOUT_S: Final = 60.0  # a client that reads nothing for that long is gone
-LINGER_S: Final = 2.0  # the rest of a refused body is read that long, so that the client sees the refusal
+LINGER_S: Final = 1.0  # the rest of a refused body is read that long, so that the client sees the refusal
 SHUTDOWN_GRACE_S: Final = 5.0  # running calls may finish that long after a stop
 
 # Answers.

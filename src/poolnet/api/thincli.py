@@ -7,6 +7,7 @@ the protocol that replaces aiohttp's on the connection, and `ThinClient`, which 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -17,6 +18,7 @@ from poolnet.api.limits import (
     CLI_HELLO_TIMEOUT_S,
     CLI_LOAD_BYTES_MAX,
     CLI_PROMPT_BYTES_MAX,
+    LINGER_S,
 )
 from poolnet.xe.client import LoadRefused
 from poolnet.xe.refusals import Refused
@@ -76,8 +78,8 @@ class CliConnection(asyncio.Protocol):
         """Takes a connection from the protocol that served it; a client may read nothing for `stall_s` seconds."""
         connection = cls(transport, former, stall_s=stall_s)
         transport.set_protocol(connection)
-        # Empty means sent: otherwise the last bytes for a client that does not read would keep the connection open.
-        transport.set_write_buffer_limits(0)
+        # Only an empty buffer is sent: otherwise the last bytes for a client that does not read would keep it open.
+        transport.set_write_buffer_limits(high=1, low=0)
         transport.resume_reading()
         return connection
 
@@ -146,6 +148,13 @@ class CliConnection(asyncio.Protocol):
         self._discarding = True
         self._received.clear()
         self._transport.resume_reading()
+
+    async def linger(self) -> None:
+        """Gives a client that still sends a little time to read the end: closing at once would reset its connection."""
+        if self._discarding:
+            with contextlib.suppress(TimeoutError, ClientGone):
+                async with asyncio.timeout(LINGER_S):
+                    await self.read(1)
 
     async def write(self, data: bytes) -> None:
         """Sends bytes, and waits until the system has taken them all.
