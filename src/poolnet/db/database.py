@@ -1,0 +1,341 @@
+"""Where is the pool's present state, and how does it change? One object per process; everybody reads its `view`.
+
+All of it belongs to one thread, that of the event loop; only the engine's `append` runs in a thread of its own. While
+one append waits for the disk, the commits that arrive meanwhile queue up and share the next one (group commit).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from poolnet.db.body import decode_body
+from poolnet.db.changes import Changes
+from poolnet.db.engine import CommitRecord, Engine
+from poolnet.db.errors import BadRow, Conflict, DatabaseError
+from poolnet.db.feed import Feed, Published
+from poolnet.db.overlay import Overlay
+from poolnet.db.record import record_of
+from poolnet.db.shape import SHAPES
+from poolnet.db.staging import StagedCommit, stage
+from poolnet.db.table import Tables
+from poolnet.db.txn import Txn, View
+from poolnet.model.errors import handle_invalid
+from poolnet.model.types import Ref, Row
+
+R = TypeVar("R", bound=Row)
+
+NUMBERS_RESERVED: Final = 10_000
+"""Commit numbers set aside on disk at a time, so that commits of what is not kept need no write of their own."""
+
+
+class _Waiting:
+    """A commit that was handed in; `outcome` is its number or what went wrong."""
+
+    __slots__ = ("changes", "outcome", "waiter")
+
+    def __init__(self, changes: Sequence[Changes], waiter: asyncio.Future[None] | None) -> None:
+        self.changes = changes
+        self.waiter = waiter
+        self.outcome: int | BaseException | None = None
+
+    def settle(self, outcome: int | BaseException) -> None:
+        self.outcome = outcome
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    def result(self) -> int:
+        assert self.outcome is not None, "the commit is not settled"
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flight:
+    """A batch whose append is under way: its commits, and the callers with the number that each will get."""
+
+    commits: tuple[StagedCommit, ...]
+    callers: tuple[tuple[_Waiting, int], ...]
+    ceiling: int
+    done: concurrent.futures.Future[None]
+    loop: asyncio.AbstractEventLoop
+
+
+class Database:
+    """The committed state, its change feed, and the one way to change it.
+
+    Everything that is visible is durable (or need not be). Nothing else may call it from another thread.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._tables = Tables()
+        self._feed = Feed()
+        self._view = View(self._tables)
+        self._ceiling = 0
+        self._assigned = 0
+        self._queue: list[_Waiting] = []
+        self._flight: _Flight | None = None
+        self._writer: concurrent.futures.ThreadPoolExecutor | None = None
+
+    @classmethod
+    def open(cls, engine: Engine) -> Database:
+        """Loads everything that the engine keeps.
+
+        Raises:
+            DatabaseInUse: another process has it open.
+            SchemaTooNew: a newer version wrote it.
+            DatabaseDamaged: it cannot be read.
+            StorageFailed: the file cannot be opened or written.
+        """
+        database = cls(engine)
+        stored = engine.load()
+        try:
+            known = []
+            for each in stored.rows:
+                row = decode_body(each.class_name, each.ref, each.body)
+                if row is not None:
+                    database._tables.insert(row)
+                    known.append(each)
+        except BaseException:
+            engine.close()
+            raise
+        database._ceiling = database._assigned = stored.ceiling
+        database._feed.restore(known, stored.deletions, stored.ceiling)
+        return database
+
+    @property
+    def view(self) -> View:
+        """The committed state; it moves on with every commit."""
+        return self._view
+
+    @property
+    def feed(self) -> Feed:
+        """The commit numbers, and what changed since one."""
+        return self._feed
+
+    def begin(self) -> Txn:
+        """Begins a transaction on the committed state."""
+        return Txn(self._tables)
+
+    async def commit(self, changes: Changes | Sequence[Changes]) -> int:
+        """Makes changes durable, then visible, then tells the feed.
+
+        A sequence is applied whole or not at all; each of its members gets a commit number of its own. Changes begun
+        on an older state merge with what was committed since (`changes.merged`). Once called, the commit is carried
+        out even if the caller is cancelled.
+
+        Returns:
+            The last of its commit numbers; the present one if nothing changed.
+
+        Raises:
+            Conflict: a row is gone meanwhile, or integrity would break (see `staging.stage`); nothing is applied.
+            StorageFailed: it could not be made durable; nothing is applied.
+        """
+        waiting = _Waiting(_sequence(changes), asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._take_off()
+        if waiting.outcome is None and waiting.waiter is not None:
+            await asyncio.shield(waiting.waiter)
+        return waiting.result()
+
+    def commit_now(self, changes: Changes | Sequence[Changes]) -> int:
+        """Commits like `commit`, but blocks the thread until it is done, together with all that was queued before."""
+        waiting = _Waiting(_sequence(changes), None)
+        self._queue.append(waiting)
+        self._drain()
+        return waiting.result()
+
+    async def touch(self, cls: type[R], ref: Ref[R]) -> int:
+        """Makes an object count as modified (event.inject, spec §5.4) and gives the commit number of that.
+
+        Raises:
+            Failure: HANDLE_INVALID[class; ref].
+        """
+        if not self._view.exists(cls, ref):
+            raise handle_invalid(SHAPES[cls].name, ref)
+        return await self.commit(Changes(touched=((cls, ref),)))
+
+    def fragment(self, cls: type[R], ref: Ref[R], codec: str, encode: Callable[[R], bytes]) -> bytes:
+        """Gives the encoding of a committed row, kept until the row or one of its computed sets changes.
+
+        Args:
+            cls: the row's class.
+            ref: its reference.
+            codec: names the encoding; one codec must always mean the same function.
+            encode: makes the encoding when it is not kept.
+
+        Raises:
+            Failure: HANDLE_INVALID[class; ref].
+        """
+        if not self._view.exists(cls, ref):
+            raise handle_invalid(SHAPES[cls].name, ref)
+        return self._tables.table(cls).fragment(ref, codec, lambda ref: encode(self._view.get(cls, ref)))
+
+    def fragments(
+        self, cls: type[R], codec: str, encode: Callable[[R], bytes]
+    ) -> Sequence[tuple[Ref[R], bytes]]:
+        """Gives `fragment` of every row of a class, in creation order."""
+        return self._tables.table(cls).fragments(codec, lambda ref: encode(self._view.get(cls, ref)))
+
+    def close(self) -> None:
+        """Carries out what was handed in and gives the engine free; closing twice is allowed."""
+        self._drain()
+        if self._writer is not None:
+            self._writer.shutdown()
+            self._writer = None
+        if self._ceiling > self._assigned:
+            with contextlib.suppress(
+                DatabaseError
+            ):  # then the next start skips some numbers, as after a crash
+                self._engine.append(CommitRecord(ceiling=self._assigned))
+            self._ceiling = self._assigned
+        self._engine.close()
+
+    def _take_off(self) -> None:
+        """Starts the next append, if none is under way; batches that need no append are settled at once."""
+        loop = asyncio.get_running_loop()
+        if self._flight is not None and self._flight.loop is not loop:
+            self._finish_flight()  # its loop was closed before it could be told
+        while self._queue and self._flight is None:
+            commits, callers = self._stage_queue()
+            record, ceiling = self._record(commits)
+            if not record:
+                self._settle(commits, callers)
+                continue
+            if self._writer is None:
+                self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="database")
+            done = self._writer.submit(self._engine.append, record)
+            self._flight = _Flight(commits=commits, callers=callers, ceiling=ceiling, done=done, loop=loop)
+            done.add_done_callback(functools.partial(_call_soon, loop, self._landed))
+
+    def _landed(self, done: concurrent.futures.Future[None]) -> None:
+        """Takes note of an append that is over, unless `_drain` has done so, and starts the next."""
+        if self._flight is not None and self._flight.done is done:
+            self._land(self._flight)
+            self._take_off()
+
+    def _land(self, flight: _Flight) -> None:
+        """Makes a batch visible whose append is over, or tells its callers that it failed."""
+        self._flight = None
+        error = flight.done.exception()
+        if error is None:
+            self._ceiling = flight.ceiling
+            self._settle(flight.commits, flight.callers)
+            return
+        for waiting, _ in flight.callers:
+            waiting.settle(error)
+
+    def _finish_flight(self) -> None:
+        """Waits, in this thread, for the append that is under way."""
+        if self._flight is not None:
+            concurrent.futures.wait([self._flight.done])
+            self._land(self._flight)
+
+    def _drain(self) -> None:
+        """Carries out everything that was handed in, in this thread."""
+        self._finish_flight()
+        while self._queue:
+            commits, callers = self._stage_queue()
+            record, ceiling = self._record(commits)
+            try:
+                if record:
+                    self._engine.append(record)
+            except DatabaseError as error:
+                for waiting, _ in callers:
+                    waiting.settle(error)
+            else:
+                self._ceiling = ceiling
+                self._settle(commits, callers)
+
+    def _stage_queue(self) -> tuple[tuple[StagedCommit, ...], tuple[tuple[_Waiting, int], ...]]:
+        """Checks everything in the queue, each on top of the ones before it; misfits are told so and drop out."""
+        queue, self._queue = self._queue, []
+        batch = Overlay(self._tables)
+        commits: list[StagedCommit] = []
+        callers = []
+        for position, waiting in enumerate(queue, 1):
+            try:
+                staged = self._stage(batch, waiting.changes, followed=position < len(queue))
+            except (Conflict, BadRow) as error:
+                waiting.settle(error)
+                continue
+            commits += staged
+            self._assigned += len(staged)
+            callers.append((waiting, self._assigned))
+        return tuple(commits), tuple(callers)
+
+    def _stage(self, batch: Overlay, sequence: Sequence[Changes], *, followed: bool) -> list[StagedCommit]:
+        """Checks one caller's changes and, if others follow, puts them into the batch; all or none."""
+        own = Overlay(batch)
+        staged: list[StagedCommit] = []
+        for position, changes in enumerate(sequence, 1):
+            commit, outcome = stage(own, changes, self._assigned + len(staged) + 1)
+            if commit:
+                staged.append(commit)
+                if followed or position < len(sequence):
+                    own.replay(outcome)
+        if followed:
+            batch.replay(own.changes())
+        return staged
+
+    def _record(self, commits: Sequence[StagedCommit]) -> tuple[CommitRecord, int]:
+        """Gives what to store for a batch, and the ceiling of the commit numbers that holds then."""
+        enough = self._assigned <= self._ceiling
+        ceiling = self._ceiling if enough else self._assigned + NUMBERS_RESERVED
+        return record_of(commits, self._feed, None if enough else ceiling), ceiling
+
+    def _settle(self, commits: Sequence[StagedCommit], callers: Sequence[tuple[_Waiting, int]]) -> None:
+        """Makes a batch visible, in order, and answers its callers."""
+        for commit in commits:
+            self._apply(commit)
+        for waiting, number in callers:
+            waiting.settle(number)
+        if commits:
+            self._feed.wake()
+
+    def _apply(self, commit: StagedCommit) -> None:
+        """Makes one commit visible."""
+        told = self._feed.has_subscribers
+        deleted = tuple(self._tables.row(cls, ref) for cls, ref in commit.destroyed) if told else ()
+        for row in commit.created:
+            self._tables.insert(row)
+        for each in commit.updated:
+            self._tables.replace(each.row)
+        for cls, ref in commit.destroyed:
+            self._tables.remove(cls, ref)
+        for cls, ref in commit.touched:
+            self._tables.forget(cls, ref)
+        self._feed.record(commit)
+        if told:
+            rows = (self._tables.row(type(row), row.ref) for row in commit.created)
+            modified = (self._tables.row(cls, ref) for cls, ref in commit.modified)
+            self._feed.publish(
+                Published(
+                    number=commit.number,
+                    created=tuple(row for row in rows if row is not None),
+                    modified=tuple(row for row in modified if row is not None),
+                    deleted=tuple(row for row in deleted if row is not None),
+                )
+            )
+
+
+def _sequence(changes: Changes | Sequence[Changes]) -> Sequence[Changes]:
+    """Gives what was handed in as a sequence that nobody else changes."""
+    return (changes,) if isinstance(changes, Changes) else tuple(changes)
+
+
+def _call_soon(
+    loop: asyncio.AbstractEventLoop,
+    callback: Callable[[concurrent.futures.Future[None]], None],
+    done: concurrent.futures.Future[None],
+) -> None:
+    """Has the loop's thread called; if the loop is closed by now, `Database.close` will see to it."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, done)

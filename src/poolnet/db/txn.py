@@ -1,0 +1,194 @@
+"""How does anybody read and change the pool database? Rules, derive, dispatch and the xe commands through these.
+
+A `View` reads the committed state or a transaction's; a `Txn` is a view that also writes. Nothing here waits, does
+I/O, or makes anything durable: `Database.commit` does, with the `Changes` of a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from poolnet.db.changes import Changes
+from poolnet.db.layer import Layer
+from poolnet.db.overlay import Overlay
+from poolnet.db.shape import SHAPES
+from poolnet.model.errors import handle_invalid, uuid_invalid
+from poolnet.model.types import Ref, Row
+
+R = TypeVar("R", bound=Row)
+
+
+class View:
+    """Reads rows. They are immutable values with their computed sets filled in as of the moment of reading.
+
+    What a view shows moves on when something is committed; rows that were read before do not.
+    """
+
+    __slots__ = ("_layer",)
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+
+    @property
+    def layer(self) -> Layer:
+        """What the view reads from; for the filters and the database."""
+        return self._layer
+
+    def get(self, cls: type[R], ref: Ref[R]) -> R:
+        """Gives a row.
+
+        Raises:
+            Failure: HANDLE_INVALID[class; ref] if there is none (spec §1.6).
+        """
+        row = self._layer.row(cls, ref)
+        if row is None:
+            raise handle_invalid(SHAPES[cls].name, ref)
+        return row
+
+    def find(self, cls: type[R], ref: Ref[R]) -> R | None:
+        """Gives a row, or None for the null reference and for one whose object is gone."""
+        return self._layer.row(cls, ref)
+
+    def all(self, cls: type[R]) -> Iterator[R]:
+        """Gives the rows of a class in creation order; changing them meanwhile is allowed, new ones are not seen."""
+        for ref in self._layer.refs(cls):
+            row = self._layer.row(cls, ref)
+            if row is not None:
+                yield row
+
+    def refs(self, cls: type[R]) -> Sequence[Ref[R]]:
+        """Gives the references of a class in creation order."""
+        return self._layer.refs(cls)
+
+    def count(self, cls: type[Row]) -> int:
+        """Says how many rows a class has."""
+        return self._layer.count(cls)
+
+    def exists(self, cls: type[R], ref: Ref[R]) -> bool:
+        """Says whether there is such a row."""
+        return self._layer.stored(cls, ref) is not None
+
+    def by_uuid(self, cls: type[R], uuid: str) -> R:
+        """Gives the row with a uuid.
+
+        Raises:
+            Failure: UUID_INVALID[class; uuid] if there is none (spec §1.6).
+        """
+        ref = self._layer.by_uuid(cls, uuid)
+        row = None if ref is None else self._layer.row(cls, ref)
+        if row is None:
+            raise uuid_invalid(SHAPES[cls].name, uuid)
+        return row
+
+    def by_name_label(self, cls: type[R], name: str) -> tuple[R, ...]:
+        """Gives the rows with a name, for a class that has a name_label."""
+        return self.where(cls, name_label=name)
+
+    def where(self, cls: type[R], **fields: object) -> tuple[R, ...]:
+        """Gives the rows whose stored fields (by attribute name) all have these values.
+
+        With a uuid, a reference field or name_label among them the cost is that of the result; else all rows of the
+        class are looked at.
+
+        Raises:
+            TypeError: a field is not a stored one.
+        """
+        shape, layer = SHAPES[cls], self._layer
+        if not shape.stored.issuperset(fields):
+            raise TypeError(f"{shape.name} has no stored fields {sorted(fields.keys() - shape.stored)}")
+        candidates: Sequence[Ref[R]]
+        indexed = next((name for name in shape.indexed if name in fields), None)
+        if fields.get("uuid"):
+            indexed = "uuid"
+            ref = layer.by_uuid(cls, str(fields["uuid"]))
+            candidates = () if ref is None else (ref,)
+        elif indexed is not None:
+            candidates = layer.lookup(cls, indexed, fields[indexed])
+        else:
+            candidates = layer.refs(cls)
+        checked = [(name, value) for name, value in fields.items() if name != indexed]
+        found = []
+        for ref in candidates:
+            if checked:
+                stored = layer.stored(cls, ref)
+                if stored is None or any(getattr(stored, name) != value for name, value in checked):
+                    continue
+            row = layer.row(cls, ref)
+            if row is not None:
+                found.append(row)
+        return tuple(found)
+
+
+class Txn(View):
+    """A view that sees its own writes, which nobody else sees until they are committed.
+
+    Dropping it undoes everything. It shows the present state below its writes, so others' commits appear in it.
+    """
+
+    __slots__ = ("_overlay", "_parent")
+
+    def __init__(self, below: Layer, parent: Txn | None = None) -> None:
+        self._overlay = Overlay(below)
+        self._parent = parent
+        super().__init__(self._overlay)
+
+    def create(self, row: R) -> Ref[R]:
+        """Adds a row. Its reference and its uuid must be set; its computed sets are ignored.
+
+        Raises:
+            TypeError: the row has no reference.
+            Duplicate: the reference or the uuid is taken (spec §1.6: INTERNAL_ERROR).
+        """
+        self._overlay.create(row)
+        return row.ref
+
+    def update(self, cls: type[R], ref: Ref[R], **fields: object) -> R:
+        """Writes stored fields (by attribute name) of a row and gives the row; an equal value is no change.
+
+        Raises:
+            TypeError: a field is not a stored one.
+            Failure: HANDLE_INVALID[class; ref].
+            Duplicate: another row has this uuid.
+        """
+        self._overlay.update(cls, ref, fields)
+        return self.get(cls, ref)
+
+    def destroy(self, cls: type[R], ref: Ref[R]) -> None:
+        """Takes a row out; references to it go stale (spec §2.3).
+
+        Raises:
+            Failure: HANDLE_INVALID[class; ref].
+        """
+        self._overlay.destroy(cls, ref)
+
+    def touch(self, cls: type[R], ref: Ref[R]) -> None:
+        """Makes a row count as modified though nothing is written (event.inject).
+
+        Raises:
+            Failure: HANDLE_INVALID[class; ref].
+        """
+        self._overlay.touch(cls, ref)
+
+    def changes(self) -> Changes:
+        """Gives what was written so far; for a nested transaction, without its parent's writes."""
+        return self._overlay.changes()
+
+    def nested(self) -> Txn:
+        """Begins a transaction over this one: dropped, or folded in by `merge`."""
+        return Txn(self._overlay, self)
+
+    def merge(self) -> None:
+        """Folds a nested transaction's writes into its parent and forgets them here.
+
+        Raises:
+            TypeError: it is not nested.
+            Failure: HANDLE_INVALID if its parent destroyed a row meanwhile that this one changed.
+            Duplicate: its parent made an object meanwhile with a reference or uuid that this one used.
+        """
+        if self._parent is None:
+            raise TypeError("only a nested transaction has a parent to be merged into")
+        changes = self._overlay.changes()
+        self._overlay = Overlay(self._parent.layer)
+        self._layer = self._overlay
+        self._parent._overlay.replay(changes)
