@@ -1,0 +1,34 @@
+"""What lab tests share: a lab for each module, and a check at the end of the session that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.running import MADE, RunningLab, running_lab
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """No process, namespace, link, mount or file of a lab outlives the session."""
+    before = _links()
+    yield
+    assert MADE.left() == []
+    assert {link for link in _links() - before if link.startswith(("vif", "host", "xen", "xapi"))} == set()
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[RunningLab]:
+    """Two independent hosts with two NICs each; all tests of a module share them."""
+    if os.geteuid() != 0:
+        pytest.skip("a lab needs root")
+    with running_lab(hosts=2) as one:
+        yield one
+
+
+def _links() -> set[str]:
+    listed = subprocess.run(("ip", "-br", "link"), check=True, capture_output=True, text=True).stdout
+    return {line.split()[0] for line in listed.splitlines()}

@@ -1,0 +1,114 @@
+"""A lab that tests use: brings it up, runs commands in it, and knows afterwards whether anything of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from poolnet.lab import console, life, machine
+from poolnet.lab.state import LABS, Lab, load
+
+_NUMBERS = count(1)
+_NAMESPACES = ("net", "mnt", "pid", "uts")
+
+
+@dataclass
+class Made:
+    """What this test session has made, for the check at its end."""
+
+    names: set[str] = field(default_factory=set)
+    namespaces: set[tuple[str, int]] = field(default_factory=set)
+
+    def note(self, lab: Lab) -> None:
+        """Remember the namespaces of the lab's machines."""
+        self.names.add(lab.name)
+        for pid in (lab.switch_pid, *(host.pid for host in lab.hosts)):
+            for kind in _NAMESPACES:
+                with suppress(OSError):
+                    self.namespaces.add((kind, Path(f"/proc/{pid}/ns/{kind}").stat().st_ino))
+
+    def left(self) -> list[str]:
+        """What is still there: files, mounts, processes by command line or by namespace."""
+        left = [str(LABS / name) for name in self.names if (LABS / name).exists()]
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8")
+        left += [f"mount of {name}" for name in self.names if f"{LABS}/{name}/" in mounts]
+        for entry in os.scandir("/proc"):
+            if entry.name.isdecimal():
+                with suppress(OSError):
+                    words = Path(f"/proc/{entry.name}/cmdline").read_bytes().decode(errors="replace")
+                    inside = {
+                        (kind, Path(f"/proc/{entry.name}/ns/{kind}").stat().st_ino) for kind in _NAMESPACES
+                    }
+                    if any(f"{LABS}/{name}/" in words for name in self.names) or inside & self.namespaces:
+                        left.append(f"process {entry.name}: {words}")
+        return left
+
+
+MADE = Made()
+
+
+class RunningLab:
+    """A lab by its name; read anew for each use, because reboots change it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def lab(self) -> Lab:
+        """As it is now."""
+        return load(self.name)
+
+    def run(self, host: str, *words: str, check: bool = True) -> str:
+        """The output of a command on a host's (or the switch's) console. Raises AssertionError with what it wrote."""
+        lab = self.lab
+        pid = lab.switch_pid if host == "switch" else lab.host(host).pid
+        return _output((*machine.entering(pid), *words), check=check)
+
+    def xe(self, host: str, *words: str) -> str:
+        """What an `xe` command on that host prints, without the last newline."""
+        return self.run(host, "xe", *words).strip()
+
+    def guest(self, vm: str, *words: str, check: bool = True) -> str:
+        """The output of a command inside a guest."""
+        return _output((*console.entering_guest(self.lab, vm), *words), check=check)
+
+    def start_vm(self, host: str, name: str, network: str, address: str) -> str:
+        """A running VM with one VIF on that network (uuid) and that address (with prefix length); its uuid."""
+        vm = self.xe(host, "vm-create", f"name-label={name}")
+        self.xe(host, "vif-create", f"vm-uuid={vm}", f"network-uuid={network}", "device=0")
+        self.xe(host, "vm-start", f"uuid={vm}")
+        self.guest(name, "ip", "address", "add", address, "dev", "eth0")
+        return vm
+
+    def pings(self, vm: str, address: str) -> bool:
+        """Whether an address answers a guest."""
+        said = self.guest(vm, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", address, check=False)
+        return " 0% packet loss" in said
+
+
+@contextmanager
+def running_lab(hosts: int, nics: int = 2) -> Iterator[RunningLab]:
+    """A lab with a name of its own, gone afterwards."""
+    name = f"t{os.getpid() % 1_000_000}-{next(_NUMBERS)}"
+    lab = asyncio.run(life.up(name, hosts=hosts, nics=nics, backend="openvswitch", pool=False))
+    MADE.note(lab)
+    try:
+        yield RunningLab(name)
+    finally:
+        with suppress(Exception):
+            MADE.note(load(name))
+        asyncio.run(life.down(name))
+
+
+def _output(words: tuple[str, ...], *, check: bool) -> str:
+    done = subprocess.run(
+        words, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+    return done.stdout
