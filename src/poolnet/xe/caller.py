@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeAlias
 
-from poolnet.model.types import Value
+from poolnet.model.types import Value as Value
 
 Record: TypeAlias = Mapping[str, Value]
 """One object as get_record answers it: wire field name -> value."""
