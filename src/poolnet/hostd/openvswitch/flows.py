@@ -150,7 +150,7 @@ class _Watched:
             try:
                 await self._while_connected(again)
                 again = True
-                LOG.info("the connection to a bridge ended", bridge=self._name)
+                LOG.debug("the connection to a bridge ended", bridge=self._name)
             except FlowsFailed as error:
                 LOG.warning("flows cannot be installed", bridge=self._name, error=str(error))
             except OSError:

@@ -61,9 +61,9 @@ def role_of(external_ids: Mapping[str, str]) -> Role | None:
 
 
 def is_ours(column: str, key: str) -> bool:
-    """Do we decide about this key of a map column? Others are left as they are."""
+    """Does a layout decide about this key of a map column? Others are left as they are."""
     if column == "external_ids":
-        return key.startswith(_OUR_PREFIXES)
+        return key.startswith(_OUR_PREFIXES) and key != NEXT_OFPORT
     if column == "other_config":
         return key.startswith(_OUR_OPTIONS)
     return True

@@ -13,8 +13,6 @@ from itertools import chain
 OFPORT_MIN = 32768
 OFPORT_MAX = 65279
 PATCH_OFPORT = 1  # of the patch port on a guests' bridge, where every other number is ours
-COOKIE_SHARED = 0x1
-_COOKIE_PORT = 0x7E01_0000_0000_0000
 
 
 class NoFreePort(Exception):
@@ -28,13 +26,3 @@ def next_ofport(preferred: int, used: Collection[int]) -> int:
         if ofport not in used:
             return ofport
     raise NoFreePort
-
-
-def cookie_of(ofport: int) -> int:
-    """The cookie of all flows of a guest port."""
-    return _COOKIE_PORT | ofport
-
-
-def ofport_of_cookie(cookie: int) -> int | None:
-    """The port number in a guest port's cookie; None for other cookies."""
-    return cookie & 0xFFFF_FFFF if cookie & ~0xFFFF_FFFF == _COOKIE_PORT else None

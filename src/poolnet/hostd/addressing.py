@@ -1,0 +1,227 @@
+"""How do bridges get their addresses, and NICs lose theirs? Addresses, gateways, routes, DNS, link state.
+
+Called by `apply` after the backend has done its part. A NIC that becomes an uplink gives its addresses up; they are
+kept on disk and given back when no bridge uses the NIC any more, so that going back to the state before the first
+bridge leaves the host as reachable as it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_interface
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from poolnet.hostd.backend import ApplyFailed
+from poolnet.hostd.checkpoint import write_durably
+from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink, index_of
+from poolnet.hostnet.protocol import Fault
+from poolnet.hostnet.state import NO_IP, Bridge, HostNetwork, IpConfig, Ipv4Mode, Ipv6Mode, Uplink
+from poolnet.hostnet.steps import CreateBridge, DestroyBridge, ReplaceUplink, SetAddresses, Step
+
+LOG = structlog.stdlib.get_logger("poolnet.hostd.addressing")
+_IPV6_SETTINGS = Path("/proc/sys/net/ipv6/conf")
+
+
+def unsupported(network: HostNetwork) -> Iterable[tuple[str, str]]:
+    """The bridges whose address configuration cannot be carried out, and why."""
+    for bridge in network.bridges:
+        if bridge.ip.ipv4_mode is Ipv4Mode.DHCP or bridge.ip.ipv6_mode is Ipv6Mode.DHCP:
+            yield bridge.name, f"{bridge.name} cannot get its address by DHCP yet; give it a static one"
+        for address in (bridge.ip.ipv4_address, *bridge.ip.ipv6_addresses):
+            if address and not _is_interface(address):
+                yield bridge.name, f"{bridge.name} cannot have the address {address!r}"
+
+
+class Addressing:
+    """Changes addresses of this host."""
+
+    def __init__(self, netlink: Netlink, state_dir: Path, resolv_conf: Path) -> None:
+        """`state_dir` keeps what NICs gave up; `resolv_conf` is written by the bridge that has DNS servers."""
+        self._netlink = netlink
+        self._resolv_conf = resolv_conf
+        self._path = state_dir / "nics.json"
+        self._given_up = _load(self._path)
+
+    async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
+        """Carries out what the steps say about addresses; bridges and uplinks are there already.
+
+        Raises ApplyFailed; without `strict` what concerns a device that does not exist is left out.
+        """
+        was_uplink: set[str] = set()
+        is_uplink: set[str] = set()
+        try:
+            for step in steps:
+                match step:
+                    case CreateBridge(bridge=bridge):
+                        is_uplink |= _members(bridge.uplink)
+                    case DestroyBridge(bridge=bridge):
+                        was_uplink |= _members(bridge.uplink)
+                    case ReplaceUplink(old=old, new=new):
+                        was_uplink |= _members(old)
+                        is_uplink |= _members(new)
+            given_up = await self._release(was_uplink - is_uplink)
+            await self._take(is_uplink)
+            for step in steps:
+                match step:
+                    case CreateBridge(bridge=bridge):
+                        await self._raise_bridge(bridge, strict)
+                        if bridge.ip != NO_IP:
+                            await self._change(bridge.name, NO_IP, bridge.ip)
+                    case SetAddresses(name=name, old=old_ip, new=new_ip):
+                        await self._change(name, old_ip, new_ip)
+        except LinkError as error:
+            raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+        for nic in given_up:
+            LOG.info("a NIC has its addresses back", nic=nic)
+
+    async def _take(self, nics: Iterable[str]) -> None:
+        """Sets NICs up and takes their addresses away."""
+        for nic in sorted(nics):
+            index = index_of(nic)
+            if index is None:
+                continue  # the backend says whether that is a failure
+            await self._netlink.set_link(index, up=True)
+            there = (await self._netlink.addresses()).get(nic, NO_ADDRESSES)
+            if there == NO_ADDRESSES:
+                continue
+            self._given_up[nic] = there
+            self._store()
+            LOG.info(
+                "a NIC becomes an uplink and gives its addresses up",
+                nic=nic,
+                addresses=there.ipv4 + there.ipv6,
+            )
+            for address in there.ipv4 + there.ipv6:
+                await self._netlink.remove_address(index, address)
+
+    async def _release(self, nics: Iterable[str]) -> list[str]:
+        """Gives NICs back what they had before they were uplinks."""
+        released = [nic for nic in sorted(nics) if nic in self._given_up]
+        for nic in released:
+            index = index_of(nic)
+            had = self._given_up[nic]
+            if index is not None:
+                for address in had.ipv4 + had.ipv6:
+                    await self._netlink.add_address(index, address)
+                for gateway in (had.gateway, had.gateway6):
+                    if gateway:
+                        await self._netlink.replace_route(index, "default", gateway)
+            del self._given_up[nic]
+        if released:
+            self._store()
+        return released
+
+    async def _raise_bridge(self, bridge: Bridge, strict: bool) -> None:
+        """Sets the bridge's own interface up, deaf to router advertisements unless it is asked to listen."""
+        index = index_of(bridge.name)
+        if index is None:
+            if strict:
+                raise ApplyFailed(Fault.SWITCH_FAILED, f"{bridge.name} has no interface", bridge.name)
+            return
+        _set_autoconf(bridge.name, bridge.ip.ipv6_mode is Ipv6Mode.AUTOCONF)
+        await self._netlink.set_link(index, up=True)
+
+    async def _change(self, name: str, old: IpConfig, new: IpConfig) -> None:
+        """Leaves the bridge with the addresses and routes of `new`; those that stay are not touched."""
+        index = index_of(name)
+        if index is None:
+            raise ApplyFailed(Fault.SWITCH_FAILED, f"{name} has no interface", name)
+        _set_autoconf(name, new.ipv6_mode is Ipv6Mode.AUTOCONF)
+        there = (await self._netlink.addresses()).get(name, NO_ADDRESSES)
+        wanted4 = [new.ipv4_address] if new.ipv4_mode is Ipv4Mode.STATIC and new.ipv4_address else []
+        wanted6 = list(new.ipv6_addresses) if new.ipv6_mode is Ipv6Mode.STATIC else []
+        await self._replace(index, there.ipv4, wanted4)
+        if new.ipv6_mode is not Ipv6Mode.AUTOCONF:
+            await self._replace(index, there.ipv6, wanted6)
+        await self._change_routes(index, old, new)
+        if new.dns_servers or (old.dns_servers and not new.dns_servers):
+            self._write_resolv_conf(new)
+
+    async def _replace(self, index: int, there: Sequence[str], wanted: Sequence[str]) -> None:
+        keep = {ip_interface(address) for address in wanted}
+        for address in wanted:
+            await self._netlink.add_address(index, address)
+        for address in there:
+            if ip_interface(address) not in keep:
+                await self._netlink.remove_address(index, address)
+
+    async def _change_routes(self, index: int, old: IpConfig, new: IpConfig) -> None:
+        for before, after in ((old.ipv4_gateway, new.ipv4_gateway), (old.ipv6_gateway, new.ipv6_gateway)):
+            if after:
+                await self._netlink.replace_route(index, "default", after)
+            elif before:
+                await self._netlink.remove_route(index, "default", before)
+        wanted = dict(_route(text) for text in new.routes)
+        for destination, gateway in wanted.items():
+            await self._netlink.replace_route(index, destination, gateway)
+        for text in old.routes:
+            destination, gateway = _route(text)
+            if destination not in wanted:
+                await self._netlink.remove_route(index, destination, gateway)
+
+    def _write_resolv_conf(self, config: IpConfig) -> None:
+        lines = [f"search {' '.join(config.dns_search)}"] if config.dns_search else []
+        lines += [f"nameserver {server}" for server in config.dns_servers]
+        write_durably(self._resolv_conf, "".join(f"{line}\n" for line in lines).encode(), mode=0o644)
+
+    def _store(self) -> None:
+        write_durably(
+            self._path, msgspec.json.encode({nic: _Kept.of(had) for nic, had in self._given_up.items()})
+        )
+
+
+class _Kept(msgspec.Struct):
+    """What a NIC gave up, as it is on disk."""
+
+    ipv4: tuple[str, ...]
+    ipv6: tuple[str, ...]
+    gateway: str
+    gateway6: str
+
+    @classmethod
+    def of(cls, had: Addresses) -> _Kept:
+        """The same for the disk."""
+        return cls(had.ipv4, had.ipv6, had.gateway, had.gateway6)
+
+
+def _load(path: Path) -> dict[str, Addresses]:
+    try:
+        kept = msgspec.json.decode(path.read_bytes(), type=dict[str, _Kept])
+    except (OSError, msgspec.MsgspecError):
+        return {}
+    return {
+        nic: Addresses(ipv4=had.ipv4, ipv6=had.ipv6, gateway=had.gateway, gateway6=had.gateway6)
+        for nic, had in kept.items()
+    }
+
+
+def _members(uplink: Uplink | None) -> frozenset[str]:
+    return frozenset(uplink.members) if uplink is not None else frozenset()
+
+
+def _route(text: str) -> tuple[str, str]:
+    """Destination and gateway of `SUBNET/LEN via GATEWAY`. Raises ApplyFailed."""
+    destination, via, gateway = text.partition(" via ")
+    if not via:
+        raise ApplyFailed(Fault.SWITCH_FAILED, f"{text!r} is no route")
+    return destination, gateway
+
+
+def _set_autoconf(name: str, enabled: bool) -> None:
+    """Lets an interface follow router advertisements or not; nothing to do where the kernel has no IPv6."""
+    for setting in ("accept_ra", "autoconf"):
+        path = _IPV6_SETTINGS / name / setting
+        if os.path.lexists(path):
+            path.write_text("1" if enabled else "0")
+
+
+def _is_interface(text: str) -> bool:
+    try:
+        ip_interface(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""What must a data plane be able to do? The interface that `apply` and `server` drive; one package per backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from poolnet.hostnet.facts import BondFacts, PortFacts
+from poolnet.hostnet.protocol import Fault
+from poolnet.hostnet.state import HostNetwork
+from poolnet.hostnet.steps import Step
+
+
+class ApplyFailed(Exception):
+    """A state could not be reached. `subject` is the bridge, device or guest at fault; the text is for people."""
+
+    def __init__(self, fault: Fault, message: str, subject: str = "") -> None:
+        super().__init__(message)
+        self.fault = fault
+        self.subject = subject
+
+
+class BackendGone(Exception):
+    """The switch cannot be asked at the moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What the switch would do with a frame: does it leave the port's lock, and the switch's own words."""
+
+    forwarded: bool
+    text: str
+
+
+class Backend(Protocol):
+    """A data plane of one host. All methods are called from one event loop."""
+
+    name: str
+
+    async def open(self, changed: Callable[[], None]) -> None:
+        """Connect and begin to watch; `changed` is called after every change. Raises BackendGone."""
+
+    async def close(self) -> None:
+        """Stop watching. The network stays as it is."""
+
+    async def observe(self) -> HostNetwork:
+        """The network as it is. Raises BackendGone."""
+
+    async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
+        """Carry out all steps; without `strict` a NIC that does not exist is no failure.
+
+        Raises ApplyFailed or BackendGone; then any part may have been done, and `observe` tells which.
+        """
+
+    def bonds(self) -> tuple[BondFacts, ...]:
+        """The links of the bonds, as far as the switch knows them."""
+
+    def software(self) -> tuple[tuple[str, str], ...]:
+        """Names and versions of the switch's programs."""
+
+    async def trace(self, device: str, frame: bytes) -> Trace:
+        """What happens to a frame from a guest port. Raises ApplyFailed (NO_DEVICE) or BackendGone."""
+
+    async def counters(self, devices: Collection[str]) -> tuple[PortFacts, ...]:
+        """The lock counters of these guest ports, of all when empty. Raises BackendGone."""

@@ -1,0 +1,317 @@
+"""How does Open vSwitch carry out a plan? The backend: flows of new ports, one transaction, flows of new bridges.
+
+A guest port is never connected without its lock: its port number is chosen first, its flows are put on the secure
+bridge, and only then the transaction adds the port. A secure bridge that the transaction makes is closed until its
+flows arrive. Flows of ports that went are removed at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
+from poolnet.hostd.netlink import Netlink, index_of
+from poolnet.hostd.openvswitch import counters, marks, unixctl
+from poolnet.hostd.openvswitch.advance import advance
+from poolnet.hostd.openvswitch.flows import FlowKeeper, FlowsFailed
+from poolnet.hostd.openvswitch.layout import (
+    Layout,
+    Touched,
+    layout_of,
+    switch_bridge_of,
+    touched_by,
+)
+from poolnet.hostd.openvswitch.locks import FlowTexts, secure_bridges
+from poolnet.hostd.openvswitch.marks import Role
+from poolnet.hostd.openvswitch.observe import has_addresses, observe
+from poolnet.hostd.openvswitch.ofports import OFPORT_MAX, OFPORT_MIN, NoFreePort, next_ofport
+from poolnet.hostd.openvswitch.session import Session, SwitchGone
+from poolnet.hostd.openvswitch.tables import Port, Tables
+from poolnet.hostd.openvswitch.transact import NotOurs, operations_for
+from poolnet.hostnet.facts import BondFacts, PortFacts
+from poolnet.hostnet.protocol import Fault
+from poolnet.hostnet.state import Bridge, HostNetwork, PortLock
+from poolnet.hostnet.steps import Step
+from poolnet.lock.openflow import port_cookie
+from poolnet.ovsdb.connection import OvsdbError
+from poolnet.ovsdb.values import one_of
+
+LOG = structlog.stdlib.get_logger("poolnet.hostd.openvswitch")
+_NORMAL = re.compile(r"^\s+NORMAL\s*$", re.MULTILINE)
+
+
+class OpenvswitchBackend:
+    """Implements `Backend` with Open vSwitch."""
+
+    name = "openvswitch"
+
+    def __init__(self, *, run_dir: Path, work_dir: Path, datapath_type: str, netlink: Netlink) -> None:
+        """`run_dir` is the switch's, with its sockets; `work_dir` is for our files; `datapath_type` of new bridges."""
+        self._run_dir = run_dir
+        self._datapath_type = datapath_type
+        self._netlink = netlink
+        self._changed: Callable[[], None] = lambda: None
+        self._texts = FlowTexts()
+        self._turn = asyncio.Lock()
+        self._session = Session(run_dir / "db.sock", self._on_change)
+        self._keeper = FlowKeeper(run_dir, work_dir, self._expected_flows, self._turn)
+
+    async def open(self, changed: Callable[[], None]) -> None:
+        """See `Backend.open`."""
+        self._changed = changed
+        try:
+            await self._session.open()
+        except SwitchGone as error:
+            raise BackendGone(str(error)) from error
+
+    async def close(self) -> None:
+        """See `Backend.close`."""
+        await self._keeper.close()
+        await self._session.close()
+
+    async def observe(self) -> HostNetwork:
+        """See `Backend.observe`."""
+        tables = self._tables()
+        return observe(tables, await self._netlink.addresses() if has_addresses(tables) else {})
+
+    async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
+        """See `Backend.apply`."""
+        if not steps:
+            return
+        async with self._turn:
+            before = await self.observe()
+            try:
+                await self._apply(before, advance(before, steps), touched_by(steps), strict)
+            except NotOurs as error:
+                raise ApplyFailed(Fault.SWITCH_FAILED, str(error), error.name) from error
+            except FlowsFailed as error:
+                raise ApplyFailed(Fault.SWITCH_FAILED, str(error), error.bridge) from error
+            except (OvsdbError, NoFreePort) as error:
+                raise ApplyFailed(Fault.SWITCH_FAILED, f"the switch refused: {error}") from error
+            except SwitchGone as error:
+                raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+            except KeyError as error:
+                raise ApplyFailed(
+                    Fault.SWITCH_FAILED, f"a step changes what is not there: {error}"
+                ) from error
+
+    async def trace(self, device: str, frame: bytes) -> Trace:
+        """See `Backend.trace`."""
+        port = self._tables().ports.get(device)
+        if port is None or port.role is not Role.GUEST or not port.interfaces:
+            raise ApplyFailed(Fault.NO_DEVICE, f"{device} is not a guest port", device)
+        ofport = port.interfaces[0].number("ofport")
+        arguments = (port.bridge, f"in_port={ofport}", frame.hex())
+        try:
+            socket = unixctl.control_socket(self._run_dir, "ovs-vswitchd")
+            text = await unixctl.ask(socket, "ofproto/trace", arguments)
+        except unixctl.ControlError as error:
+            raise BackendGone(str(error)) from error
+        return Trace(forwarded=_NORMAL.search(text) is not None, text=text)
+
+    async def counters(self, devices: Collection[str]) -> tuple[PortFacts, ...]:
+        """See `Backend.counters`."""
+        tables = self._tables()
+        found: list[PortFacts] = []
+        for bridge in secure_bridges(tables):
+            ports = {
+                ofport: port.name
+                for port in tables.bridges[bridge].ports
+                if port.role is Role.GUEST and port.interfaces and (not devices or port.name in devices)
+                if (ofport := port.interfaces[0].number("ofport_request")) is not None
+            }
+            if ports:
+                try:
+                    found += counters.read(await self._keeper.dump(bridge), ports)
+                except FlowsFailed as error:
+                    raise BackendGone(str(error)) from error
+        return tuple(sorted(found, key=lambda facts: facts.device))
+
+    def bonds(self) -> tuple[BondFacts, ...]:
+        """See `Backend.bonds`."""
+        return tuple(
+            _bond_facts(port)
+            for port in self._tables().ports.values()
+            if port.role is Role.UPLINK and marks.BOND in port.map("external_ids")
+        )
+
+    def software(self) -> tuple[tuple[str, str], ...]:
+        """See `Backend.software`."""
+        return (("openvswitch", self._tables().ovs_version),)
+
+    async def _apply(self, before: HostNetwork, after: HostNetwork, touched: Touched, strict: bool) -> None:
+        tables = self._tables()
+        ofports = _Ofports(tables)
+        layout = layout_of(before, after, touched, datapath_type=self._datapath_type, ofport_of=ofports.of)
+        ofports.remember_in(layout)
+        changes = operations_for(layout, tables)
+        first, last = self._flow_changes(before, after, touched, tables, ofports)
+        for bridge, lines in first.items():
+            await self._keeper.send(bridge, lines)
+        if changes:
+            await self._session.transact(changes)
+        now = self._tables()
+        self._keeper.keep(secure_bridges(now))
+        self._require_connected(now, layout, strict)
+        for bridge in _secure_in(layout):
+            await self._keeper.ready(bridge)
+        for bridge, lines in last.items():
+            if bridge in now.bridges:
+                await self._keeper.send(bridge, lines)
+
+    def _flow_changes(
+        self,
+        before: HostNetwork,
+        after: HostNetwork,
+        touched: Touched,
+        tables: Tables,
+        ofports: _Ofports,
+    ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """Per bridge that exists already: the flow changes before the transaction, and those after it."""
+        first: dict[str, list[str]] = {}
+        last: dict[str, list[str]] = {}
+        old_bridges, new_bridges = _by_name(before), _by_name(after)
+        old_ports = {port.device: port for port in before.ports if port.device in touched.devices}
+        new_ports = {port.device: port for port in after.ports if port.device in touched.devices}
+        for device in sorted(touched.devices):
+            old, new = old_ports.get(device), new_ports.get(device)
+            was_on = switch_bridge_of(old, old_bridges) if old and old.bridge in old_bridges else ""
+            is_on = switch_bridge_of(new, new_bridges) if new else ""
+            if was_on and was_on != is_on and (ofport := ofports.there(device, was_on)) is not None:
+                last.setdefault(was_on, []).append(f"delete cookie={port_cookie(ofport):#x}/-1")
+            if (
+                new is not None
+                and is_on in tables.bridges
+                and (old is None or was_on != is_on or old.lock != new.lock)
+            ):
+                ofport = ofports.of(device, is_on)
+                lines = first.setdefault(is_on, [])
+                if was_on == is_on:
+                    lines.append(f"delete cookie={port_cookie(ofport):#x}/-1")
+                lines += [f"add {line}" for line in self._port_text(device, new.lock, ofport).splitlines()]
+        return first, last
+
+    def _port_text(self, device: str, lock: PortLock, ofport: int) -> str:
+        try:
+            return self._texts.of_port(lock, ofport)
+        except ValueError as error:
+            raise ApplyFailed(
+                Fault.SWITCH_FAILED, f"the lock of {device} is impossible: {error}", device
+            ) from error
+
+    def _require_connected(self, tables: Tables, layout: Layout, strict: bool) -> None:
+        """Every interface of the layout is there, without an error and under the number that its flows are for."""
+        for name, row in layout.ports.items():
+            port = tables.ports.get(name)
+            if row is None:
+                continue
+            if port is None:
+                raise ApplyFailed(Fault.SWITCH_FAILED, f"{name} is not in the switch", name)
+            for interface in port.interfaces:
+                error = interface.text("error")
+                wanted, got = interface.number("ofport_request"), interface.number("ofport")
+                if not error and got is not None and got >= 0 and wanted in (None, got):
+                    continue
+                reason = error or f"it got the port number {got}, not {wanted}"
+                if port.role is Role.UPLINK and not strict:
+                    LOG.warning("an uplink is not connected", device=interface.name, error=reason)
+                    continue
+                fault = Fault.NO_DEVICE if index_of(interface.name) is None else Fault.SWITCH_FAILED
+                raise ApplyFailed(fault, f"{interface.name} is not connected: {reason}", interface.name)
+
+    def _expected_flows(self, bridge: str) -> str:
+        tables = self._session.tables()
+        self._texts.forget_others(tables)
+        row = tables.bridges.get(bridge)
+        return "" if row is None else self._texts.of_bridge(row)
+
+    def _tables(self) -> Tables:
+        try:
+            return self._session.tables()
+        except SwitchGone as error:
+            raise BackendGone(str(error)) from error
+
+    def _on_change(self) -> None:
+        if not self._turn.locked():
+            self._keeper.keep(secure_bridges(self._session.tables()))
+        self._changed()
+
+
+class _Ofports:
+    """The port numbers of the guest ports of a plan: those that are there stay, the others are chosen."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._chosen: dict[tuple[str, str], int] = {}
+        self._next: dict[str, int] = {}
+        self._used: dict[str, set[int]] = {}
+
+    def there(self, device: str, bridge: str) -> int | None:
+        """The number of a guest port that is on this bridge of the switch."""
+        port = self._tables.ports.get(device)
+        if port is None or port.bridge != bridge or port.role is not Role.GUEST or not port.interfaces:
+            return None
+        ofport = port.interfaces[0].number("ofport_request")
+        return ofport if ofport is not None and OFPORT_MIN <= ofport <= OFPORT_MAX else None
+
+    def of(self, device: str, bridge: str) -> int:
+        """The number that a guest port has or gets on this bridge. Raises NoFreePort."""
+        key = (device, bridge)
+        if key not in self._chosen:
+            self._chosen[key] = self.there(device, bridge) or self._choose(bridge)
+        return self._chosen[key]
+
+    def remember_in(self, layout: Layout) -> None:
+        """Writes which number is next into the rows of the bridges."""
+        for bridge, ofport in self._next.items():
+            row = self._tables.bridges.get(bridge)
+            columns = layout.bridges.get(bridge)
+            external_ids: dict[str, str]
+            if columns is not None:
+                ids = columns["external_ids"]
+                external_ids = {str(k): str(v) for k, v in ids.items()} if isinstance(ids, Mapping) else {}
+            elif row is not None:
+                external_ids = row.map("external_ids")
+                columns = {}
+            else:
+                continue
+            external_ids[marks.NEXT_OFPORT] = str(ofport)
+            layout.bridges[bridge] = {**columns, "external_ids": external_ids}
+
+    def _choose(self, bridge: str) -> int:
+        row = self._tables.bridges.get(bridge)
+        if bridge not in self._used:
+            interfaces = [i for port in row.ports for i in port.interfaces] if row else []
+            numbers = (i.number(column) for i in interfaces for column in ("ofport", "ofport_request"))
+            self._used[bridge] = {number for number in numbers if number is not None}
+            text = row.map("external_ids").get(marks.NEXT_OFPORT, "") if row else ""
+            self._next[bridge] = int(text) if text.isdecimal() else OFPORT_MIN
+        ofport = next_ofport(self._next[bridge], self._used[bridge])
+        self._used[bridge].add(ofport)
+        self._next[bridge] = ofport + 1
+        return ofport
+
+
+def _by_name(network: HostNetwork) -> dict[str, Bridge]:
+    return {bridge.name: bridge for bridge in network.bridges}
+
+
+def _secure_in(layout: Layout) -> Iterator[str]:
+    for name, columns in layout.bridges.items():
+        if columns is not None and one_of(columns.get("fail_mode"), str, "") == "secure":
+            yield name
+
+
+def _bond_facts(port: Port) -> BondFacts:
+    members = tuple(interface.name for interface in port.interfaces)
+    up = tuple(interface.name for interface in port.interfaces if interface.text("link_state") == "up")
+    if one_of(port.row.get("bond_mode"), str, "") != "active-backup":
+        return BondFacts(device=port.name, members=members, members_up=up, active=up)
+    mac = one_of(port.row.get("bond_active_slave"), str, "")
+    active = tuple(i.name for i in port.interfaces if mac and i.text("mac_in_use") == mac)
+    return BondFacts(device=port.name, members=members, members_up=up, active=active)
