@@ -82,4 +82,3 @@ def as_wire(value: object) -> Wire:
     if isinstance(value, Sequence):
         return [as_wire(item) for item in value]
     raise TypeError(f"{type(value).__name__} is no value of the API")
-

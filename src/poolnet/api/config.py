@@ -7,14 +7,16 @@ from pathlib import Path
 
 import msgspec
 
-ROOT_VARIABLE = "POOLNET_ROOT"  # a prefix before all standard paths, for hosts without a mount namespace of their own
+ROOT_VARIABLE = (
+    "POOLNET_ROOT"  # a prefix before all standard paths, for hosts without a mount namespace of their own
+)
 REFERENCE_SOCKET = Path("/var/lib/xcp/xapi")  # where local clients of the reference look
 
 
 class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The settings of poolnet-api; unknown keys are errors. Paths are absolute and not yet prefixed."""
 
-    listen: str = "0.0.0.0"  # noqa: S104 - a management server is there to be reached
+    listen: str = "0.0.0.0"
     https_port: int = 443
     http_port: int = 80
     state_dir: str = "/var/lib/poolnet/api"

@@ -9,24 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import structlog
 
 from poolnet.api import implicit
-from poolnet.api.answer import Answer, Encoded, Origin, Refusal, Success
-from poolnet.api.binding import CONSTRUCTOR, bind
-from poolnet.api.permissions import require_permission
-from poolnet.api.results import encoded_events, encoded_rows, result_xml
+from poolnet.api.answer import Answer, Origin, Refusal, Success
+from poolnet.api.binding import bind
 from poolnet.api.events import EventBatch
+from poolnet.api.permissions import require_permission
+from poolnet.api.results import encoded_class, encoded_events, encoded_rows, result_xml
 from poolnet.api.sessions import LiveSession, Sessions
 from poolnet.api.tasks import Tasks
 from poolnet.api.wire import Wire
 from poolnet.db.database import Database
 from poolnet.model import errors
 from poolnet.model.declare import REMOVED, MessageDecl
-from poolnet.model.registry import CLASSES_WITHOUT_TASK_RECORDS, EMERGENCY_CALLS, MESSAGES
-from poolnet.model.types import NULL, RecordT, Ref, RefT, Row, SetT, StringT, Value
+from poolnet.model.registry import CLASSES, CLASSES_WITHOUT_TASK_RECORDS, EMERGENCY_CALLS, MESSAGES
+from poolnet.model.types import NULL, Ref, RefT, Row, SetT, StringT, Value
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.rules.catalog import RULES
 from poolnet.rules.context import Session
@@ -79,16 +79,6 @@ class Dispatcher:
         self._own = own
         self.emergency: errors.Failure | None = None
 
-    def implements(self, message: MessageDecl) -> bool:
-        """Whether a message does something here, or answers NOT_IMPLEMENTED."""
-        return (
-            message.full_name in self._own
-            or message.full_name in RULES
-            or message.kind in implicit.READS
-            or message.kind in implicit.WRITES
-            or REMOVED in message.flags
-        )
-
     async def dispatch(self, method: str, params: Sequence[Wire], origin: Origin) -> Answer:
         """Answers a call that came over the wire; nothing that a client sends raises."""
         try:
@@ -117,12 +107,14 @@ class Dispatcher:
         call = await self._admit(message, method, params, origin)
         if is_async:
             return Success(RefT("task"), await self._in_background(call))
+        if message.kind == "implicit:obj_get_all_records":
+            return Success(message.result, encoded_class(self._database, CLASSES[message.cls]))
         value = await self._with_task(call)
         if isinstance(value, EventBatch):
-            return Success(message.result, encoded_events(value))
+            return Success(message.result, encoded_events(self._database, value))
         if isinstance(value, Row) or _is_rows(value):
             return Success(message.result, encoded_rows(self._database, value))
-        return Success(message.result, value)
+        return Success(message.result, cast("Value", value))
 
     async def perform(self, session: str, method: str, params: Sequence[Wire], origin: Origin) -> Result:
         """Carries out a call made in this process, for a session that is logged in.
@@ -134,7 +126,9 @@ class Dispatcher:
         message = MESSAGES.get(name)
         if message is None:
             raise errors.message_method_unknown(method)
-        call = await self._admit(message, method, [session, *params] if message.session_arg else params, origin)
+        call = await self._admit(
+            message, method, [session, *params] if message.session_arg else params, origin
+        )
         if is_async:
             return await self._in_background(call)
         return await self._with_task(call)
@@ -230,5 +224,5 @@ def _kept(origin: Origin) -> dict[str, str]:
     return {name: origin.headers[name] for name in HEADERS_KEPT if name in origin.headers}
 
 
-def _is_rows(value: object) -> bool:
+def _is_rows(value: object) -> TypeGuard[Mapping[Any, Row]]:
     return isinstance(value, dict) and bool(value) and isinstance(next(iter(value.values())), Row)

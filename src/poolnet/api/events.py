@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import dropwhile
+from typing import Any
 
 from poolnet.db.database import Database
-from poolnet.db.feed import Delta
+from poolnet.db.feed import Delta, Published
 from poolnet.model import errors
 from poolnet.model.registry import CLASSES
 from poolnet.model.types import Ref, Row
@@ -114,8 +114,10 @@ class Events:
         self._queue: deque[tuple[int, int, ChangeEvent]] = deque()  # id, bytes, event
         self._queue_bytes = 0
         self._next_id = 1
-        self._arrived = asyncio.Condition()
-        self._collector: asyncio.Task[None] | None = None
+        self._dropped = 0  # the last id that fell out of the queue
+        self._arrived = asyncio.Event()
+        self._unsubscribe: Callable[[], None] | None = None
+        self._heart: asyncio.Task[None] | None = None
         self._ended: dict[str, set[asyncio.Future[None]]] = {}
 
     # --- event.from --------------------------------------------------------------------------------------------
@@ -142,13 +144,17 @@ class Events:
             if not subscriptions.only_tasks():
                 await asyncio.sleep(min(BATCHING_S, max(0.0, deadline - loop.time())))
 
-    def _collect(self, subscriptions: Subscriptions, since: int, message_since: int) -> tuple[EventBatch, int]:
+    def _collect(
+        self, subscriptions: Subscriptions, since: int, message_since: int
+    ) -> tuple[EventBatch, int]:
         feed = self._database.feed
         names = subscriptions.class_names()
         number = feed.number
         delta = feed.changes_since(since, names - {MESSAGE})
-        about_messages = feed.changes_since(message_since, names & {MESSAGE}) if MESSAGE in names else Delta()
-        events = tuple(self._events(subscriptions, about_messages)) + tuple(self._events(subscriptions, delta))
+        about_messages = feed.changes_since(message_since, names & {MESSAGE})
+        events = tuple(self._events(subscriptions, about_messages)) + tuple(
+            self._events(subscriptions, delta)
+        )
         counts = {name: self._database.view.count(cls) for name, cls in COUNTED_CLASSES.items()}
         return EventBatch(events=events, token=make_token(number, number), counts=counts), number
 
@@ -156,10 +162,14 @@ class Events:
         view = self._database.view
         for operation, changes in (("add", delta.created), ("mod", delta.modified), ("del", delta.deleted)):
             for change in changes:
-                cls = change.cls.lower()
+                cls = change.class_name.lower()
                 if not subscriptions.match(cls, change.ref):
                     continue
-                row = None if operation == "del" else view.find(CLASSES[change.cls].python_type, change.ref)
+                row = (
+                    None
+                    if operation == "del"
+                    else view.find(CLASSES[change.class_name].python_type, change.ref)
+                )
                 if row is None and operation != "del":
                     continue
                 yield ChangeEvent(
@@ -173,11 +183,15 @@ class Events:
 
     async def _wait_for_change(self, session: str, seen: int, timeout_s: float) -> bool:
         """Waits until the feed goes past `seen`; False if the time ran out."""
+        return await self._wait(session, asyncio.ensure_future(self._database.feed.wait(seen)), timeout_s)
+
+    async def _wait(self, session: str, changed: asyncio.Future[Any], timeout_s: float | None) -> bool:
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended.setdefault(session, set()).add(ended)
-        changed = asyncio.ensure_future(self._database.feed.wait(seen))
         try:
-            done, _ = await asyncio.wait((ended, changed), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                (ended, changed), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
             if ended in done:
                 raise errors.session_invalid(Ref(session))
             return changed in done
@@ -193,9 +207,9 @@ class Events:
         for ended in self._ended.pop(session, set()):
             if not ended.done():
                 ended.set_result(None)
-        self._registrations.pop(session, None)
+        self._forget(session)
 
-    def inject(self, cls: str, ref: str) -> str:
+    async def inject(self, cls: str, ref: str) -> str:
         """Marks an object as modified, and gives a token from which that is the next change (spec §5.4).
 
         Raises:
@@ -205,7 +219,7 @@ class Events:
         if decl is None or self._database.view.find(decl.python_type, Ref(ref)) is None:
             raise errors.handle_invalid(cls, Ref(ref))
         number = self._database.feed.number
-        self._database.touch(decl.python_type, Ref(ref))
+        await self._database.touch(decl.python_type, Ref(ref))
         return make_token(number, number)
 
     # --- register, next ----------------------------------------------------------------------------------------
@@ -214,16 +228,18 @@ class Events:
         """Adds to what a session hears of with `next` (spec §5.3)."""
         registration = self._registrations.setdefault(session, _Registration([], self._next_id))
         registration.subscriptions.extend(entries)
-        if self._collector is None or self._collector.done():
-            self._collector = asyncio.create_task(self._collect_forever(), name="event-collector")
+        if self._unsubscribe is None:
+            self._unsubscribe = self._database.feed.subscribe(self._hear)
+            self._heart = asyncio.create_task(self._beat(), name="event-heartbeat")
 
     def unregister(self, session: str, entries: Sequence[str]) -> None:
         """Takes equal entries away again."""
         registration = self._registrations.get(session)
         if registration is not None:
-            registration.subscriptions = [e for e in registration.subscriptions if e not in set(entries)]
+            taken = set(entries)
+            registration.subscriptions = [entry for entry in registration.subscriptions if entry not in taken]
             if not registration.subscriptions:
-                del self._registrations[session]
+                self._forget(session)
 
     async def next(self, session: str) -> EventBatch:
         """Waits for at least one event that the session has registered for.
@@ -231,81 +247,85 @@ class Events:
         Raises:
             SESSION_NOT_REGISTERED: It has not registered for any.
             EVENTS_LOST: Events it has not read were dropped from the queue.
+            SESSION_INVALID: The session ended while the call was waiting.
         """
-        registration = self._registrations.get(session)
-        if registration is None:
-            digest = hashlib.sha256(session.encode()).hexdigest()[:32]
-            raise errors.session_not_registered(f"trackid={digest}")
-        async with self._arrived:
-            while True:
-                if session not in self._registrations:
-                    raise errors.session_invalid(Ref(session))
-                if self._queue and registration.next_id < self._queue[0][0] and self._queue[0][0] > 1:
-                    lost = self._queue[0][0] > registration.next_id
-                    registration.next_id = self._next_id
-                    if lost:
-                        raise errors.events_lost()
-                subscriptions = Subscriptions.parse(registration.subscriptions)
-                unread = dropwhile(lambda queued: queued[0] < registration.next_id, self._queue)
-                events = tuple(event for _, _, event in unread if subscriptions.match(event.cls, event.ref))
-                registration.next_id = self._next_id
-                if events:
-                    return EventBatch(events=events)
-                await self._arrived.wait()
+        while True:
+            registration = self._registrations.get(session)
+            if registration is None:
+                digest = hashlib.sha256(session.encode()).hexdigest()[:32]
+                raise errors.session_not_registered(f"trackid={digest}")
+            lost = registration.next_id <= self._dropped
+            unread = (queued for queued in self._queue if queued[0] >= registration.next_id)
+            subscriptions = Subscriptions.parse(registration.subscriptions)
+            events = tuple(event for _, _, event in unread if subscriptions.match(event.cls, event.ref))
+            registration.next_id = self._next_id
+            if lost:
+                raise errors.events_lost()
+            if events:
+                return EventBatch(events=events)
+            await self._wait(session, asyncio.ensure_future(self._arrived.wait()), None)
 
     @property
     def current_id(self) -> int:
         """The id of the next event."""
         return self._next_id
 
-    async def _collect_forever(self) -> None:
-        """Queues what happens while anybody is registered."""
-        everything = Subscriptions(everything=True)
-        feed = self._database.feed
-        seen = feed.number
-        while self._registrations:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_S):
-                    await feed.wait(seen)
-            batch, now_seen = self._collect(everything, seen, seen)
-            events = list(batch.events) or self._heartbeat()
-            seen = now_seen
-            for event in sorted(events, key=lambda e: int(e.id)):
-                self._enqueue(event)
-            async with self._arrived:
-                self._arrived.notify_all()
-        self._queue.clear()
-        self._queue_bytes = 0
+    def _hear(self, published: Published) -> None:
+        """Queues the events of one commit."""
+        groups = (("add", published.created), ("mod", published.modified), ("del", published.deleted))
+        for operation, rows in groups:
+            for row in rows:
+                if row.wire_name.lower() in EVENT_CLASSES:
+                    self._enqueue(operation, row)
+        arrived, self._arrived = self._arrived, asyncio.Event()
+        arrived.set()
 
-    def _heartbeat(self) -> list[ChangeEvent]:
+    async def _beat(self) -> None:
+        """Tells of the pool now and then, so that idle connections live (spec §5.3)."""
         pool = CLASSES["pool"].python_type
-        return [
-            ChangeEvent(id="0", timestamp="", cls="pool", operation="mod", ref=row.ref, row=row)
-            for row in self._database.view.all(pool)
-        ]
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            self._hear(
+                Published(number=0, created=(), modified=tuple(self._database.view.all(pool)), deleted=())
+            )
 
-    def _enqueue(self, event: ChangeEvent) -> None:
-        stamped = ChangeEvent(
+    def _enqueue(self, operation: str, row: Row) -> None:
+        event = ChangeEvent(
             id=str(self._next_id),
             timestamp=f"{int(self._clock().timestamp())}.",
-            cls=event.cls,
-            operation=event.operation,
-            ref=event.ref,
-            row=event.row,
+            cls=row.wire_name.lower(),
+            operation=operation,
+            ref=row.ref,
+            row=row,
         )
-        size = len(repr(event.row))
-        self._queue.append((self._next_id, size, stamped))
+        size = len(repr(row))
+        self._queue.append((self._next_id, size, event))
         self._next_id += 1
         self._queue_bytes += size
         while self._queue_bytes > QUEUE_BYTES_MAX:
-            self._queue_bytes -= self._queue.popleft()[1]
+            number, dropped, _ = self._queue.popleft()
+            self._queue_bytes -= dropped
+            self._dropped = number
+
+    def _forget(self, session: str) -> None:
+        """Ends a registration; nothing is queued while there is none."""
+        self._registrations.pop(session, None)
+        if not self._registrations and self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+            if self._heart is not None:
+                self._heart.cancel()
+            self._queue.clear()
+            self._queue_bytes = 0
+            self._dropped = self._next_id - 1
 
     async def stop(self) -> None:
-        """Ends the collector, at the server's end."""
-        if self._collector is not None:
-            self._collector.cancel()
+        """Forgets all registrations, at the server's end."""
+        for session in list(self._registrations):
+            self._forget(session)
+        if self._heart is not None:
             with suppress(asyncio.CancelledError):
-                await self._collector
+                await self._heart
 
 
 def parse_token(token: str) -> tuple[int, int]:

@@ -278,6 +278,8 @@ class _Connection(web.RequestHandler):
         """Makes the answer to a request that aiohttp could not parse, or that failed by our fault."""
         if isinstance(exc, HttpProcessingError | RequestPayloadError):
             _log.debug("a request is not HTTP", reason=str(exc))
+        elif isinstance(exc, ConnectionError):
+            _log.debug("a client hung up before its answer", reason=str(exc))
         else:
             # As text: pretty tracebacks show local variables, and those hold passwords.
             _log.error("a request failed", traceback="".join(traceback.format_exception(exc)))

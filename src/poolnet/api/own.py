@@ -34,7 +34,9 @@ def own_messages(
 def _session_messages(sessions: Sessions) -> Mapping[str, Own]:
     async def login_with_password(call: Call) -> Result:
         a = call.arguments
-        return await sessions.login_with_password(a["uname"], a["pwd"], a["originator"], call.origin.local_root)
+        return await sessions.login_with_password(
+            a["uname"], a["pwd"], a["originator"], call.origin.local_root
+        )
 
     async def local_login(call: Call) -> Result:
         a = call.arguments
@@ -86,7 +88,7 @@ def _event_messages(events: Events) -> Mapping[str, Own]:
         return events.current_id
 
     async def inject(call: Call) -> Result:
-        return events.inject(call.arguments["class"], call.arguments["ref"])
+        return await events.inject(call.arguments["class"], call.arguments["ref"])
 
     return {
         "event.from": from_,

@@ -49,7 +49,8 @@ def require_permission(role: Role | None, message: MessageDecl, arguments: Mappi
             permission, least = f"{permission}/key:{protected}", message.map_key_roles[protected]
     if not allows(role, least):
         raise errors.rbac_permission_denied(
-            permission, f"No permission in user session. (Roles with this permission: {', '.join(roles_with(least))})"
+            permission,
+            f"No permission in user session. (Roles with this permission: {', '.join(roles_with(least))})",
         )
 
 

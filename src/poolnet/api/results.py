@@ -5,7 +5,7 @@ The dispatcher calls it for what is not a plain value: rows, maps of rows, and b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from poolnet.api.answer import Codec, Encoded
@@ -13,6 +13,7 @@ from poolnet.api.events import ChangeEvent, EventBatch
 from poolnet.api.fragments import array, encode_record, encode_value, member, struct
 from poolnet.api.implicit import record_of
 from poolnet.db.database import Database
+from poolnet.model.declare import ClassDecl
 from poolnet.model.registry import CLASSES
 from poolnet.model.types import Int32T, Row, StringT, Value, WireType
 
@@ -21,18 +22,23 @@ _COUNT = Int32T()
 
 
 def encoded_rows(database: Database, rows: Row | Mapping[Any, Row]) -> Encoded:
-    """A record, or a map from references to records, of cached fragments."""
+    """A committed record, or a map from references to records, of cached fragments."""
     if isinstance(rows, Row):
         row = rows
         return Encoded(lambda codec: [_record(database, codec, row)])
     return Encoded(
-        lambda codec: struct(codec, [_named_record(database, codec, ref, row) for ref, row in rows.items()])
+        lambda codec: struct(codec, [_named_record(database, codec, row) for row in rows.values()])
     )
 
 
-def encoded_events(batch: EventBatch) -> Encoded:
+def encoded_class(database: Database, decl: ClassDecl) -> Encoded:
+    """All committed records of a class: nothing but kept bytes, if nothing has changed."""
+    return Encoded(lambda codec: struct(codec, _named_records(database, codec, decl)))
+
+
+def encoded_events(database: Database, batch: EventBatch) -> Encoded:
     """The answer of `event.from`, or of `event.next` when there is no token."""
-    return Encoded(lambda codec: _batch(codec, batch))
+    return Encoded(lambda codec: _batch(codec, batch, lambda c, row: _record(database, c, row)))
 
 
 def result_xml(wire_type: WireType, value: object) -> str:
@@ -40,7 +46,7 @@ def result_xml(wire_type: WireType, value: object) -> str:
     if isinstance(value, Mapping) and value and isinstance(next(iter(value.values())), Row):
         value = {ref: record_of(row) for ref, row in value.items()}
     if isinstance(value, EventBatch):
-        return b"".join(_batch(Codec.XML, value)).decode()
+        return b"".join(_batch(Codec.XML, value, _encode)).decode()
     return encode_value(Codec.XML, wire_type, value).decode()  # type: ignore[arg-type]
 
 
@@ -74,21 +80,34 @@ def _plain_event(event: ChangeEvent) -> Value:
 
 
 def _record(database: Database, codec: Codec, row: Row) -> bytes:
-    return database.fragment(type(row), row.ref, codec, row, lambda r: encode_record(codec, CLASSES[r.wire_name], r))
+    if database.view.find(type(row), row.ref) is not row:  # changed or gone since it was read
+        return _encode(codec, row)
+    return database.fragment(type(row), row.ref, codec, lambda current: _encode(codec, current))
 
 
-def _named_record(database: Database, codec: Codec, ref: str, row: Row) -> bytes:
+def _named_record(database: Database, codec: Codec, row: Row) -> bytes:
+    if database.view.find(type(row), row.ref) is not row:
+        return _encode_named(codec, row)
     return database.fragment(
-        type(row),
-        row.ref,
-        f"{codec}-member",
-        row,
-        lambda r: member(codec, ref, encode_record(codec, CLASSES[r.wire_name], r)),
+        type(row), row.ref, f"{codec}-member", lambda current: _encode_named(codec, current)
     )
 
 
-def _batch(codec: Codec, batch: EventBatch) -> list[bytes]:
-    events = array(codec, [b"".join(_event(codec, event)) for event in batch.events])
+def _named_records(database: Database, codec: Codec, decl: ClassDecl) -> list[bytes]:
+    kept = database.fragments(decl.python_type, f"{codec}-member", lambda row: _encode_named(codec, row))
+    return [fragment for _, fragment in kept]
+
+
+def _encode(codec: Codec, row: Row) -> bytes:
+    return encode_record(codec, CLASSES[row.wire_name], row)
+
+
+def _encode_named(codec: Codec, row: Row) -> bytes:
+    return member(codec, row.ref, _encode(codec, row))
+
+
+def _batch(codec: Codec, batch: EventBatch, snapshot: Callable[[Codec, Row], bytes]) -> list[bytes]:
+    events = array(codec, [b"".join(_event(codec, event, snapshot)) for event in batch.events])
     if batch.token is None:
         return events
     counts = struct(
@@ -102,7 +121,7 @@ def _batch(codec: Codec, batch: EventBatch) -> list[bytes]:
     return struct(codec, members)
 
 
-def _event(codec: Codec, event: ChangeEvent) -> Iterable[bytes]:
+def _event(codec: Codec, event: ChangeEvent, snapshot: Callable[[Codec, Row], bytes]) -> Iterable[bytes]:
     texts = {
         "id": event.id,
         "timestamp": event.timestamp,
@@ -112,5 +131,5 @@ def _event(codec: Codec, event: ChangeEvent) -> Iterable[bytes]:
     }
     members = [member(codec, name, encode_value(codec, _TEXT, text)) for name, text in texts.items()]
     if event.row is not None:
-        members.append(member(codec, "snapshot", encode_record(codec, CLASSES[event.row.wire_name], event.row)))
+        members.append(member(codec, "snapshot", snapshot(codec, event.row)))
     return struct(codec, members)

@@ -88,7 +88,9 @@ class Sessions:
         """Calls `hear(session ref)` whenever a session ends, so that its blocked calls can be woken."""
         self._on_end.append(hear)
 
-    async def login_with_password(self, user: str, password: str, originator: str, local_root: bool) -> Ref[SessionRow]:
+    async def login_with_password(
+        self, user: str, password: str, originator: str, local_root: bool
+    ) -> Ref[SessionRow]:
         """Makes a session (spec §3.2).
 
         Raises:
@@ -235,4 +237,3 @@ def _group(live: LiveSession) -> tuple[tuple[str, str], int]:
     if live.originator:
         return ("originator", live.originator), PER_ORIGINATOR_MAX
     return ("root", ""), ROOT_MAX
-

@@ -137,7 +137,11 @@ class Tasks:
         rows = sorted(self._database.view.all(Task), key=lambda task: task.finished)
         done = [t for t in rows if t.status is not pending]
         doomed = [t for t in done if now - t.finished > KEPT_AFTER_END]
-        doomed += [t for t in rows if t.status is pending and now - t.created > KEPT_PENDING and t.ref not in self._running]
+        doomed += [
+            t
+            for t in rows
+            if t.status is pending and now - t.created > KEPT_PENDING and t.ref not in self._running
+        ]
         surplus = len(rows) - len(doomed) - TASKS_MAX
         doomed += [t for t in done if t not in doomed][: max(0, surplus)]
         for task in doomed:

@@ -8,7 +8,7 @@ call is committed and answered. A call that fails leaves no trace, on no host an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,8 +17,10 @@ from uuid import uuid4
 
 import structlog
 
+from poolnet.db.changes import Changes
 from poolnet.db.database import Database
-from poolnet.db.txn import Changes, Txn, View
+from poolnet.db.errors import Conflict, DatabaseError
+from poolnet.db.txn import Txn, View
 from poolnet.hostnet import protocol
 from poolnet.hostnet.derive import derive
 from poolnet.hostnet.facts import HostFacts
@@ -31,6 +33,7 @@ from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.rules.context import CallContext, Counters, Phase, Session
 
 CALLS_PER_BATCH_MAX = 1000  # bounds how long the first caller of a burst waits for the last
+TRIES_MAX = 3  # of a call whose rows others changed while it was on its way
 CONFIRM_WITHIN_S = 20.0  # dataplane.md F1: the revert timer of a plan that touches the way to the coordinator
 
 log = structlog.get_logger("poolnet.pool")
@@ -76,6 +79,7 @@ class _Pending:
     call: RuleCall
     answer: asyncio.Future[Value]
     started: bool = False
+    conflicts: int = 0
 
 
 @dataclass(slots=True)
@@ -158,7 +162,9 @@ class Coordinator:
         try:
             return await asyncio.shield(pending.answer)
         except asyncio.CancelledError:
-            if pending.started:  # too late to withdraw: what happens on the hosts is what the caller must hear
+            if (
+                pending.started
+            ):  # too late to withdraw: what happens on the hosts is what the caller must hear
                 return await pending.answer
             pending.answer.cancel()
             raise
@@ -207,9 +213,9 @@ class Coordinator:
             return
         try:
             await self._roll_out(txn, decided)
-        except (HostRefused, HostGone) as error:
-            if len(decided) == 1:
-                _refuse(decided[0].pending, host_failure(error, txn, decided[0].pending.call))
+        except (HostRefused, HostGone, DatabaseError) as error:
+            if len(decided) == 1 and not _worth_another_try(decided[0].pending, error):
+                _refuse(decided[0].pending, as_failure(error, txn, decided[0].pending.call))
                 return
             log.info("batch-split", calls=len(decided), reason=str(error))
             for one in decided:  # somebody's call is at fault: each is tried alone, and only that one fails
@@ -248,7 +254,9 @@ class Coordinator:
         try:
             plans = {host: await self._stage(host, rollout, work) for host, work in works.items()}
             for host in works:
-                within_s = CONFIRM_WITHIN_S if plans[host].plan.disturbance >= Disturbance.MANAGEMENT else None
+                within_s = (
+                    CONFIRM_WITHIN_S if plans[host].plan.disturbance >= Disturbance.MANAGEMENT else None
+                )
                 await self._hosts.switch(host, protocol.Switch(rollout=rollout, confirm_within_s=within_s))
                 switched.append(host)
                 if within_s is not None:
@@ -310,7 +318,9 @@ class Coordinator:
 
     # --- dry run -----------------------------------------------------------------------------------------------
 
-    async def plan(self, txn: Txn, contexts: Sequence[CallContext]) -> dict[Ref[Host], tuple[HostWork, protocol.Staged]]:
+    async def plan(
+        self, txn: Txn, contexts: Sequence[CallContext]
+    ) -> dict[Ref[Host], tuple[HostWork, protocol.Staged]]:
         """What each host would do if this transaction were carried out; nothing happens."""
         answer: dict[Ref[Host], tuple[HostWork, protocol.Staged]] = {}
         for host in self._hosts.reachable():
@@ -360,17 +370,46 @@ class Coordinator:
             results.append((answer, result))
         try:
             await self._database.commit(txn.changes())
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # nothing was written: every caller hears why
-            log.exception("commit-failed")
-            for answer, _ in results:
-                if not answer.done():
-                    answer.set_exception(errors.internal_error(f"{type(error).__name__}: {error}"))
+        except DatabaseError as error:
+            await self._commit_one_by_one(batch, error)
             return
         for answer, result in results:
             if not answer.done():
                 answer.set_result(result)
+
+    async def _commit_one_by_one(
+        self, batch: Sequence[tuple[Callable[[Txn], Value], asyncio.Future[Value]]], reason: DatabaseError
+    ) -> None:
+        """Carries changes out alone that could not be committed together, because of one of them or of the disk."""
+        log.info("writes-split", changes=len(batch), reason=str(reason))
+        for change, answer in batch:
+            for attempt in range(TRIES_MAX):
+                if answer.done():
+                    break
+                txn = self._database.begin()
+                try:
+                    result = change(txn)
+                    await self._database.commit(txn.changes())
+                except errors.Failure as failure:
+                    _fail(answer, failure)
+                except Conflict as error:
+                    if attempt == TRIES_MAX - 1:
+                        _fail(answer, errors.internal_error(str(error)))
+                except DatabaseError as error:
+                    _fail(answer, errors.internal_error(str(error)))
+                else:
+                    if not answer.done():
+                        answer.set_result(result)
+
+
+def _fail(answer: asyncio.Future[Value], failure: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(failure)
+
+
+def _worth_another_try(pending: _Pending, error: Exception) -> bool:
+    pending.conflicts += isinstance(error, Conflict)
+    return isinstance(error, Conflict) and pending.conflicts < TRIES_MAX
 
 
 def _refuse(pending: _Pending, failure: Exception) -> None:
@@ -378,8 +417,10 @@ def _refuse(pending: _Pending, failure: Exception) -> None:
         pending.answer.set_exception(failure)
 
 
-def host_failure(error: HostRefused | HostGone, view: View, call: RuleCall) -> errors.Failure:
-    """What a host's refusal means to the client that called (spec §6.2, §9.2)."""
+def as_failure(error: HostRefused | HostGone | DatabaseError, view: View, call: RuleCall) -> errors.Failure:
+    """What a host's refusal, or the database's, means to the client that called (spec §6.2, §9.2)."""
+    if isinstance(error, DatabaseError):
+        return errors.internal_error(str(error))
     if isinstance(error, HostGone):
         hosts = list(view.refs(Host))
         return errors.cannot_contact_host(hosts[0] if hosts else NULL)
@@ -395,5 +436,3 @@ def _pif_of(call: RuleCall) -> Ref[Any]:
         if isinstance(value, str) and value:
             return Ref(value)
     return NULL
-
-

@@ -1,0 +1,38 @@
+"""Which messages does poolnet carry out? The dispatcher, the reference documentation and its test ask."""
+
+from __future__ import annotations
+
+from poolnet.api import implicit
+from poolnet.model.declare import REMOVED, MessageDecl
+from poolnet.rules.catalog import RULES
+
+OWN_MESSAGES = frozenset(
+    {
+        "session.login_with_password",
+        "session.slave_local_login_with_password",
+        "session.logout",
+        "session.local_logout",
+        "session.change_password",
+        "session.get_all_subject_identifiers",
+        "session.logout_subject_identifier",
+        "event.from",
+        "event.register",
+        "event.unregister",
+        "event.next",
+        "event.get_current_id",
+        "event.inject",
+        "task.cancel",
+    }
+)
+"""What the API server carries out itself; `own.own_messages` has a function for each."""
+
+
+def implemented(message: MessageDecl) -> bool:
+    """Whether a message does something, or answers NOT_IMPLEMENTED. Removed ones answer as the reference does."""
+    return (
+        message.full_name in OWN_MESSAGES
+        or message.full_name in RULES
+        or message.kind in implicit.READS
+        or message.kind in implicit.WRITES
+        or REMOVED in message.flags
+    )

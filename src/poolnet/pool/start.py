@@ -1,0 +1,138 @@
+"""How does a pool come up? First boot, resync with what the host runs, and the loop that records what it reports.
+
+The API server's composition root calls it, in this order: `greet`, `open_pool`, then `follow_facts` for as long as it
+runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+
+from poolnet.db.database import Database
+from poolnet.hostnet import protocol
+from poolnet.hostnet.facts import HostFacts
+from poolnet.model.classes.host import Host
+from poolnet.model.types import Ref
+from poolnet.pool.coordinator import Coordinator
+from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
+from poolnet.pool.hosts import LocalHosts
+from poolnet.rules.context import CallContext, Counters
+from poolnet.rules.facts import record_facts
+from poolnet.rules.startup import first_boot, resync
+
+log = structlog.get_logger("poolnet.pool")
+
+RETRY_S = 0.2
+CONVERGE_RETRY_S = 2.0
+HOST_UUID_FILE = "host-uuid"
+
+
+async def greet(link: HostLink) -> tuple[protocol.Greeting, protocol.Observation]:
+    """Waits until the host daemon answers, and asks who it is and what it sees."""
+    waited = False
+    while True:
+        try:
+            greeting = await link.request(protocol.Hello(), protocol.Greeting)
+            observation = await link.request(protocol.Observe(), protocol.Observation)
+        except HostGone as error:
+            if not waited:
+                log.info("waiting-for-host-daemon", reason=str(error))
+                waited = True
+            await asyncio.sleep(RETRY_S)
+        else:
+            return greeting, observation
+
+
+async def open_pool(
+    *,
+    database: Database,
+    greeting: protocol.Greeting,
+    facts: HostFacts,
+    state_dir: Path,
+    clock: Callable[[], datetime],
+    counters: Counters,
+) -> Ref[Host]:
+    """Fills an empty database, or brings a known one in step with what the host runs; returns this host.
+
+    Raises:
+        StartRefused: The database knows no host of this machine's identity.
+    """
+    uuid = host_uuid(state_dir)
+    txn = database.begin()
+    known = next((row.ref for row in txn.all(Host) if row.uuid == uuid), None)
+    if known is None and txn.count(Host):
+        raise StartRefused(f"the database has no host with the uuid {uuid}")
+    local: Ref[Host] = known or Ref(f"OpaqueRef:{uuid4()}")
+    context = CallContext(
+        txn=txn,
+        now=clock(),
+        new_uuid=lambda: str(uuid4()),
+        local_host=local,
+        facts={local: facts},
+        counters=counters,
+    )
+    if known is None:
+        first_boot(context, uuid, greeting, facts)
+    else:
+        resync(context, facts)
+    await database.commit(txn.changes())
+    return local
+
+
+class StartRefused(Exception):
+    """The server cannot start on this database; the text says why."""
+
+
+def host_uuid(state_dir: Path) -> str:
+    """This machine's identity in the pool, made at the first start."""
+    path = state_dir / HOST_UUID_FILE
+    with suppress(FileNotFoundError):
+        return path.read_text().strip()
+    uuid = str(uuid4())
+    path.write_text(uuid + "\n")
+    return uuid
+
+
+async def converge(coordinator: Coordinator, host: Ref[Host]) -> None:
+    """Makes the host what the database says, and tries again until it is."""
+    while True:
+        try:
+            await coordinator.converge(host)
+        except (HostGone, HostRefused) as error:
+            log.warning("host-not-converged", reason=str(error))
+            await asyncio.sleep(CONVERGE_RETRY_S)
+        else:
+            return
+
+
+async def follow_facts(
+    *,
+    link: HostLink,
+    hosts: LocalHosts,
+    host: Ref[Host],
+    coordinator: Coordinator,
+    clock: Callable[[], datetime],
+) -> None:
+    """Records what the host reports, as it reports it, forever; a host daemon that comes back is made converge."""
+    lost = False
+
+    def on_loss() -> None:
+        nonlocal lost
+        lost = True
+
+    async for facts in link.watch(on_loss):
+        if lost:
+            lost = False
+            await converge(coordinator, host)
+        hosts.remember(facts)
+        try:
+            await coordinator.write(lambda txn, seen=facts: record_facts(txn, host, seen, clock()))  # type: ignore[misc]
+        except Exception as error:  # a fact that cannot be recorded must not end the loop
+            log.exception("facts-not-recorded", reason=str(error))
