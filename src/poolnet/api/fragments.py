@@ -72,22 +72,14 @@ def struct(codec: Codec, members: Iterable[bytes]) -> list[bytes]:
     """Makes a map or record of members, in pieces that are to be joined."""
     if codec is Codec.XML:
         return [b"<value><struct>", *members, b"</struct></value>"]
-    return [b"{", *_separated(members), b"}"]
+    return [b"{", b",".join(members), b"}"]
 
 
 def array(codec: Codec, fragments: Iterable[bytes]) -> list[bytes]:
     """Makes a set of fragments, in pieces that are to be joined."""
     if codec is Codec.XML:
         return [b"<value><array><data>", *fragments, b"</data></array></value>"]
-    return [b"[", *_separated(fragments), b"]"]
-
-
-def _separated(fragments: Iterable[bytes]) -> list[bytes]:
-    """Puts a comma between each two fragments."""
-    fragments = tuple(fragments)
-    separated = [b","] * (2 * len(fragments) - 1)
-    separated[::2] = fragments
-    return separated
+    return [b"[", b",".join(fragments), b"]"]
 
 
 def date_time_text(moment: dt.datetime) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from poolnet.api.answer import Codec
+from poolnet.api.answer import Codec, Encoded
 from poolnet.api.http import HttpServer, Timeouts
 from poolnet.api.limits import RPC_BODY_BYTES_MAX, SEND_SLICE_BYTES
 from tests.unit.api.toy import (
@@ -264,6 +264,27 @@ def test_big_answers_come_whole() -> None:
     assert status.endswith("200 OK")
     assert len(body) == int(headers["content-length"]) > 3_000_000
     assert body == b'{"jsonrpc":"2.0","result":' + expected + b',"id":1}'
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (),
+        (0,),
+        (1,),
+        (SEND_SLICE_BYTES,),
+        (SEND_SLICE_BYTES + 1,),
+        (5, 3 * SEND_SLICE_BYTES + 1, 7),
+        (SEND_SLICE_BYTES - 1, 1, 1, SEND_SLICE_BYTES * 2, SEND_SLICE_BYTES * 2, 0, 3),
+        (1000,) * 2000,
+    ],
+)
+def test_pieces_of_every_size_come_whole(sizes: tuple[int, ...]) -> None:
+    pieces = [bytes([97 + number % 26]) * size for number, size in enumerate(sizes)]
+    toy = Toy(big=Encoded(lambda _: pieces))
+    _, headers, body = ask(post("/jsonrpc", b'{"jsonrpc":"2.0","method":"toy.big","id":1}'), toy)
+    assert body == b'{"jsonrpc":"2.0","result":' + b"".join(pieces) + b',"id":1}'
+    assert len(body) == int(headers["content-length"])
 
 
 def test_too_many_connections_are_turned_away_and_local_root_still_gets_in(tmp_path: Path) -> None:
