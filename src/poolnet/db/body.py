@@ -58,7 +58,7 @@ def _python_type(wire_type: WireType) -> Any:
 def _default(decl: FieldDecl) -> Any:
     """Gives what msgspec takes for a field that is not there."""
     if isinstance(decl.default, Mapping):
-        return msgspec.field(default_factory=dict, name=decl.name)
+        return msgspec.field(default_factory=lambda: decl.default, name=decl.name)
     return msgspec.field(default=decl.default, name=decl.name)
 
 

@@ -33,8 +33,8 @@ class MemoryEngine:
             raise StorageFailed("this memory is not open")
         for deletion in record.deletions:
             del self._rows[deletion.ref]
-            memory = self._deletions.setdefault(deletion.class_name, [])
-            memory.append(deletion)
+            self._deletions.setdefault(deletion.class_name, []).append(deletion)
+        for memory in self._deletions.values():
             if len(memory) >= DELETIONS_MAX:
                 del memory[:-DELETIONS_KEPT]
         for row in record.puts:

@@ -92,8 +92,9 @@ class Table(Generic[R]):
         listing = self._listings.get(codec)
         if listing is None:
             pairs = self._fragments.setdefault(codec, {})
-            for ref in self.rows.keys() - pairs.keys():
-                pairs[ref] = (ref, make(ref))
+            for ref in self.rows:
+                if ref not in pairs:
+                    pairs[ref] = (ref, make(ref))
             listing = self._listings[codec] = tuple([pairs[ref] for ref in self.rows])
         return listing
 
