@@ -1,0 +1,481 @@
+"""What should this host's network be, according to the pool database?
+
+The pool asks after every transaction that may touch a host. The answer depends on the database alone, is the same for
+the same database, and exists for every database: what cannot be (a NIC wanted twice, an address that is none) is left
+out, never guessed, so that the rest of the host's network stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Final
+
+from poolnet.db.txn import View
+from poolnet.hostnet.state import (
+    NO_IP,
+    BondMode,
+    BondOptions,
+    Bridge,
+    GuestPort,
+    HostNetwork,
+    IpConfig,
+    Ipv4Mode,
+    Ipv6Mode,
+    LockMode,
+    PortLock,
+    Uplink,
+)
+from poolnet.model.classes.bond import Bond
+from poolnet.model.classes.host import Host
+from poolnet.model.classes.network import Network
+from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.pool import Pool
+from poolnet.model.classes.vif import VIF
+from poolnet.model.classes.vlan import VLAN
+from poolnet.model.classes.vm import VM
+from poolnet.model.enums import (
+    IpConfigurationMode,
+    Ipv6ConfigurationMode,
+    NetworkDefaultLockingMode,
+    PrimaryAddressType,
+    VifLockingMode,
+    VmPowerState,
+)
+from poolnet.model.types import Ref, is_null
+
+MTU_BYTES_DEFAULT: Final = 1500
+MTU_BYTES_MIN: Final = 68  # RFC 791: every IPv4 link carries that much
+MTU_BYTES_MAX: Final = 65535
+VLAN_TAG_MAX: Final = 4094
+QOS_TIMESLICE_US: Final = 50000  # spec §15.10
+QOS_BYTES_MAX: Final = 2**32 - 2
+HIMN_KEY: Final = "is_host_internal_management_network"
+
+_IPV4_MODES: Final[Mapping[IpConfigurationMode, Ipv4Mode]] = {
+    IpConfigurationMode.NONE: Ipv4Mode.NONE,
+    IpConfigurationMode.DHCP: Ipv4Mode.DHCP,
+    IpConfigurationMode.STATIC: Ipv4Mode.STATIC,
+}
+_IPV6_MODES: Final[Mapping[Ipv6ConfigurationMode, Ipv6Mode]] = {
+    Ipv6ConfigurationMode.NONE: Ipv6Mode.NONE,
+    Ipv6ConfigurationMode.DHCP: Ipv6Mode.DHCP,
+    Ipv6ConfigurationMode.STATIC: Ipv6Mode.STATIC,
+    Ipv6ConfigurationMode.AUTOCONF: Ipv6Mode.AUTOCONF,
+}
+_BOND_TIMES: Final = {
+    "miimon": "miimon_ms",
+    "updelay": "updelay_ms",
+    "downdelay": "downdelay_ms",
+    "rebalance-interval": "rebalance_interval_ms",
+}
+
+
+def derive(view: View, host: Ref[Host]) -> HostNetwork:
+    """The desired state of one host.
+
+    Bridges are those of the host's attached PIFs, with the bridge under each VLAN; those of networks without a PIF
+    here that an attached VIF of a VM here uses, or that are to persist. Ports are the attached VIFs of the VMs that
+    run or are paused here, but those whose traffic is disabled.
+    """
+    return _Derivation(view, host).result()
+
+
+def himn(network: Network) -> bool:
+    """Is this the host internal management network (spec §7.9)?"""
+    return network.other_config.get(HIMN_KEY) == "true"
+
+
+def pif_mtu(pif: PIF, network: Network | None) -> int:
+    """The MTU in bytes of a PIF's bridge: its own key `mtu`, else its network's (spec §9.1), kept to what can be."""
+    return _mtu(pif.other_config, network)
+
+
+def vif_mtu(vif: VIF, network: Network | None) -> int:
+    """The MTU in bytes of a VIF: its own key `mtu`, else its network's (spec §15.1), kept to what can be."""
+    return _mtu(vif.other_config, network)
+
+
+def effective_mode(vif: VIF, network: Network | None) -> LockMode:
+    """What a VIF may do: its own mode, or its network's default (spec §15.8)."""
+    if vif.locking_mode is not VifLockingMode.NETWORK_DEFAULT:
+        return LockMode(vif.locking_mode.value)
+    if network is not None and network.default_locking_mode is NetworkDefaultLockingMode.DISABLED:
+        return LockMode.DISABLED
+    return LockMode.UNLOCKED
+
+
+def vif_device(domid: int, device: str) -> str:
+    """The name of a VIF's host end; `device` is the VIF's device number as text."""
+    return f"vif{domid}.{int(device)}"
+
+
+class _Derivation:
+    """The host's rows, read once, and the bridges found so far by name."""
+
+    def __init__(self, view: View, host: Ref[Host]) -> None:
+        self._view = view
+        self._pool = next(iter(view.all(Pool)), None)
+        self._pifs = sorted(view.where(PIF, host=host), key=lambda pif: (pif.device, pif.uuid))
+        self._attached = [pif for pif in self._pifs if pif.currently_attached and pif.managed]
+        self._gateway = _chosen(self._attached, "defaultroute")
+        self._dns = _chosen(self._attached, "peerdns")
+        self._vms = [
+            vm
+            for vm in view.where(VM, resident_on=host)
+            if vm.power_state in (VmPowerState.RUNNING, VmPowerState.PAUSED) and vm.domid > 0
+        ]
+        self._networks: dict[Ref[Network], Network | None] = {}
+        self._bridges: dict[str, Bridge] = {}
+        self._nics: set[str] = set()
+        self._tags: set[tuple[str, int]] = set()
+
+    def result(self) -> HostNetwork:
+        """Puts the state together."""
+        pifs = sorted(self._attached, key=lambda pif: (bool(pif.VLAN_master_of), not pif.bond_master_of))
+        for pif in pifs:
+            self._add_pif(pif)
+        self._add_internal()
+        ports = sorted(self._ports(), key=lambda port: port.device)
+        management = next((pif for pif in self._attached if pif.management), None)
+        network = self._network(management.network) if management else None
+        return HostNetwork(
+            bridges=tuple(self._bridges[name] for name in sorted(self._bridges)),
+            ports=tuple(ports),
+            management_bridge=network.bridge if network and network.bridge in self._bridges else "",
+        )
+
+    def _network(self, ref: Ref[Network]) -> Network | None:
+        if ref not in self._networks:
+            self._networks[ref] = self._view.find(Network, ref)
+        return self._networks[ref]
+
+    # --- bridges of PIFs ---------------------------------------------------------------------------------------
+
+    def _add_pif(self, pif: PIF) -> None:
+        network = self._network(pif.network)
+        if network is None or not network.bridge or network.bridge in self._bridges:
+            return
+        if not is_null(pif.VLAN_master_of):
+            self._add_vlan(pif, network)
+        elif pif.tunnel_access_PIF_of:
+            self._add(self._bridge(pif, network, mac=pif.MAC, ip=self._ip(pif, network)))
+        elif not pif.sriov_logical_PIF_of:
+            self._add_uplink(pif, network, self._ip(pif, network))
+
+    def _add_uplink(self, pif: PIF, network: Network, ip: IpConfig) -> bool:
+        """Adds the bridge of a physical PIF or a bond; says whether it could."""
+        uplink = self._uplink(pif)
+        if uplink is None or self._nics & set(uplink.members):
+            return False
+        self._nics |= set(uplink.members)
+        self._add(self._bridge(pif, network, mac=pif.MAC, ip=ip, uplink=uplink))
+        return True
+
+    def _add_vlan(self, pif: PIF, network: Network) -> None:
+        vlan = self._view.find(VLAN, pif.VLAN_master_of)
+        tagged = self._view.find(PIF, vlan.tagged_PIF) if vlan is not None else None
+        lower = self._network(tagged.network) if tagged is not None else None
+        if vlan is None or tagged is None or lower is None or not 0 <= vlan.tag <= VLAN_TAG_MAX:
+            return
+        if tagged.VLAN != -1 or tagged.tunnel_access_PIF_of or tagged.sriov_logical_PIF_of:
+            return
+        if lower.bridge not in self._bridges and not (
+            lower.bridge and self._add_uplink(tagged, lower, NO_IP)
+        ):
+            return
+        if self._bridges[lower.bridge].parent or (lower.bridge, vlan.tag) in self._tags:
+            return
+        self._tags.add((lower.bridge, vlan.tag))
+        self._add(
+            self._bridge(
+                pif,
+                network,
+                mac=tagged.MAC,
+                ip=self._ip(pif, network),
+                parent=lower.bridge,
+                vlan_tag=vlan.tag,
+                uuids=(network.uuid, lower.uuid),
+            )
+        )
+
+    def _bridge(
+        self,
+        pif: PIF,
+        network: Network,
+        *,
+        mac: str,
+        ip: IpConfig,
+        uplink: Uplink | None = None,
+        parent: str = "",
+        vlan_tag: int = -1,
+        uuids: tuple[str, ...] = (),
+    ) -> Bridge:
+        merged = {**self._merged(network), **pif.other_config}
+        return Bridge(
+            name=network.bridge,
+            uplink=uplink,
+            parent=parent,
+            vlan_tag=vlan_tag,
+            mac=mac.lower() if mac.count(":") == 5 else "",
+            mtu_bytes=_bridge_mtu(pif, network),
+            network_uuids=uuids or (network.uuid,),
+            ip=ip,
+            igmp_snooping=bool(self._pool and self._pool.igmp_snooping_enabled and not parent),
+            fail_mode_secure=merged.get("vswitch-controller-fail-mode") == "secure",
+        )
+
+    def _merged(self, network: Network) -> Mapping[str, str]:
+        """The keys of pool and network; the network's win (spec §24.5)."""
+        return {**(self._pool.other_config if self._pool else {}), **network.other_config}
+
+    def _add(self, bridge: Bridge) -> None:
+        self._bridges[bridge.name] = bridge
+
+    def _uplink(self, pif: PIF) -> Uplink | None:
+        if not pif.bond_master_of:
+            return Uplink(device=pif.device, members=(pif.device,)) if pif.physical and pif.device else None
+        bond = self._view.find(Bond, pif.bond_master_of[0])
+        if bond is None:
+            return None
+        members = tuple(sorted(p.device for p in self._view.where(PIF, bond_slave_of=bond.ref)))
+        if not members:
+            return None
+        if len(members) == 1:  # spec §11.3: a bond of one member is a bridge with a plain port
+            return Uplink(device=members[0], members=members)
+        return Uplink(device=pif.device, members=members, bond=_bond_options(bond, pif.other_config))
+
+    # --- addresses of the host ---------------------------------------------------------------------------------
+
+    def _ip(self, pif: PIF, network: Network) -> IpConfig:
+        """The host's addresses on a PIF's bridge; gateway and DNS only where they are chosen (spec §24.4)."""
+        is_gateway, is_dns = pif is self._gateway, pif is self._dns
+        mode4, address4 = _IPV4_MODES[pif.ip_configuration_mode], ""
+        if mode4 is Ipv4Mode.STATIC:
+            address4 = _ipv4_with_prefix(pif.IP, pif.netmask)
+            mode4 = mode4 if address4 else Ipv4Mode.NONE
+        mode6 = _IPV6_MODES[pif.ipv6_configuration_mode]
+        addresses6: tuple[str, ...] = ()
+        if mode6 is Ipv6Mode.STATIC:
+            addresses6 = _ipv6_with_prefixes(pif.IPv6)
+            mode6 = mode6 if addresses6 else Ipv6Mode.NONE
+        is_ipv6 = pif.primary_address_type is PrimaryAddressType.IPV6
+        static = mode6 in (Ipv6Mode.STATIC, Ipv6Mode.AUTOCONF) if is_ipv6 else mode4 is Ipv4Mode.STATIC
+        dhcp = Ipv4Mode.DHCP is mode4 or Ipv6Mode.DHCP is mode6
+        return IpConfig(
+            ipv4_mode=mode4,
+            ipv4_address=address4,
+            ipv4_gateway=_address(pif.gateway, 4) if is_gateway and mode4 is Ipv4Mode.STATIC else "",
+            ipv6_mode=mode6,
+            ipv6_addresses=addresses6,
+            ipv6_gateway=_address(pif.ipv6_gateway, 6) if is_gateway and mode6 is Ipv6Mode.STATIC else "",
+            dns_servers=_addresses(pif.DNS.split(",")) if is_dns and static else (),
+            dns_search=_words(pif.other_config.get("domain", "")) if is_dns and static else (),
+            routes=_routes(network.other_config.get("static-routes", "")),
+            dhcp_routes=is_gateway and dhcp,
+            dhcp_dns=is_dns and dhcp,
+        )
+
+    # --- internal networks and guests --------------------------------------------------------------------------
+
+    def _add_internal(self) -> None:
+        here = {pif.network for pif in self._pifs}
+        used = {vif.network for vm in self._vms for vif in self._vifs(vm)}
+        persistent = (n.ref for n in self._view.all(Network) if "persist" in n.other_config)
+        for ref in sorted({*used, *persistent} - here):
+            network = self._network(ref)
+            if (
+                network is None
+                or not network.managed
+                or not network.bridge
+                or network.bridge in self._bridges
+            ):
+                continue
+            self._add(
+                Bridge(
+                    name=network.bridge,
+                    mtu_bytes=_mtu({}, network),
+                    network_uuids=(network.uuid,),
+                    ip=_himn_ip(network) if himn(network) else NO_IP,
+                    fail_mode_secure=self._merged(network).get("vswitch-controller-fail-mode") == "secure",
+                )
+            )
+
+    def _vifs(self, vm: VM) -> list[VIF]:
+        return [vif for vif in self._view.where(VIF, VM=vm.ref) if vif.currently_attached]
+
+    def _ports(self) -> Iterable[GuestPort]:
+        taken: set[str] = set()
+        for vm in self._vms:
+            for vif in self._vifs(vm):
+                network = self._network(vif.network)
+                mode = effective_mode(vif, network)
+                if network is None or network.bridge not in self._bridges or mode is LockMode.DISABLED:
+                    continue
+                device = vif_device(vm.domid, vif.device)
+                if device in taken:
+                    continue
+                taken.add(device)
+                yield GuestPort(
+                    device=device,
+                    bridge=network.bridge,
+                    lock=_lock(vif, mode),
+                    mtu_bytes=_kept(vif.MTU) if vif.MTU > 0 else vif_mtu(vif, network),
+                    rate_kbytes_per_s=_rate(vif),
+                    vif_uuid=vif.uuid,
+                    vm_uuid=vm.uuid,
+                    network_uuid=network.uuid,
+                )
+
+
+def _chosen(attached: Sequence[PIF], key: str) -> PIF | None:
+    """The PIF that gives the host its gateway or DNS (spec §24.4), of those that are attached.
+
+    One that asks for it by `key`, else the management PIF, else any that has an address mode in the family of its own
+    primary address type.
+    """
+    candidates = [
+        pif
+        for pif in attached
+        if (
+            pif.ipv6_configuration_mode is not Ipv6ConfigurationMode.NONE
+            if pif.primary_address_type is PrimaryAddressType.IPV6
+            else pif.ip_configuration_mode is not IpConfigurationMode.NONE
+        )
+    ]
+    asking = [pif for pif in candidates if pif.other_config.get(key) == "true"]
+    management = [pif for pif in candidates if pif.management]
+    return next(iter(asking or management or candidates), None)
+
+
+def _bond_options(bond: Bond, other_config: Mapping[str, str]) -> BondOptions:
+    """How the members share traffic: the bond's mode and properties, overridden by the master's keys (spec §9.6)."""
+    overrides = {k.removeprefix("bond-"): v for k, v in other_config.items() if k.startswith("bond-")}
+    modes = {mode.value: mode for mode in BondMode}
+    times = {
+        field: int(overrides.pop(key))
+        for key, field in _BOND_TIMES.items()
+        if _is_number(overrides.get(key, ""))
+    }
+    use_carrier = overrides.pop("use_carrier", "1")
+    mode = modes.get(overrides.pop("mode", ""), modes[bond.mode.value])
+    properties = {**bond.properties, **overrides}
+    return BondOptions(
+        mode=mode,
+        use_carrier=not _is_number(use_carrier) or int(use_carrier) > 0,
+        properties=tuple(sorted(properties.items())),
+        **times,
+    )
+
+
+def _himn_ip(network: Network) -> IpConfig:
+    config = network.other_config
+    address = _ipv4_with_prefix(config.get("ip_begin", ""), config.get("netmask", ""))
+    return IpConfig(ipv4_mode=Ipv4Mode.STATIC, ipv4_address=address) if address else NO_IP
+
+
+def _lock(vif: VIF, mode: LockMode) -> PortLock:
+    locked = mode is LockMode.LOCKED
+    return PortLock(
+        mode=mode,
+        mac=vif.MAC.lower(),
+        ipv4_allowed=_prefixes(vif.ipv4_allowed) if locked else (),
+        ipv6_allowed=_prefixes(vif.ipv6_allowed) if locked else (),
+        trunks=tuple(sorted({tag for tag in vif.trunks if 0 <= tag <= VLAN_TAG_MAX})),
+    )
+
+
+def _rate(vif: VIF) -> int:
+    """The rate in kilobytes per second; 0 for none, another algorithm, or parameters out of range (spec §15.10)."""
+    params = vif.qos_algorithm_params
+    if vif.qos_algorithm_type != "ratelimit" or not _is_number(params.get("kbps", "")):
+        return 0
+    timeslice = params.get("timeslice_us", str(QOS_TIMESLICE_US))
+    if not _is_number(timeslice):
+        return 0
+    kbytes = int(params["kbps"])
+    return kbytes if 1 <= kbytes * 1024 * int(timeslice) // 1000000 <= QOS_BYTES_MAX else 0
+
+
+def _bridge_mtu(pif: PIF, network: Network) -> int:
+    """The MTU that an attached PIF was brought up with: later changes of its network wait for the next time (§7.8)."""
+    return _kept(pif.MTU) if pif.currently_attached and pif.MTU > 0 else pif_mtu(pif, network)
+
+
+def _mtu(other_config: Mapping[str, str], network: Network | None) -> int:
+    text = other_config.get("mtu", "")
+    return _kept(int(text) if _is_number(text) else (network.MTU if network else MTU_BYTES_DEFAULT))
+
+
+def _kept(mtu_bytes: int) -> int:
+    return min(max(mtu_bytes, MTU_BYTES_MIN), MTU_BYTES_MAX)
+
+
+def _is_number(text: str) -> bool:
+    """Is this a decimal number that fits 64 bits? Digits of other scripts are none."""
+    return text.isascii() and text.isdecimal() and len(text) <= 18
+
+
+def _ipv4_with_prefix(address: str, netmask: str) -> str:
+    """`A.B.C.D/len`; the length is the number of bits set, as the reference counts masks with holes. "" if no address."""
+    if not (_address(address, 4) and _address(netmask, 4)):
+        return ""
+    return f"{address}/{int(ip_address(netmask)).bit_count()}"
+
+
+def _ipv6_with_prefixes(texts: Iterable[str]) -> tuple[str, ...]:
+    valid: list[str] = []
+    for text in texts:
+        try:
+            interface = ip_interface(text)
+        except ValueError:
+            continue
+        if "/" in text and interface.version == 6:
+            valid.append(interface.with_prefixlen)
+    return tuple(dict.fromkeys(valid))
+
+
+def _address(text: str, version: int) -> str:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return ""
+    return str(address) if address.version == version else ""
+
+
+def _addresses(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(a for text in texts if (a := _address(text, 4) or _address(text, 6))))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in (part.strip() for part in text.split(",")) if word)
+
+
+def _routes(text: str) -> tuple[str, ...]:
+    """`SUBNET/LEN/GATEWAY,...` as routes; one bad entry, and none applies (spec §24.1)."""
+    routes: list[str] = []
+    for entry in filter(None, text.split(",")):
+        subnet, _, gateway = entry.strip().rpartition("/")
+        try:
+            network = ip_network(subnet, strict=False)
+        except ValueError:
+            return ()
+        if network.version != 4 or "/" not in subnet or not _address(gateway, 4):
+            return ()
+        routes.append(f"{network.with_prefixlen} via {gateway}")
+    return tuple(routes)
+
+
+@lru_cache(maxsize=65536)
+def _prefix(text: str) -> str:
+    """An address or prefix in its canonical text, without host bits; "" if it is neither."""
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        return ""
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
+def _prefixes(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({prefix for text in texts if (prefix := _prefix(text))})) if texts else ()

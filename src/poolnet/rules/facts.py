@@ -1,0 +1,196 @@
+"""What of what a host reports goes into the database? See spec §10, §16, §18.7.
+
+The pool calls `record_facts` whenever a host reports a change. It writes only what hosts decide by themselves, so it
+can run beside calls that are under way; a guest that ended is another matter: `ended_guests` finds it, and the rule
+`vm_power.guest_ended` decides, in its turn among the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from ipaddress import ip_address, ip_interface
+from typing import Any, Final
+
+from poolnet.db.txn import Txn, View
+from poolnet.hostnet.facts import AddressFacts, GuestFacts, HostFacts, NicFacts
+from poolnet.model.classes.bond import Bond
+from poolnet.model.classes.host import Host
+from poolnet.model.classes.host_metrics import HostMetrics
+from poolnet.model.classes.network import Network
+from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.pif_metrics import PIFMetrics
+from poolnet.model.classes.vm import VM
+from poolnet.model.classes.vm_guest_metrics import VMGuestMetrics
+from poolnet.model.enums import BondMode, IpConfigurationMode, Ipv6ConfigurationMode
+from poolnet.model.types import Ref
+from poolnet.rules.attach import LIVE, primary_address
+
+NAMELESS: Final = ("localhost", "localhost.localdomain")
+CONTROL_DOMAIN_NAME: Final = "Control domain on host: "
+
+
+def record_facts(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime) -> None:
+    """Writes what a host reports of its NICs, bonds, addresses, name, memory and guests to the dynamic fields."""
+    if not txn.exists(Host, host):
+        return
+    _record_links(txn, host, facts, now)
+    _record_addresses(txn, host, facts)
+    _record_host(txn, host, facts, now)
+    _record_guests(txn, host, facts, now)
+
+
+def ended_guests(view: View, host: Ref[Host], facts: HostFacts) -> tuple[tuple[Ref[VM], int], ...]:
+    """The VMs of this host whose guest ended by itself, with the domain id under which it ran."""
+    stopped = {(guest.vm_uuid, guest.domid) for guest in facts.guests if guest.state == "stopped"}
+    return tuple(
+        (vm.ref, vm.domid)
+        for vm in view.where(VM, resident_on=host)
+        if vm.power_state in LIVE and (vm.uuid, vm.domid) in stopped
+    )
+
+
+# --- links -----------------------------------------------------------------------------------------------------
+
+
+def _record_links(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime) -> None:
+    nics = {nic.name: nic for nic in facts.nics}
+    for pif in txn.where(PIF, host=host):
+        if pif.bond_master_of:
+            _record_bond(txn, pif, facts, nics, now)
+        elif pif.physical and pif.device in nics:
+            nic = nics[pif.device]
+            _write_metrics(
+                txn,
+                pif,
+                now,
+                carrier=nic.carrier,
+                speed=nic.speed_mbps if nic.carrier else 0,
+                duplex=nic.carrier and nic.full_duplex,
+                pci_bus_path=nic.pci_bus_path,
+                vendor_id=nic.vendor_id,
+                device_id=nic.device_id,
+            )
+
+
+def _record_bond(txn: Txn, pif: PIF, facts: HostFacts, nics: dict[str, NicFacts], now: datetime) -> None:
+    bond = txn.find(Bond, pif.bond_master_of[0])
+    if bond is None:
+        return
+    members = [nics[m.device] for m in txn.where(PIF, bond_slave_of=bond.ref) if m.device in nics]
+    reported = next((b for b in facts.bonds if b.device == pif.device), None)
+    up = [nic for nic in members if (nic.name in reported.members_up if reported else nic.carrier)]
+    counted = up
+    if bond.mode is BondMode.ACTIVE_BACKUP:
+        counted = [nic for nic in up if nic.name in reported.active] if reported else up[:1]
+    _write_metrics(
+        txn,
+        pif,
+        now,
+        carrier=bool(up),
+        speed=sum(nic.speed_mbps for nic in counted),
+        duplex=bool(counted) and all(nic.full_duplex for nic in counted),
+    )
+    if len(members) > 1:
+        txn.update(Bond, bond.ref, links_up=len(up))
+
+
+def _write_metrics(txn: Txn, pif: PIF, now: datetime, **fields: Any) -> None:
+    """Writes changed values, and then when they changed."""
+    metrics = txn.find(PIFMetrics, pif.metrics)
+    if metrics is not None and any(getattr(metrics, name) != value for name, value in fields.items()):
+        txn.update(PIFMetrics, metrics.ref, last_updated=now, **fields)
+
+
+# --- addresses -------------------------------------------------------------------------------------------------
+
+
+def _record_addresses(txn: Txn, host: Ref[Host], facts: HostFacts) -> None:
+    """Reads addresses from the network back into the PIFs that ask for them there, and the host's own address."""
+    by_bridge = {seen.bridge: seen for seen in facts.addresses}
+    for pif in txn.where(PIF, host=host):
+        network = txn.find(Network, pif.network)
+        seen = by_bridge.get(network.bridge) if network else None
+        if seen is None or not pif.currently_attached:
+            continue
+        if pif.ip_configuration_mode is IpConfigurationMode.DHCP:
+            _record_lease(txn, pif, seen)
+        if pif.ipv6_configuration_mode in (Ipv6ConfigurationMode.DHCP, Ipv6ConfigurationMode.AUTOCONF):
+            txn.update(PIF, pif.ref, IPv6=seen.ipv6)
+        if pif.management:
+            txn.update(Host, host, address=primary_address(txn.get(PIF, pif.ref)))
+
+
+def _record_lease(txn: Txn, pif: PIF, seen: AddressFacts) -> None:
+    interface = ip_interface(seen.ipv4[0]) if seen.ipv4 else None
+    fields: dict[str, str] = {
+        "IP": str(interface.ip) if interface else "",
+        "netmask": str(interface.netmask) if interface else "",
+    }
+    if seen.gateway:
+        fields["gateway"] = seen.gateway
+    if seen.dns_servers:
+        fields["DNS"] = ",".join(seen.dns_servers)
+    txn.update(PIF, pif.ref, **fields)
+
+
+# --- the host itself -------------------------------------------------------------------------------------------
+
+
+def _record_host(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime) -> None:
+    row = txn.get(Host, host)
+    if facts.hostname and facts.hostname != row.hostname:
+        rename(txn, host, facts.hostname)
+    metrics = txn.find(HostMetrics, row.metrics)
+    if metrics is None:
+        return
+    fields = {
+        "memory_total": facts.memory_total_bytes,
+        "memory_free": facts.memory_free_bytes,
+        "live": True,
+    }
+    if any(getattr(metrics, name) != value for name, value in fields.items()):
+        txn.update(HostMetrics, metrics.ref, last_updated=now, **fields)
+
+
+def rename(txn: Txn, host: Ref[Host], hostname: str) -> None:
+    """Writes a host's new name: to its record, its control domain's, and as its label if that says nothing."""
+    row = txn.get(Host, host)
+    fields = {"hostname": hostname}
+    if row.name_label in NAMELESS:
+        fields["name_label"] = hostname
+    txn.update(Host, host, **fields)
+    if txn.exists(VM, row.control_domain):
+        txn.update(VM, row.control_domain, name_label=f"{CONTROL_DOMAIN_NAME}{hostname}")
+
+
+# --- guests ----------------------------------------------------------------------------------------------------
+
+
+def _record_guests(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime) -> None:
+    guests = {guest.vm_uuid: guest for guest in facts.guests}
+    for vm in txn.where(VM, resident_on=host):
+        guest = guests.get(vm.uuid)
+        if guest is None or guest.domid != vm.domid or guest.state == "stopped":
+            continue
+        metrics = txn.find(VMGuestMetrics, vm.guest_metrics)
+        networks = _guest_networks(guest)
+        if metrics is not None and dict(metrics.networks) != networks:
+            txn.update(VMGuestMetrics, metrics.ref, networks=networks, last_updated=now)
+
+
+def _guest_networks(guest: GuestFacts) -> dict[str, str]:
+    """The addresses under the keys that clients read: 0/ip, 0/ipv4/0, 0/ipv6/0 (spec §16)."""
+    networks: dict[str, str] = {}
+    for device in sorted({device for device, _ in guest.addresses}):
+        texts = [address for number, address in guest.addresses if number == device]
+        ipv4, ipv6 = _of_version(texts, 4), _of_version(texts, 6)
+        if ipv4:
+            networks[f"{device}/ip"] = ipv4[0]
+        networks |= {f"{device}/ipv4/{k}": text for k, text in enumerate(ipv4)}
+        networks |= {f"{device}/ipv6/{k}": text for k, text in enumerate(ipv6)}
+    return networks
+
+
+def _of_version(texts: Iterable[str], version: int) -> list[str]:
+    return [text for text in texts if ip_address(text.partition("%")[0]).version == version]

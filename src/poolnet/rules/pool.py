@@ -1,0 +1,65 @@
+"""What may be done to the pool as a whole? See spec §12.5, §19. Joining and leaving are not here."""
+
+from __future__ import annotations
+
+from poolnet.model import errors
+from poolnet.model.classes.host import Host
+from poolnet.model.classes.network import Network
+from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.pool import Pool
+from poolnet.model.types import Ref
+from poolnet.rules import pif as pif_rules
+from poolnet.rules import vlan as vlan_rules
+from poolnet.rules.attach import bring_up
+from poolnet.rules.context import CallContext
+from poolnet.rules.features import Feature, require_feature
+from poolnet.rules.kinds import is_bond_slave
+
+
+def create_VLAN(ctx: CallContext, *, device: str, network: Ref[Network], VLAN: int) -> tuple[Ref[PIF], ...]:
+    """Makes a VLAN on the PIF of that device of every host; gives the untagged PIFs (spec §12.5).
+
+    Raises:
+        HOST_OFFLINE: A host is not live.
+        (any of PIF.create_VLAN)
+    """
+    hosts = tuple(ctx.txn.refs(Host))
+    return tuple(
+        pif_rules.create_VLAN(ctx, device=device, network=network, host=host, VLAN=VLAN) for host in hosts
+    )
+
+
+def create_VLAN_from_PIF(
+    ctx: CallContext, *, pif: Ref[PIF], network: Ref[Network], VLAN: int
+) -> tuple[Ref[PIF], ...]:
+    """Makes a VLAN on every live host's PIF of the network that `pif` is on; gives the untagged PIFs (spec §12.5).
+
+    Raises:
+        (any of VLAN.create)
+    """
+    base = ctx.txn.get(PIF, pif)
+    made: list[Ref[PIF]] = []
+    for tagged in ctx.txn.where(PIF, network=base.network):
+        if ctx.is_live(tagged.host):
+            ref = vlan_rules.create(ctx, tagged_PIF=tagged.ref, tag=VLAN, network=network)
+            made.append(vlan_rules.untagged_pif(ctx, ref))
+    return tuple(made)
+
+
+def set_igmp_snooping_enabled(ctx: CallContext, *, self: Ref[Pool], value: bool) -> None:
+    """Turns IGMP snooping on or off on every bridge of the pool (spec §19.4).
+
+    Raises:
+        LICENCE_RESTRICTION: The feature is off; only to turn it on.
+        OPENVSWITCH_NOT_ACTIVE: The hosts run another switch.
+    """
+    ctx.txn.get(Pool, self)
+    if value:
+        require_feature(ctx.txn, Feature.IGMP_SNOOPING)
+    backend = ctx.txn.get(Host, ctx.local_host).software_version.get("network_backend")
+    if backend != "openvswitch":
+        raise errors.openvswitch_not_active()
+    ctx.txn.update(Pool, self, igmp_snooping_enabled=value)
+    for pif in tuple(ctx.txn.all(PIF)):
+        if pif.VLAN == -1 and pif.managed and pif.currently_attached and not is_bond_slave(ctx.txn, pif):
+            bring_up(ctx, pif.ref)

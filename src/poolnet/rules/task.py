@@ -1,0 +1,115 @@
+"""What may a client do with tasks: make its own, drive them, remove them? See spec §4. Cancelling is the API server's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from poolnet.model import errors
+from poolnet.model.classes.task import Task
+from poolnet.model.enums import TaskAllowedOperations, TaskStatusType
+from poolnet.model.roles import Role, allows, roles_with
+from poolnet.model.types import Ref
+from poolnet.rules.context import CallContext
+
+
+def create(ctx: CallContext, *, label: str, description: str) -> Ref[Task]:
+    """Makes a pending task that the client drives itself."""
+    return ctx.txn.create(
+        Task(
+            ref=ctx.new_ref(),
+            uuid=ctx.new_uuid(),
+            name_label=label,
+            name_description=description,
+            created=ctx.now,
+            status=TaskStatusType.PENDING,
+            type="<none/>",
+            resident_on=ctx.local_host,
+            session=ctx.session.ref,
+        )
+    )
+
+
+def _own(ctx: CallContext, ref: Ref[Task]) -> Task:
+    """The task, if the caller may change it: their own, or anybody's with the right to.
+
+    Raises:
+        HANDLE_INVALID: There is no such task.
+        RBAC_PERMISSION_DENIED: It is somebody else's.
+    """
+    task = ctx.txn.get(Task, ref)
+    who = ctx.session
+    own = who.is_superuser or task.session == who.ref
+    if own or (who.role is not None and allows(who.role, Role.POOL_OPERATOR)):
+        return task
+    holders = ", ".join(roles_with(Role.POOL_OPERATOR))
+    raise errors.rbac_permission_denied(
+        "task.destroy_any", f"No permission in user session. (Roles with this permission: {holders})"
+    )
+
+
+def destroy(ctx: CallContext, *, self: Ref[Task]) -> None:
+    """Removes a completed task; one that is pending goes when it has completed.
+
+    Raises:
+        RBAC_PERMISSION_DENIED: It is somebody else's.
+    """
+    task = _own(ctx, self)
+    if task.status is not TaskStatusType.PENDING:
+        ctx.txn.destroy(Task, self)
+        return
+    ctx.txn.update(
+        Task, self, current_operations={**task.current_operations, "task": TaskAllowedOperations.DESTROY}
+    )
+
+
+def set_status(ctx: CallContext, *, self: Ref[Task], value: TaskStatusType) -> None:
+    """Says how far a task is; RBAC_PERMISSION_DENIED for somebody else's. One that has completed stays as it is."""
+    task = _own(ctx, self)
+    if task.status is not TaskStatusType.PENDING:
+        return
+    ctx.txn.update(Task, self, status=value)
+    if value is not TaskStatusType.PENDING:
+        ctx.txn.update(Task, self, finished=ctx.now, allowed_operations=())
+
+
+def set_progress(ctx: CallContext, *, self: Ref[Task], value: float) -> None:
+    """Says how much of a task is done, from 0 to 1; RBAC_PERMISSION_DENIED for somebody else's."""
+    _own(ctx, self)
+    ctx.txn.update(Task, self, progress=value)
+
+
+def set_result(ctx: CallContext, *, self: Ref[Task], value: str) -> None:
+    """Sets a task's result; RBAC_PERMISSION_DENIED for somebody else's."""
+    _own(ctx, self)
+    ctx.txn.update(Task, self, result=value)
+
+
+def set_error_info(ctx: CallContext, *, self: Ref[Task], value: tuple[str, ...]) -> None:
+    """Sets a task's error, code first; RBAC_PERMISSION_DENIED for somebody else's."""
+    _own(ctx, self)
+    ctx.txn.update(Task, self, error_info=value)
+
+
+def set_other_config(ctx: CallContext, *, self: Ref[Task], value: Mapping[str, str]) -> None:
+    """Sets a task's further settings; RBAC_PERMISSION_DENIED for somebody else's."""
+    _own(ctx, self)
+    ctx.txn.update(Task, self, other_config=dict(value))
+
+
+def add_to_other_config(ctx: CallContext, *, self: Ref[Task], key: str, value: str) -> None:
+    """Adds one of a task's further settings.
+
+    Raises:
+        RBAC_PERMISSION_DENIED: It is somebody else's.
+        MAP_DUPLICATE_KEY: The key is there.
+    """
+    config = _own(ctx, self).other_config
+    if key in config:
+        raise errors.map_duplicate_key("task", "other_config", self, key)
+    ctx.txn.update(Task, self, other_config={**config, key: value})
+
+
+def remove_from_other_config(ctx: CallContext, *, self: Ref[Task], key: str) -> None:
+    """Removes one of a task's further settings; RBAC_PERMISSION_DENIED for somebody else's."""
+    config = _own(ctx, self).other_config
+    ctx.txn.update(Task, self, other_config={k: v for k, v in config.items() if k != key})
