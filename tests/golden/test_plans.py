@@ -1,7 +1,7 @@
 """The plans of usual changes, as a person reads them.
 
-Each case is a folder with the observed and the desired state (fields that are left out have their defaults) and the
-plan's text. The texts were checked by hand; a change of one is a change of what users see.
+Each case is a folder with the observed and the desired state (fields that are left out have their defaults)
+and the plan's text. The texts were checked by hand; a change of one is a change of what users see.
 """
 
 from __future__ import annotations

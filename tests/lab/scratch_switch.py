@@ -1,7 +1,7 @@
 """A private Open vSwitch with two ports whose other ends the test holds, to send and to capture real frames.
 
-It runs in the calling thread's network namespace (see `own_network`), in a directory of its own, with the userspace
-datapath; nothing of it outlives the `with` block.
+It runs in the calling thread's network namespace (see `own_network`), in a directory of its own, with the
+userspace datapath; nothing of it outlives the `with` block.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ScratchSwitch:
         return self._run("ovs-ofctl", "-O", "OpenFlow14", "--no-names", *words, text=text)
 
     def replace_flows(self, flows: Iterable[Flow]) -> None:
-        """Exactly these rules from now on, in one bundle; what the switch cached of the old ones is gone afterwards."""
+        """Exactly these rules from now on, in one bundle; afterwards nothing is cached of the old ones."""
         text = "".join(f"{flow.text()}\n" for flow in flows)
         self.ofctl("--bundle", "replace-flows", self.management, "-", text=text)
         self.appctl("revalidator/wait")
@@ -89,8 +89,8 @@ class ScratchSwitch:
     ) -> list[tuple[int | None, bytes]]:
         """Send `frame` from the guest; what comes out at the uplink, as (VLAN tag, frame without tag).
 
-        `sentinel` is a frame that certainly comes out: the switch keeps the order, so there is no need to wait longer.
-        `backwards` sends from the uplink and captures at the guest.
+        `sentinel` is a frame that certainly comes out: the switch keeps the order, so there is no need to
+        wait longer. `backwards` sends from the uplink and captures at the guest.
         """
         sender, receiver = (self._uplink, self._guest) if backwards else (self._guest, self._uplink)
         sender.send(frame)
@@ -125,7 +125,7 @@ def receive(link: socket.socket) -> tuple[int | None, bytes]:
 
 @contextmanager
 def scratch_switch(directory: Path, guest_port: int, options: Sequence[str] = ()) -> Iterator[ScratchSwitch]:
-    """A running switch with a secure bridge, an uplink (port 1) and a guest port with `options` (`tag=10` …)."""
+    """A running switch: a secure bridge, an uplink (port 1), a guest port with `options` (`tag=10`)."""
     with ExitStack() as stack:
         for path in ("all", "default"):
             Path(f"/proc/sys/net/ipv6/conf/{path}/disable_ipv6").write_text("1")

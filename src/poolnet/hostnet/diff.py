@@ -1,7 +1,8 @@
 """Which steps lead from an observed state to a desired one, in which order, and what do they disturb?
 
-The host daemon calls `diff` when it stages a rollout, the pool for a dry run. Every prefix of a plan is a possible
-state: a backend that applies the steps one by one never needs a NIC, a tag or an address that another bridge still has.
+The host daemon calls `diff` when it stages a rollout, the pool for a dry run. Every prefix of a plan is a
+possible state: a backend that applies the steps one by one never needs a NIC, a tag or an address that
+another bridge still has.
 """
 
 from __future__ import annotations
@@ -33,14 +34,15 @@ from poolnet.hostnet.steps import (
 
 
 def diff(observed: HostNetwork, desired: HostNetwork) -> Plan:
-    """The plan that turns `observed` into a state without `mismatches` from `desired`; empty if it is one already.
+    """The plan that turns `observed` into a state without `mismatches` from `desired`.
 
-    The order: ports that go, locks, bridges (those that must go before others can come; MTUs that rise; uplinks;
-    new bridges, parents first; addresses), ports that move, come or change, management, bridges that could stay until
-    then, MTUs that fall. A bridge whose parent or tag changes is destroyed and made again, and so are the VLANs of a
-    parent that is; their guest ports are removed and added.
+    The order: ports that go, locks, bridges (those that must go before others can come; MTUs that rise;
+    uplinks; new bridges, parents first; addresses), ports that move, come or change, management, bridges that
+    could stay until then, MTUs that fall. A bridge whose parent or tag changes is destroyed and made again,
+    and so are the VLANs of a parent that is; their guest ports are removed and added.
 
-    Raises `ImpossibleStateError` when `desired` contradicts itself (`laws.contradictions`); any `observed` will do.
+    Raises `ImpossibleStateError` when `desired` contradicts itself (`laws.contradictions`); any `observed`
+    will do.
     """
     reasons = contradictions(desired)
     if reasons:
@@ -62,7 +64,8 @@ def _port_steps(
 ) -> tuple[list[Step], list[Step]]:
     """The steps of ports before the bridges change (removals, then locks), and those after it.
 
-    `destroyed` are the bridges that are destroyed first, even if they are made again: no port can stay on them.
+    `destroyed` are the bridges that are destroyed first, even if they are made again: no port can stay on
+    them.
     """
     before = {port.device: port for port in observed}
     after = {port.device: port for port in settled}
@@ -88,9 +91,9 @@ def _port_steps(
 class _BridgeChanges:
     """What becomes of each bridge of two states.
 
-    `early` are destroyed first: those that are made again, and those that are not in the way of anything. The others
-    that go are destroyed last, because a guest port moves from them, or from one of their VLANs, and needs both its
-    bridges; they let go of their NICs and addresses before.
+    `early` are destroyed first: those that are made again, and those that are not in the way of anything. The
+    others that go are destroyed last, because a guest port moves from them, or from one of their VLANs, and
+    needs both its bridges; they let go of their NICs and addresses before.
     """
 
     def __init__(self, observed: HostNetwork, settled: HostNetwork, desired: HostNetwork) -> None:
@@ -144,7 +147,7 @@ class _BridgeChanges:
         return frozenset(late - {""})
 
     def first_steps(self) -> list[BridgeStep]:
-        """The changes before ports arrive, in the preferred order; `schedule` makes them possible one by one."""
+        """The changes before ports arrive, in the preferred order; `schedule` makes them possible."""
         steps: list[BridgeStep] = [
             DestroyBridge(bridge=self._seen[name]) for name in self._in_reverse(self.early)
         ]

@@ -26,7 +26,7 @@ from poolnet.hostnet.steps import (
 
 
 def management_chain(network: HostNetwork) -> frozenset[str]:
-    """The bridges that management traffic passes through: the management bridge and, if it is a VLAN, its parent."""
+    """The bridges that management passes through: its own and, if that is a VLAN, the parent."""
     bridge = network.bridge(network.management_bridge)
     if bridge is None:
         return frozenset()
@@ -36,8 +36,8 @@ def management_chain(network: HostNetwork) -> frozenset[str]:
 def step_disturbance(step: Step, chain: frozenset[str]) -> Disturbance:
     """What `step` disturbs, when management passes through the bridges in `chain` before or after the plan.
 
-    A new VLAN or guest port on a bridge of the chain does not cut it; new name servers do not either; a changed default
-    or static route on any bridge may.
+    A new VLAN or guest port on a bridge of the chain does not cut it; new name servers do not either; a
+    changed default or static route on any bridge may.
     """
     match step:
         case CreateBridge(bridge=bridge):

@@ -1,6 +1,7 @@
 """Can this state of a host's network exist at all?
 
-`diff` refuses to plan towards a state that cannot, and the host daemon uses the same test on what it is handed.
+`diff` refuses to plan towards a state that cannot, and the host daemon uses the same test on what it is
+handed.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class ImpossibleStateError(ValueError):
 def contradictions(network: HostNetwork) -> tuple[str, ...]:
     """Why `network` cannot exist, as sentences; empty when it can.
 
-    Names are unique; a NIC serves one bridge; a bridge is of one kind only; a VLAN's parent exists, is no VLAN itself,
-    and carries a tag once; a guest port's bridge exists, and so does the management bridge.
+    Names are unique; a NIC serves one bridge; a bridge is of one kind only; a VLAN's parent exists, is no
+    VLAN itself, and carries a tag once; a guest port's bridge exists, and so does the management bridge.
     """
     return (*_bridge_contradictions(network), *_port_contradictions(network))
 

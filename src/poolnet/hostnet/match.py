@@ -1,7 +1,7 @@
 """Does an observed state satisfy a desired one, and if not, where?
 
-The host daemon asks after it has applied a plan (empty = verified); `diff` uses `settle` so that a plan has no step for
-a value that is already as wanted, only written differently.
+The host daemon asks after it has applied a plan (empty = verified); `diff` uses `settle` so that a plan has
+no step for a value that is already as wanted, only written differently.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork, IpConfig, Lock
 
 
 def mismatches(observed: HostNetwork, desired: HostNetwork) -> tuple[str, ...]:
-    """Every way in which `observed` is not `desired`, as sentences, bridges first; empty when it satisfies it.
+    """Every way in which `observed` is not `desired`, as sentences, bridges first.
 
-    An unset desired value ("" for a bridge's MAC and a port's uuids) matches anything; addresses are compared by
-    meaning, not by spelling; what an unlocked port's lists say does not matter. Foreign objects are not compared.
+    An unset desired value ("" for a bridge's MAC and a port's uuids) matches anything; addresses are compared
+    by meaning, not by spelling; what an unlocked port's lists say does not matter. Foreign objects are not
+    compared.
     """
     settled = settle(observed, desired)
     found = [
@@ -30,7 +31,7 @@ def mismatches(observed: HostNetwork, desired: HostNetwork) -> tuple[str, ...]:
 
 
 def settle(observed: HostNetwork, desired: HostNetwork) -> HostNetwork:
-    """`desired`, with each value that `observed` already satisfies written as it is observed; sorted by name."""
+    """`desired`, sorted by name, with each value that `observed` already satisfies written as observed."""
     bridges = _named(observed.bridges)
     ports = _ported(observed.ports)
     return replace(
@@ -52,7 +53,7 @@ def same_kind(one: Bridge, other: Bridge) -> bool:
 
 
 def _settle_bridge(seen: Bridge | None, wanted: Bridge) -> Bridge:
-    if seen is None or not same_kind(seen, wanted):
+    if seen is None or seen == wanted or not same_kind(seen, wanted):
         return wanted
     return replace(
         wanted,
@@ -67,7 +68,7 @@ def _settle_bridge(seen: Bridge | None, wanted: Bridge) -> Bridge:
 
 
 def _settle_port(seen: GuestPort | None, wanted: GuestPort) -> GuestPort:
-    if seen is None:
+    if seen is None or seen == wanted:
         return wanted
     return replace(
         wanted,

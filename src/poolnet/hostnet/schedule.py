@@ -1,6 +1,7 @@
 """In which order can bridges change, when they take NICs, addresses and parents from each other?
 
-`diff` hands in the changes in the order it prefers; they come back in one in which each finds free what it needs.
+`diff` hands in the changes in the order it prefers; they come back in one in which each finds free what it
+needs.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ Claim: TypeAlias = tuple[
 def schedule(bridges: Iterable[Bridge], steps: Iterable[BridgeStep]) -> list[BridgeStep]:
     """The `steps` in an order in which no two bridges ever have the same NIC, address or default route.
 
-    A step waits until what it claims is free and until its bridge's parent exists; otherwise the given order is kept.
-    Where bridges exchange what they have, one of them lets go of it first, in an extra step. Should nothing help (two
-    bridges are to have the same address for good), the given order decides.
+    A step waits until what it claims is free and until its bridge's parent exists; otherwise the given order
+    is kept. Where bridges exchange what they have, one of them lets go of it first, in an extra step. Should
+    nothing help (two bridges are to have the same address for good), the given order decides.
     """
     holdings = _Holdings(bridges)
     pending = list(steps)

@@ -55,7 +55,7 @@ from poolnet.hostnet.steps import (
 
 
 def show_plan(plan: Plan) -> str:
-    """One line per step, in order, details indented by two spaces; then the disturbance. "nothing to do" when empty."""
+    """One line per step, details indented by two spaces, then the disturbance; or "nothing to do"."""
     if not plan.steps:
         return "nothing to do\n"
     lines = [line for step in plan.steps for line in show_step(step)]

@@ -1,6 +1,7 @@
 """How does a frame look on the wire? Builders of headers from plain values, for the corpus of test packets.
 
-Lengths and checksums are right unless a caller says otherwise, so that nothing but the intended flaw is in a packet.
+Lengths and checksums are right unless a caller says otherwise, so that nothing but the intended flaw is in a
+packet.
 """
 
 from __future__ import annotations

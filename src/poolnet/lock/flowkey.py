@@ -1,7 +1,7 @@
 """What does Open vSwitch read from a frame? The fields that its rules can look at.
 
-Written from the documented and observed behaviour of its userspace parser, and deliberately not from the policy's
-reader: the two are compared with each other. A field that is not there, or cut off, reads as zero.
+Written from the documented and observed behaviour of its userspace parser, and deliberately not from the
+policy's reader: the two are compared with each other. A field that is not there, or cut off, reads as zero.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class _Reader:
 def flow_key(frame: bytes, in_port: int) -> dict[Field, int]:
     """The fields of a frame that enters at `in_port`; what is missing from the answer is zero.
 
-    As with `vlan-limit=1` (the default) and `set-frags nx-match`: one tag is read, and the first fragment's ports.
+    As with `vlan-limit=1` (the default) and `set-frags nx-match`: one tag is read, and the first fragment's
+    ports.
     """
     reader = _Reader(frame)
     reader.put(Field.IN_PORT, in_port)

@@ -1,4 +1,7 @@
-"""What is an OpenFlow rule? The value that the compiler makes, the switch model evaluates and `ovs-ofctl` is given."""
+"""What is an OpenFlow rule?
+
+The compiler makes them, the switch model evaluates them, `ovs-ofctl` is given them.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +122,7 @@ Action: TypeAlias = Final | int  # an int is the table that goes on
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """A rule. Table, priority and match identify it; `reason` is what its packet counter counts, if it is a drop's."""
+    """A rule. Table, priority and match identify it; `reason` is what its packet counter counts."""
 
     table: int
     priority: int

@@ -1,12 +1,13 @@
 """Which OpenFlow rules enforce a lock (dataplane.md §B9)?
 
-The host daemon puts `shared_flows` on every bridge with guest ports and `port_flows` there before a port is connected.
-The bridge's fail mode must be secure, so that no rule means no traffic, and fragments must be exposed
-(`ovs-ofctl set-frags BRIDGE nx-match`), after every start of the switch.
+The host daemon puts `shared_flows` on every bridge with guest ports and `port_flows` there before a port is
+connected. The bridge's fail mode must be secure, so that no rule means no traffic, and fragments must be
+exposed (`ovs-ofctl set-frags BRIDGE nx-match`), after every start of the switch.
 
-The way of a frame: START sends a guest's frames to ETHERNET, which checks the MAC and sends each protocol to its own
-table; those that pass reach OUTPUT by way of SOURCE and ADMITTED. Whatever is wrong sends a frame to the table of its
-reason, where each port has a row that counts and drops, or in shadow mode counts and lets it through.
+The way of a frame: START sends a guest's frames to ETHERNET, which checks the MAC and sends each protocol to
+its own table; those that pass reach OUTPUT by way of SOURCE and ADMITTED. Whatever is wrong sends a frame to
+the table of its reason, where each port has a row that counts and drops, or in shadow mode counts and lets it
+through.
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ def reason_at(table: int) -> DropReason | None:
 
 
 def shared_flows(uplink_ports: Sequence[int | Literal["LOCAL"]]) -> tuple[Flow, ...]:
-    """The rules that all guest ports of a bridge share. `uplink_ports` (uplink, patch, LOCAL) are not filtered.
+    """The rules that all guest ports of a bridge share.
 
+    `uplink_ports` (uplink, patch, LOCAL) are not filtered.
     A port that is neither an uplink nor has rules of its own can send nothing.
     """
     flows = [
@@ -109,7 +111,8 @@ def shared_flows(uplink_ports: Sequence[int | Literal["LOCAL"]]) -> tuple[Flow, 
 def port_flows(lock: PortLock, ofport: int, cookie: int) -> tuple[Flow, ...]:
     """The rules of one guest port, besides the shared ones; none when the port is disabled.
 
-    A lock without addresses lets nothing through. Raises ValueError when the lock's MAC or an address is none.
+    A lock without addresses lets nothing through. Raises ValueError when the lock's MAC or an address is
+    none.
     """
     if lock.mode is LockMode.DISABLED:
         return ()
@@ -152,7 +155,7 @@ def _drop(table: int, priority: int, match: tuple[Term, ...], reason: DropReason
 
 
 def _possible_reasons(mine: Owned) -> tuple[DropReason, ...]:
-    """Why frames of this port can be stopped; a protocol without addresses is stopped for its source alone."""
+    """Why this port's frames can be stopped; a protocol without addresses is stopped for its source."""
     inside_ipv6 = COUNTED[COUNTED.index(DropReason.NEIGHBOR_DISCOVERY) :]
     dhcp = {DropReason.DHCP_SERVER} if not mine.ipv4 and not mine.ipv6 else set()
     unused = dhcp if mine.ipv6 else dhcp | set(inside_ipv6)
@@ -239,7 +242,7 @@ def _shared_ipv6() -> Iterator[Flow]:
 
 
 def _shared_neighbor() -> Iterator[Flow]:
-    """Without a target, or with a link address given twice (the switch then reads no target), there is no answer."""
+    """Stop what has no target, or a link address twice: the switch then reads no target."""
     no_target = exactly(Field.ND_TARGET, 0)
     for kind in (135, 136):
         match = (*_icmpv6(kind), _CODE_0, no_target)
@@ -250,7 +253,7 @@ def _shared_neighbor() -> Iterator[Flow]:
 
 
 def _shared_source() -> Iterator[Flow]:
-    """No prefix contains the unspecified address, not even one of length 0; it is also what a broken header reads as."""
+    """No prefix contains the unspecified address, which is also what a broken header reads as."""
     yield _drop(Table.SOURCE, 110, (_IPV4, exactly(Field.IPV4_SOURCE, 0)), DropReason.IPV4_SOURCE)
     yield _drop(Table.SOURCE, 110, (_IPV6, _FROM_NOWHERE), DropReason.IPV6_SOURCE)
     yield _drop(Table.SOURCE, 10, (_IPV4,), DropReason.IPV4_SOURCE)

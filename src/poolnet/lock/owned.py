@@ -23,7 +23,7 @@ NO_MAC = bytes(MAC_BYTES)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owned:
-    """Prefixes are disjoint and sorted. `ipv6` has the MAC's link-local address too unless the list is empty."""
+    """Disjoint, sorted prefixes. `ipv6` has the MAC's link-local address too, unless the list is empty."""
 
     mac: bytes
     ipv4: tuple[IPv4Network, ...]
@@ -31,10 +31,11 @@ class Owned:
 
 
 def owned(lock: PortLock) -> Owned:
-    """What `lock` allows to be used. `A.B.C.D/len` with host bits means the whole prefix, as a switch takes it.
+    """What `lock` allows to be used.
 
-    Raises ValueError when the MAC is no unicast address or an entry is no address: a lock that cannot be understood
-    must not be installed as something else.
+    `A.B.C.D/len` with host bits means the whole prefix, as a switch takes it.
+    Raises ValueError when the MAC is no unicast address or an entry is no address: a lock that cannot be
+    understood must not be installed as something else.
     """
     return _owned(lock.mac, lock.ipv4_allowed, lock.ipv6_allowed)
 

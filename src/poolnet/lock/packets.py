@@ -1,7 +1,7 @@
 """The packets that a lock must let through, and those it must stop (dataplane.md, appendix H3).
 
-The prover and the tests build them for a port's own addresses; the names are those of the appendix: L for legitimate,
-A for attack. The frames are untagged unless the tag is the point.
+The prover and the tests build them for a port's own addresses; the names are those of the appendix: L for
+legitimate, A for attack. The frames are untagged unless the tag is the point.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What may a guest send? The meaning of a lock, on the bytes of a frame.
 
-This is the definition: compilers are tested and live switches are proved against it. It reads frames by the RFCs and
-knows nothing of any switch. Where a frame is so broken that every receiver discards it, the definition follows what
-switches can see, and a comment says so.
+This is the definition: compilers are tested and live switches are proved against it. It reads frames by the
+RFCs and knows nothing of any switch. Where a frame is so broken that every receiver discards it, the
+definition follows what switches can see, and a comment says so.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def _violation(mine: Owned, trunks: tuple[int, ...], frame: bytes) -> DropReason
 def _untag(frame: bytes, trunks: tuple[int, ...]) -> tuple[bytes, bool]:
     """The frame from its EtherType on, behind one VLAN tag, and whether the tag is allowed.
 
-    An access port sends no tag. A trunk port sends the tags in its list, and untagged frames if 0 is in it.
-    A priority tag (VLAN 0) is a tag. A tag that is cut off is none: such a frame is stopped for its EtherType.
+    An access port sends no tag. A trunk port sends the tags in its list, and untagged frames if 0 is in it. A
+    priority tag (VLAN 0) is a tag. A tag that is cut off is none: such a frame is stopped for its EtherType.
     """
     rest = frame[12:]
     if len(rest) >= 6 and int.from_bytes(rest[:2]) in VLAN_TYPES:
@@ -114,7 +114,7 @@ def _arp_violation(mine: Owned, packet: bytes) -> DropReason | None:
 
 
 def _ipv4_violation(mine: Owned, packet: bytes) -> DropReason | None:
-    """RFC 791: one's own source; DHCP as a client (RFC 2131), never as a server. The version is the EtherType's."""
+    """RFC 791, RFC 2131: one's own source; DHCP as a client, never as a server."""
     if not mine.ipv4 or len(packet) < 20:
         return DropReason.IPV4_SOURCE
     header_bytes, total_bytes = (packet[0] & 15) * 4, int.from_bytes(packet[2:4])
@@ -206,7 +206,7 @@ def _ipv6_source_violation(mine: Owned, packet: _Ipv6) -> DropReason | None:
 def _icmpv6_violation(mine: Owned, packet: _Ipv6) -> DropReason | None:
     kind, code = (packet.payload[0], packet.payload[1]) if len(packet.payload) >= 8 else (0, 0)
     if packet.fragmented:
-        # RFC 6980: neighbour discovery is never fragmented, and what else might be hidden is not worth the risk.
+        # RFC 6980: neighbour discovery is never fragmented; nor is any other ICMPv6 that a host needs.
         return _ipv6_source_violation(mine, packet) if kind in ECHO_TYPES else DropReason.FRAGMENT
     if kind == 0:
         return DropReason.HEADER_CHAIN  # cut off, or of the reserved type 0
@@ -229,7 +229,7 @@ def _is_start_of_a_host(packet: _Ipv6, kind: int, code: int) -> bool:
 
 
 def _neighbor_violation(mine: Owned, packet: _Ipv6, kind: int) -> DropReason | None:
-    """RFC 4861, RFC 4862: ask anybody with one's own link address; answer, and test for duplicates, as oneself."""
+    """RFC 4861, RFC 4862: ask with one's own link address; answer, and test for duplicates, as oneself."""
     target = IPv6Address(packet.payload[8:24]) if len(packet.payload) >= 24 else ANY6
     links = _link_addresses(packet.payload[24:])
     if target == ANY6 or links is None:
@@ -248,8 +248,8 @@ def _neighbor_violation(mine: Owned, packet: _Ipv6, kind: int) -> DropReason | N
 def _link_addresses(options: bytes) -> tuple[bytes, bytes] | None:
     """The source and target link addresses in the options, NO_MAC for none; None if one is given twice.
 
-    A link address that is not 8 bytes with its header does not count, nor anything behind an option of length 0 or one
-    that is cut off: receivers discard such messages as a whole (RFC 4861 §7.1, RFC 2464 §6).
+    A link address that is not 8 bytes with its header does not count, nor anything behind an option of length
+    0 or one that is cut off: receivers discard such messages as a whole (RFC 4861 §7.1, RFC 2464 §6).
     """
     found = {SOURCE_LINK_ADDRESS: NO_MAC, TARGET_LINK_ADDRESS: NO_MAC}
     for kind, body in _options(options):

@@ -1,7 +1,8 @@
-"""Do these rules really enforce this lock? One verdict per class of packets, with a packet that shows the contrary.
+"""Do these rules really enforce this lock?
 
-Called after a lock is compiled, and on rules read back from a live switch; the same frames can be sent through the
-switch's own trace.
+One verdict per class of packets, with a packet that shows the contrary.
+Called after a lock is compiled, and on rules read back from a live switch; the same frames can be sent
+through the switch's own trace.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ STRANGERS6 = tuple(IPv6Address(text) for text in ("2001:db8:1::2", "fd00:1:2::3"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassVerdict:
-    """What the rules do with a class of packets. `counterexample` is a frame they treat wrongly; None when proved."""
+    """What the rules do with a class of packets; `counterexample` is a frame they treat wrongly."""
 
     name: str
     title: str
@@ -44,8 +45,8 @@ def prove(lock: PortLock, flows: Iterable[Flow], *, ofport: int | None = None) -
     """Run the corpus, built for each of the lock's prefixes, through the shared rules and the port's `flows`.
 
     `ofport` may be left out when the rules are of one port only. A class is proved when the rules agree with
-    `policy.allows` on every packet of it: whether it passes, and for what reason it is counted. For a locked port with
-    addresses the corpus' own verdict was checked against the policy beforehand (a test does).
+    `policy.allows` on every packet of it: whether it passes, and for what reason it is counted. For a locked
+    port with addresses the corpus' own verdict was checked against the policy beforehand (a test does).
 
     Raises ValueError when the port cannot be told, `AmbiguousRulesError` when rules overlap.
     """

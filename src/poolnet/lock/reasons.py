@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class DropReason(StrEnum):
-    """What is wrong with a frame. The order is the order of the counters' tables in the switch: append only."""
+    """What is wrong with a frame. The order is that of the counters' tables in the switch: append only."""
 
     VLAN = "vlan"  # a tag where none is allowed, or one that the trunk list lacks
     MAC = "mac"  # a foreign source address

@@ -27,7 +27,7 @@ class Outcome:
 
     @property
     def reason(self) -> DropReason | None:
-        """What was counted against the frame on its way, if anything (in shadow mode it passes all the same)."""
+        """What was counted against the frame, if anything; in shadow mode it passes all the same."""
         return next((flow.reason for flow in reversed(self.path) if flow.reason is not None), None)
 
 
