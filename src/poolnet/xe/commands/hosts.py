@@ -317,8 +317,8 @@ COMMANDS: Final = (
         "host.get_system_status_capabilities",
         "Shows what a status report of a host can contain.",
         prints=lines,
-        never_forward=True,
         changes=False,
+        **_LOCAL,
     ),
     Command(
         name="host-set-hostname-live",

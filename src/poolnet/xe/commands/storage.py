@@ -7,7 +7,7 @@ from typing import Final, cast
 from poolnet.xe.commands.command import Call, Command
 from poolnet.xe.commands.one_call import lines, mapping, one_call, ref, uuid_of
 from poolnet.xe.params import byte_size
-from poolnet.xe.refusals import MissingParameter
+from poolnet.xe.refusals import Refused
 
 
 async def _host(call: Call, *, shared: bool) -> str:
@@ -16,7 +16,7 @@ async def _host(call: Call, *, shared: bool) -> str:
         return await call.find("host", "host-uuid")
     hosts = cast("tuple[str, ...]", await call.api("host.get_all"))
     if not shared and len(hosts) > 1:
-        raise MissingParameter("host-uuid")
+        raise Refused("Required parameter not found: host-uuid")
     pools = cast("tuple[str, ...]", await call.api("pool.get_all"))
     return cast(str, await call.api("pool.get_master", pools[0]))
 

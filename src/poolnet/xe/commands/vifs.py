@@ -11,7 +11,7 @@ from poolnet.xe.commands.generic import show
 from poolnet.xe.commands.one_call import one_call, ref, uuid_of
 from poolnet.xe.fields.catalog import TABLES
 from poolnet.xe.params import items
-from poolnet.xe.refusals import MissingParameter
+from poolnet.xe.refusals import Refused
 from poolnet.xe.texts import enum_value
 
 SHOWN: Final = ("uuid", "vm-name-label", "device", "MAC", "network-uuid", "network-name-label")
@@ -79,7 +79,7 @@ async def _configure(call: Call, method: str, enum: str) -> None:
     vif = await call.find("VIF")
     mode = enum_value(enum, call.params.required("mode"))
     if mode == "Static" and "address" not in call.params:
-        raise MissingParameter("address")
+        raise Refused("Required parameter not found: address")
     await call.api(method, vif, mode, call.params.get("address"), call.params.get("gateway"))
 
 
