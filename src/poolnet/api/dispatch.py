@@ -38,6 +38,7 @@ Own: TypeAlias = Callable[["Call"], Awaitable[Result]]
 
 _ALIASES = {name.replace(".", "_", 1): message for name, message in MESSAGES.items()}
 _CALL_EXTENSION = MESSAGES["host.call_extension"]
+READING = ("get_", "assert_", "is_", "compute_")  # messages of rules that change nothing, by how their names begin
 HEADERS_KEPT = ("user-agent", "originator", "traceparent")  # in a task's other_config, as http:NAME
 
 
@@ -184,17 +185,19 @@ class Dispatcher:
             return await own(call)
         rule = RULES.get(message.full_name)
         if rule is not None:
-            return await self._coordinator.run(
-                RuleCall(
-                    method=message.full_name,
-                    rule=rule,
-                    arguments=call.arguments,
-                    session=session_of(call.live),
-                    task=call.task,
-                )
+            rule_call = RuleCall(
+                method=message.full_name,
+                rule=rule,
+                arguments=call.arguments,
+                session=session_of(call.live),
+                task=call.task,
             )
+            if message.name.startswith(READING):
+                return self._coordinator.ask(rule_call)
+            return await self._coordinator.run(rule_call)
         if message.kind in implicit.READS:
-            return implicit.read(message, self._database.view, call.arguments)
+            result: Result = implicit.read(message, self._database.view, call.arguments)
+            return result
         if message.kind in implicit.WRITES:
             return await self._coordinator.write(lambda txn: implicit.change(message, txn, call.arguments))
         raise errors.not_implemented(message.full_name)
@@ -205,7 +208,11 @@ def session_of(live: LiveSession | None) -> Session:
     if live is None:
         return Session(user="", is_superuser=False, is_pool_session=False, role=None)
     return Session(
-        user=live.user, is_superuser=live.is_superuser, is_pool_session=live.is_pool, role=live.role
+        user=live.user,
+        is_superuser=live.is_superuser,
+        is_pool_session=live.is_pool,
+        role=live.role,
+        ref=live.ref,
     )
 
 

@@ -7,18 +7,19 @@ view, so that a dry run sees its own changes. Nothing here is specific to a clas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-from poolnet.db.filter import parse_filter, select
+from poolnet.db.filter import parse, select
 from poolnet.db.txn import Txn, View
 from poolnet.model import errors
+from poolnet.model.classes.role import RoleRecord
 from poolnet.model.declare import ClassDecl, FieldDecl, MessageDecl
 from poolnet.model.registry import CLASSES
 from poolnet.model.types import Ref, Row, Value
 
 Arguments: TypeAlias = Mapping[str, Any]
-ReadValue: TypeAlias = "Value | Row | Mapping[Any, Row]"
 
+ROLES_PROPER = "subroles<>[]"  # xe-cli §5.2: not in the filters' grammar, and recognized as it stands
 READS = frozenset(
     f"implicit:{kind}"
     for kind in (
@@ -35,8 +36,8 @@ READS = frozenset(
 WRITES = frozenset({"implicit:field_set", "implicit:field_add", "implicit:field_remove"})
 
 
-def read(message: MessageDecl, view: View, arguments: Arguments) -> ReadValue:
-    """Answers a message that only reads. Records come as rows.
+def read(message: MessageDecl, view: View, arguments: Arguments) -> Any:
+    """Answers a message that only reads: a value, or rows in the place of records.
 
     Raises:
         HANDLE_INVALID: The object is not there.
@@ -44,16 +45,18 @@ def read(message: MessageDecl, view: View, arguments: Arguments) -> ReadValue:
         INVALID_VALUE: The filter cannot be read.
     """
     decl = CLASSES[message.cls]
-    cls = decl.python_type
+    cls: type[Row] = decl.python_type
     match message.kind.removeprefix("implicit:"):
         case "obj_get_all":
             return tuple(view.refs(cls))
         case "obj_get_all_where":
-            return tuple(row.ref for row in select(view, decl, parse_filter(str(arguments["expr"]))))
+            return tuple(row.ref for row in select(view, cls, parse(str(arguments["expr"]))))
         case "obj_get_all_records":
             return {row.ref: row for row in view.all(cls)}
         case "obj_get_all_records_where":
-            return {row.ref: row for row in select(view, decl, parse_filter(str(arguments["expr"])))}
+            if message.cls == "role" and arguments["expr"] == ROLES_PROPER:
+                return {row.ref: row for row in view.all(RoleRecord) if row.subroles}
+            return {row.ref: row for row in select(view, cls, parse(str(arguments["expr"])))}
         case "obj_get_record":
             return view.get(cls, arguments["self"])
         case "obj_get_by_uuid":
@@ -62,7 +65,7 @@ def read(message: MessageDecl, view: View, arguments: Arguments) -> ReadValue:
             return tuple(row.ref for row in view.by_name_label(cls, arguments["label"]))
         case "field_get":
             field = _field(message)
-            return cast("Value", getattr(view.get(cls, arguments["self"]), field.attribute))
+            return getattr(view.get(cls, arguments["self"]), field.attribute)
         case kind:
             raise AssertionError(f"{message.full_name}: {kind} does not read")
 

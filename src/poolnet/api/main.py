@@ -91,7 +91,7 @@ async def _start(config: ApiConfig, stack: AsyncExitStack) -> None:
     stack.callback(database.close)
     greeting, observation = await greet(link)
     counters = Counters()
-    host = await open_pool(
+    opened = await open_pool(
         database=database,
         greeting=greeting,
         facts=observation.facts,
@@ -99,11 +99,12 @@ async def _start(config: ApiConfig, stack: AsyncExitStack) -> None:
         clock=_now,
         counters=counters,
     )
+    host = opened.local_host
     hosts = LocalHosts(host, link, observation.facts)
     coordinator = Coordinator(database=database, hosts=hosts, local_host=host, clock=_now, counters=counters)
     coordinator.start()
     stack.push_async_callback(coordinator.stop)
-    await converge(coordinator, host)
+    await converge(coordinator, host, [action for _, _, action in opened.guest_actions])
     credentials = Credentials(state_dir / "users.toml", PamThroughHostd(link))
     await _serve_requests(config, stack, database, coordinator, credentials, host)
     _in_background(

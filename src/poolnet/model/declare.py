@@ -24,7 +24,7 @@ from poolnet.model.annotations import wire_type_of_annotation
 from poolnet.model.enums import enum_member
 from poolnet.model.names import wire_name_of
 from poolnet.model.roles import Role
-from poolnet.model.types import EnumT, MapT, Row, SetT, Value, WireType, parse_wire_type, zero
+from poolnet.model.types import NULL, EnumT, MapT, RefT, Row, SetT, Value, WireType, parse_wire_type, zero
 
 RowClass = TypeVar("RowClass", bound=type[Row])
 
@@ -404,8 +404,12 @@ def _field_decl(attribute: str, wire_type: WireType, spec: _FieldSpec, class_rol
 
 
 def _dataclass_field(decl: FieldDecl) -> Any:
-    """Gives the attribute its Python default: the declared one, else the zero of its type."""
-    default = decl.default
+    """Gives the attribute its Python default: the declared one, else the zero of its type.
+
+    A reference that is declared to default to the empty text starts as the null reference: that is what objects made by
+    the server have on the wire (spec §1.3).
+    """
+    default = NULL if isinstance(decl.wire_type, RefT) else decl.default
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: default)
     return dataclasses.field(default=default)

@@ -150,6 +150,11 @@ class Coordinator:
                 await task
         self._tasks = []
 
+    @property
+    def view(self) -> View:
+        """The committed state."""
+        return self._database.view
+
     async def run(self, call: RuleCall) -> Value:
         """Carries a call out and returns its result once it is durable.
 
@@ -168,6 +173,15 @@ class Coordinator:
                 return await pending.answer
             pending.answer.cancel()
             raise
+
+    def ask(self, call: RuleCall) -> Value:
+        """Answers a call whose rule only reads, at once and beside all others.
+
+        Raises:
+            Failure: The rule's refusal.
+        """
+        result: Value = call.rule(self.context(self._database.begin(), call.session, call.task), **call.arguments)
+        return result
 
     async def write(self, change: Callable[[Txn], Value]) -> Value:
         """Carries out a change of the database alone, together with others that arrive at the same time."""
@@ -303,7 +317,7 @@ class Coordinator:
                     await self._hosts.settle(host, protocol.Revert(rollout=rollout))
                 await self.converge(host)
 
-    async def converge(self, host: Ref[Host]) -> None:
+    async def converge(self, host: Ref[Host], guests_before: Sequence[protocol.GuestAction] = ()) -> None:
         """Makes a host what the committed database says, for instance at start or when it comes back.
 
         Raises:
@@ -312,7 +326,9 @@ class Coordinator:
         """
         rollout = str(uuid4())
         desired = derive(self._database.view, host)
-        await self._hosts.stage(host, protocol.Stage(rollout=rollout, desired=desired))
+        await self._hosts.stage(
+            host, protocol.Stage(rollout=rollout, desired=desired, guests_before=tuple(guests_before))
+        )
         await self._hosts.switch(host, protocol.Switch(rollout=rollout))
         self._applied[host] = desired
 

@@ -7,7 +7,7 @@ runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,13 +19,15 @@ from poolnet.db.database import Database
 from poolnet.hostnet import protocol
 from poolnet.hostnet.facts import HostFacts
 from poolnet.model.classes.host import Host
-from poolnet.model.types import Ref
-from poolnet.pool.coordinator import Coordinator
+from poolnet.model.failure import Failure
+from poolnet.model.types import Ref, Value
+from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
 from poolnet.pool.hosts import LocalHosts
-from poolnet.rules.context import CallContext, Counters
-from poolnet.rules.facts import record_facts
+from poolnet.rules.context import CallContext, Counters, Session
+from poolnet.rules.facts import ended_guests, record_facts
 from poolnet.rules.startup import first_boot, resync
+from poolnet.rules.vm_power import guest_ended
 
 log = structlog.get_logger("poolnet.pool")
 
@@ -58,8 +60,10 @@ async def open_pool(
     state_dir: Path,
     clock: Callable[[], datetime],
     counters: Counters,
-) -> Ref[Host]:
-    """Fills an empty database, or brings a known one in step with what the host runs; returns this host.
+) -> CallContext:
+    """Fills an empty database, or brings a known one in step with what the host runs.
+
+    The context returned says which host this is, and what its guests need before the host can converge.
 
     Raises:
         StartRefused: The database knows no host of this machine's identity.
@@ -83,7 +87,7 @@ async def open_pool(
     else:
         resync(context, facts)
     await database.commit(txn.changes())
-    return local
+    return context
 
 
 class StartRefused(Exception):
@@ -100,11 +104,13 @@ def host_uuid(state_dir: Path) -> str:
     return uuid
 
 
-async def converge(coordinator: Coordinator, host: Ref[Host]) -> None:
+async def converge(
+    coordinator: Coordinator, host: Ref[Host], guests_before: Sequence[protocol.GuestAction] = ()
+) -> None:
     """Makes the host what the database says, and tries again until it is."""
     while True:
         try:
-            await coordinator.converge(host)
+            await coordinator.converge(host, guests_before)
         except (HostGone, HostRefused) as error:
             log.warning("host-not-converged", reason=str(error))
             await asyncio.sleep(CONVERGE_RETRY_S)
@@ -132,7 +138,19 @@ async def follow_facts(
             lost = False
             await converge(coordinator, host)
         hosts.remember(facts)
-        try:
-            await coordinator.write(lambda txn, seen=facts: record_facts(txn, host, seen, clock()))  # type: ignore[misc]
-        except Exception as error:  # a fact that cannot be recorded must not end the loop
-            log.exception("facts-not-recorded", reason=str(error))
+        await _record(coordinator, host, facts, clock)
+
+
+async def _record(
+    coordinator: Coordinator, host: Ref[Host], facts: HostFacts, clock: Callable[[], datetime]
+) -> None:
+    """Writes facts to the database, and halts the VMs whose guests ended by themselves."""
+    try:
+        await coordinator.write(lambda txn: record_facts(txn, host, facts, clock()))
+        for vm, domid in ended_guests(coordinator.view, host, facts):
+            arguments: dict[str, Value] = {"vm": vm, "domid": domid}
+            await coordinator.run(
+                RuleCall(method="VM.guest_ended", rule=guest_ended, arguments=arguments, session=Session())
+            )
+    except Failure as failure:
+        log.warning("facts-not-recorded", reason=str(failure))

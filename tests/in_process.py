@@ -1,0 +1,164 @@
+"""An API server in this process, for tests of what is above the host daemon.
+
+Everything is real but the host: `ModelHost` takes the place of a host daemon and of the kernel and switch behind it. It
+holds a `HostNetwork` as the switch would, applies what it is told to, and can be told to fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from poolnet.api.credentials import Credentials
+from poolnet.api.dispatch import Dispatcher
+from poolnet.api.events import Events
+from poolnet.api.own import own_messages
+from poolnet.api.sessions import Sessions
+from poolnet.api.tasks import Tasks
+from poolnet.db.database import Database
+from poolnet.db.engine import Engine
+from poolnet.db.engine_memory import MemoryEngine
+from poolnet.hostnet import protocol
+from poolnet.hostnet.diff import diff
+from poolnet.hostnet.facts import HostFacts, NicFacts
+from poolnet.hostnet.state import HostNetwork, IpConfig, Ipv4Mode
+from poolnet.model.classes.host import Host
+from poolnet.model.types import Ref
+from poolnet.pool.coordinator import Coordinator
+from poolnet.pool.hostlink import HostRefused
+from poolnet.pool.start import open_pool
+from poolnet.rules.context import Counters
+
+T = TypeVar("T")
+
+FACTS = HostFacts(
+    hostname="host1",
+    nics=(
+        NicFacts(name="eth0", mac="02:00:00:00:00:01", carrier=True, speed_mbps=10000, full_duplex=True),
+        NicFacts(name="eth1", mac="02:00:00:00:00:02", carrier=True, speed_mbps=10000, full_duplex=True),
+    ),
+)
+GREETING = protocol.Greeting(
+    version=protocol.PROTOCOL_VERSION,
+    backend="openvswitch",
+    hostname="host1",
+    boot_id="boot",
+    confirmed="",
+    management=protocol.Management(
+        nic="eth0", ip=IpConfig(ipv4_mode=Ipv4Mode.STATIC, ipv4_address="192.0.2.1/24")
+    ),
+)
+
+
+@dataclass
+class ModelHost:
+    """One host that exists as a value. `refuse` says which desired states it cannot be brought to."""
+
+    host: Ref[Host]
+    network: HostNetwork = field(default_factory=HostNetwork)
+    switches: int = 0
+    guest_actions: list[protocol.GuestAction] = field(default_factory=list)
+    refuse: Callable[[HostNetwork], bool] = lambda _: False
+    gate: asyncio.Event | None = None
+    staged: dict[str, protocol.Stage] = field(default_factory=dict)
+
+    def reachable(self) -> Sequence[Ref[Host]]:
+        return (self.host,)
+
+    async def stage(self, host: Ref[Host], command: protocol.Stage) -> protocol.Staged:
+        self.staged[command.rollout] = command
+        return protocol.Staged(plan=diff(self.network, command.desired), plan_hash="")
+
+    async def switch(self, host: Ref[Host], command: protocol.Switch) -> protocol.Done:
+        if self.gate is not None:
+            await self.gate.wait()
+        staged = self.staged[command.rollout]
+        if self.refuse(staged.desired):
+            refused = protocol.Refused(fault=protocol.Fault.SWITCH_FAILED, message="told to fail")
+            raise HostRefused(refused)
+        self.switches += 1
+        self.network = staged.desired
+        self.guest_actions += [*staged.guests_before, *staged.guests_after]
+        return protocol.Done(facts=FACTS)
+
+    async def settle(self, host: Ref[Host], command: protocol.Confirm | protocol.Revert) -> protocol.Done:
+        return protocol.Done(facts=FACTS)
+
+    async def set_hostname(self, host: Ref[Host], hostname: str) -> None:
+        return None
+
+    def facts(self) -> Mapping[Ref[Host], HostFacts]:
+        return {self.host: FACTS}
+
+
+@dataclass
+class InProcess:
+    """The parts of a running server."""
+
+    database: Database
+    coordinator: Coordinator
+    dispatcher: Dispatcher
+    sessions: Sessions
+    tasks: Tasks
+    events: Events
+    host: ModelHost
+
+
+@asynccontextmanager
+async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIterator[InProcess]:
+    """A server with one user, root with the password "secret",."""
+    async with AsyncExitStack() as stack:
+        database = Database.open(engine or MemoryEngine())
+        stack.callback(database.close)
+        counters = Counters()
+        opened = await open_pool(
+            database=database, greeting=GREETING, facts=FACTS, state_dir=state_dir, clock=now, counters=counters
+        )
+        host = ModelHost(opened.local_host)
+        coordinator = Coordinator(
+            database=database, hosts=host, local_host=opened.local_host, clock=now, counters=counters
+        )
+        coordinator.start()
+        stack.push_async_callback(coordinator.stop)
+        await coordinator.converge(opened.local_host)
+        credentials = Credentials(state_dir / "users.toml", None)
+        credentials.set_password("root", "secret")
+        tasks = Tasks(database=database, this_host=opened.local_host, clock=now)
+        stack.push_async_callback(tasks.stop)
+        sessions = Sessions(
+            database=database,
+            credentials=credentials,
+            this_host=opened.local_host,
+            clock=now,
+            has_work=tasks.has_work,
+        )
+        events = Events(database=database, clock=now)
+        stack.push_async_callback(events.stop)
+        sessions.on_end(events.session_ended)
+        own = own_messages(
+            database=database, sessions=sessions, tasks=tasks, events=events, coordinator=coordinator
+        )
+        dispatcher = Dispatcher(
+            database=database, coordinator=coordinator, sessions=sessions, tasks=tasks, own=own
+        )
+        yield InProcess(database, coordinator, dispatcher, sessions, tasks, events, host)
+
+
+def with_server(tmp_path: Path, body: Callable[[InProcess], Awaitable[T]]) -> T:
+    """Runs `body` with a server of its own."""
+
+    async def run() -> T:
+        async with in_process(tmp_path) as server:
+            return await body(server)
+
+    return asyncio.run(run())
+
+
+def now() -> datetime:
+    """The real time; tests that care about it make their own."""
+    return datetime.now(UTC)

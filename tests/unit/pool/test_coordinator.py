@@ -1,0 +1,175 @@
+"""Calls become rollouts and commits; those that fail leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poolnet.hostnet.state import HostNetwork
+from poolnet.model.classes.network import Network
+from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.vlan import VLAN
+from poolnet.model.errors import Failure
+from poolnet.model.types import Ref
+from poolnet.pool.coordinator import RuleCall
+from poolnet.rules.catalog import RULES
+from poolnet.rules.context import Session
+from tests.in_process import InProcess, with_server
+
+
+def rule_call(method: str, **arguments: Any) -> RuleCall:
+    return RuleCall(method=method, rule=RULES[method], arguments=arguments, session=Session())
+
+
+def network_call(name: str) -> RuleCall:
+    record = {
+        "name_label": name,
+        "name_description": "",
+        "MTU": 1500,
+        "other_config": {},
+        "bridge": "",
+        "managed": True,
+        "tags": (),
+    }
+    return rule_call("network.create", record=record)
+
+
+async def networks(server: InProcess, count: int) -> list[Ref[Network]]:
+    created = await asyncio.gather(*(server.coordinator.run(network_call(f"n{i}")) for i in range(count)))
+    return [Ref(str(ref)) for ref in created]
+
+
+def eth1(server: InProcess) -> Ref[PIF]:
+    return server.database.view.where(PIF, device="eth1")[0].ref
+
+
+def vlan_call(server: InProcess, tag: int, network: Ref[Network]) -> RuleCall:
+    return rule_call("VLAN.create", tagged_PIF=eth1(server), tag=tag, network=network)
+
+
+def bridges(network: HostNetwork) -> set[int]:
+    return {bridge.vlan_tag for bridge in network.bridges if bridge.vlan_tag >= 0}
+
+
+def test_calls_that_arrive_together_are_one_rollout(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        made = await networks(server, 100)
+        before = server.host.switches
+        calls = (server.coordinator.run(vlan_call(server, i + 1, n)) for i, n in enumerate(made))
+        results = await asyncio.gather(*calls)
+        assert len(set(results)) == 100
+        assert server.host.switches - before <= 2
+        assert bridges(server.host.network) == set(range(1, 101))
+        assert server.database.view.count(VLAN) == 100
+
+    with_server(tmp_path, body)
+
+
+def test_a_refusal_in_a_batch_is_its_caller_s_alone(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        one, two = await networks(server, 2)
+        calls = (
+            server.coordinator.run(vlan_call(server, 7, one)),
+            server.coordinator.run(vlan_call(server, 7, two)),
+            server.coordinator.run(vlan_call(server, 8, two)),
+        )
+        first, second, third = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(first, str)
+        assert isinstance(second, Failure)
+        assert second.code == "PIF_VLAN_EXISTS"
+        assert isinstance(third, str)
+        assert bridges(server.host.network) == {7, 8}
+
+    with_server(tmp_path, body)
+
+
+def test_the_call_that_a_host_refuses_fails_alone_and_leaves_nothing(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        made = await networks(server, 5)
+        server.host.refuse = lambda desired: 3 in bridges(desired)
+        calls = (server.coordinator.run(vlan_call(server, i + 1, n)) for i, n in enumerate(made))
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        failed = [i + 1 for i, result in enumerate(results) if isinstance(result, BaseException)]
+        assert failed == [3]
+        refused = results[2]
+        assert isinstance(refused, Failure)
+        assert refused.code == "PIF_CONFIGURATION_ERROR"
+        assert refused.params[0] == eth1(server)
+        assert bridges(server.host.network) == {1, 2, 4, 5}
+        assert {vlan.tag for vlan in server.database.view.all(VLAN)} == {1, 2, 4, 5}
+        assert len(server.database.view.where(PIF, VLAN=3)) == 0
+
+    with_server(tmp_path, body)
+
+
+def test_nobody_sees_a_change_before_the_host_has_it(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        (network,) = await networks(server, 1)
+        server.host.gate = asyncio.Event()
+        number = server.database.feed.number
+        running = asyncio.create_task(server.coordinator.run(vlan_call(server, 5, network)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert server.database.view.count(VLAN) == 0
+        assert server.database.feed.number == number
+        server.host.gate.set()
+        await running
+        assert server.database.view.count(VLAN) == 1
+
+    with_server(tmp_path, body)
+
+
+def test_a_call_that_is_cancelled_before_its_turn_does_not_happen(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        one, two = await networks(server, 2)
+        server.host.gate = asyncio.Event()
+        first = asyncio.create_task(server.coordinator.run(vlan_call(server, 1, one)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        second = asyncio.create_task(server.coordinator.run(vlan_call(server, 2, two)))
+        await asyncio.sleep(0)
+        second.cancel()
+        first.cancel()  # too late: the host is being switched, and the caller hears what became of it
+        server.host.gate.set()
+        assert isinstance(await first, str)
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert bridges(server.host.network) == {1}
+
+    with_server(tmp_path, body)
+
+
+def test_keys_added_by_many_clients_at_once_all_stay(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        (network,) = await networks(server, 1)
+
+        def add(key: str) -> Any:
+            def change(txn: Any) -> None:
+                old = txn.get(Network, network).other_config
+                txn.update(Network, network, other_config={**old, key: "1"})
+
+            return server.coordinator.write(change)
+
+        await asyncio.gather(*(add(f"k{i}") for i in range(200)))
+        assert len(server.database.view.get(Network, network).other_config) == 200
+
+    with_server(tmp_path, body)
+
+
+def test_a_bug_in_a_rule_is_an_internal_error_of_its_caller(tmp_path: Path) -> None:
+    def broken(_: Any) -> None:
+        raise KeyError("bug")
+
+    async def body(server: InProcess) -> None:
+        call = RuleCall(method="network.create", rule=broken, arguments={}, session=Session())
+        results = await asyncio.gather(
+            server.coordinator.run(call), server.coordinator.run(network_call("good")), return_exceptions=True
+        )
+        assert isinstance(results[0], Failure)
+        assert results[0].code == "INTERNAL_ERROR"
+        assert isinstance(results[1], str)
+
+    with_server(tmp_path, body)
