@@ -117,7 +117,12 @@ async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIter
         stack.callback(database.close)
         counters = Counters()
         opened = await open_pool(
-            database=database, greeting=GREETING, facts=FACTS, state_dir=state_dir, clock=now, counters=counters
+            database=database,
+            greeting=GREETING,
+            facts=FACTS,
+            state_dir=state_dir,
+            clock=now,
+            counters=counters,
         )
         host = ModelHost(opened.local_host)
         coordinator = Coordinator(

@@ -105,7 +105,9 @@ def world(session: Any) -> World:
     refs["eth1"] = next(ref for ref, pif in pifs.items() if pif["device"] == "eth1" and pif["VLAN"] == "-1")
     refs["eth0_network"] = pifs[refs["eth0"]]["network"]
     refs["eth1_network"] = pifs[refs["eth1"]]["network"]
-    refs["himn"] = next(n for n, record in x.network.get_all_records().items() if record["bridge"] == "xenapi")
+    refs["himn"] = next(
+        n for n, record in x.network.get_all_records().items() if record["bridge"] == "xenapi"
+    )
     refs["internal"] = x.network.create(network_record(name_label="internal", bridge="genuine0"))
     refs["empty"] = x.network.create(network_record(name_label="empty"))
     refs["vlan_network"] = x.network.create(network_record(name_label="vlan 77"))
@@ -181,7 +183,12 @@ def refs(*names: str) -> Params:
 WRONG: list[tuple[str, Call, str, Params]] = [
     ("unknown uuid", lambda x, w: x.network.get_by_uuid("nope"), "UUID_INVALID", given("network", "nope")),
     ("unknown ref", lambda x, w: x.PIF.get_record(BOGUS), "HANDLE_INVALID", given("PIF", BOGUS)),
-    ("null ref", lambda x, w: x.VM.get_record("OpaqueRef:NULL"), "HANDLE_INVALID", given("VM", "OpaqueRef:NULL")),
+    (
+        "null ref",
+        lambda x, w: x.VM.get_record("OpaqueRef:NULL"),
+        "HANDLE_INVALID",
+        given("VM", "OpaqueRef:NULL"),
+    ),
     ("unknown method", lambda x, w: x.network.fly(), "MESSAGE_METHOD_UNKNOWN", given("network.fly")),
     (
         "too few parameters",
@@ -198,7 +205,10 @@ WRONG: list[tuple[str, Call, str, Params]] = [
     ("removed message", lambda x, w: x.VIF.get_metrics(w["vif"]), "MESSAGE_REMOVED", given()),
     (
         "key in the map already",
-        lambda x, w: (x.network.add_to_other_config(w["empty"], "k", "1"), x.network.add_to_other_config(w["empty"], "k", "2")),
+        lambda x, w: (
+            x.network.add_to_other_config(w["empty"], "k", "1"),
+            x.network.add_to_other_config(w["empty"], "k", "2"),
+        ),
         "MAP_DUPLICATE_KEY",
         refs("network", "other_config", "empty", "k"),
     ),
@@ -220,9 +230,24 @@ WRONG: list[tuple[str, Call, str, Params]] = [
         "BRIDGE_NAME_EXISTS",
         given("genuine0"),
     ),
-    ("network with attached VIF", lambda x, w: x.network.destroy(w["internal"]), "NETWORK_CONTAINS_VIF", refs("vif")),
-    ("network with PIF", lambda x, w: x.network.destroy(w["eth1_network"]), "NETWORK_CONTAINS_PIF", refs("eth1")),
-    ("system network", lambda x, w: x.network.destroy(w["himn"]), "CANNOT_DESTROY_SYSTEM_NETWORK", refs("himn")),
+    (
+        "network with attached VIF",
+        lambda x, w: x.network.destroy(w["internal"]),
+        "NETWORK_CONTAINS_VIF",
+        refs("vif"),
+    ),
+    (
+        "network with PIF",
+        lambda x, w: x.network.destroy(w["eth1_network"]),
+        "NETWORK_CONTAINS_PIF",
+        refs("eth1"),
+    ),
+    (
+        "system network",
+        lambda x, w: x.network.destroy(w["himn"]),
+        "CANNOT_DESTROY_SYSTEM_NETWORK",
+        refs("himn"),
+    ),
     (
         "default locking mode while VIFs are active",
         lambda x, w: x.network.set_default_locking_mode(w["internal"], "disabled"),
@@ -231,14 +256,32 @@ WRONG: list[tuple[str, Call, str, Params]] = [
     ),
     (
         "conflicting purposes",
-        lambda x, w: (x.network.add_purpose(w["empty"], "nbd"), x.network.add_purpose(w["internal"], "insecure_nbd")),
+        lambda x, w: (
+            x.network.add_purpose(w["empty"], "nbd"),
+            x.network.add_purpose(w["internal"], "insecure_nbd"),
+        ),
         "NETWORK_INCOMPATIBLE_PURPOSES",
         given("insecure_nbd", "nbd"),
     ),
     ("VLAN tag -1", lambda x, w: x.VLAN.create(w["eth1"], "-1", w["spare"]), "VLAN_TAG_INVALID", given("-1")),
-    ("VLAN tag 4095", lambda x, w: x.VLAN.create(w["eth1"], "4095", w["spare"]), "VLAN_TAG_INVALID", given("4095")),
-    ("VLAN on a VLAN", lambda x, w: x.VLAN.create(w["vlan_pif"], "5", w["spare"]), "PIF_IS_VLAN", refs("vlan_pif")),
-    ("VLAN tag twice", lambda x, w: x.VLAN.create(w["eth1"], "77", w["spare"]), "PIF_VLAN_EXISTS", given("eth1")),
+    (
+        "VLAN tag 4095",
+        lambda x, w: x.VLAN.create(w["eth1"], "4095", w["spare"]),
+        "VLAN_TAG_INVALID",
+        given("4095"),
+    ),
+    (
+        "VLAN on a VLAN",
+        lambda x, w: x.VLAN.create(w["vlan_pif"], "5", w["spare"]),
+        "PIF_IS_VLAN",
+        refs("vlan_pif"),
+    ),
+    (
+        "VLAN tag twice",
+        lambda x, w: x.VLAN.create(w["eth1"], "77", w["spare"]),
+        "PIF_VLAN_EXISTS",
+        given("eth1"),
+    ),
     (
         "network connected already",
         lambda x, w: x.VLAN.create(w["eth1"], "9999", w["vlan_network"]),
@@ -263,7 +306,12 @@ WRONG: list[tuple[str, Call, str, Params]] = [
         "PIF_IS_MANAGEMENT_INTERFACE",
         refs("eth0"),
     ),
-    ("management PIF forgotten", lambda x, w: x.PIF.forget(w["eth0"]), "PIF_IS_MANAGEMENT_INTERFACE", refs("eth0")),
+    (
+        "management PIF forgotten",
+        lambda x, w: x.PIF.forget(w["eth0"]),
+        "PIF_IS_MANAGEMENT_INTERFACE",
+        refs("eth0"),
+    ),
     ("PIF with VLANs forgotten", lambda x, w: x.PIF.forget(w["eth1"]), "PIF_VLAN_STILL_EXISTS", refs("eth1")),
     ("physical PIF destroyed", lambda x, w: x.PIF.destroy(w["eth1"]), "PIF_IS_PHYSICAL", given()),
     (
@@ -302,9 +350,19 @@ WRONG: list[tuple[str, Call, str, Params]] = [
         "INVALID_CIDR_ADDRESS_SPECIFIED",
         given("IPv6"),
     ),
-    ("VIF device is no number", lambda x, w: x.VIF.create(vif_record(w, device="eth0")), "INVALID_DEVICE", given("eth0")),
+    (
+        "VIF device is no number",
+        lambda x, w: x.VIF.create(vif_record(w, device="eth0")),
+        "INVALID_DEVICE",
+        given("eth0"),
+    ),
     ("VIF device -1", lambda x, w: x.VIF.create(vif_record(w, device="-1")), "INVALID_DEVICE", given("-1")),
-    ("VIF device twice", lambda x, w: x.VIF.create(vif_record(w, device="00")), "DEVICE_ALREADY_EXISTS", given("00")),
+    (
+        "VIF device twice",
+        lambda x, w: x.VIF.create(vif_record(w, device="00")),
+        "DEVICE_ALREADY_EXISTS",
+        given("00"),
+    ),
     (
         "VIF with a bad MAC",
         lambda x, w: x.VIF.create(vif_record(w, device="9", MAC="0:16:3e:aa:bb:01")),
@@ -372,7 +430,9 @@ WRONG: list[tuple[str, Call, str, Params]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "code", "params"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
+@pytest.mark.parametrize(
+    ("call", "code", "params"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG]
+)
 def test_a_wrong_call_gets_the_reference_s_refusal(
     session: Any, world: World, call: Call, code: str, params: Params | None
 ) -> None:
