@@ -1,0 +1,187 @@
+"""How does a host get from what is there to what should be, and back again if that fails?
+
+`rollout` calls it with one caller at a time. Guests that are needed come first, then the network in one go, then what
+was reached is observed and compared, and only then do guests run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from poolnet.hostd.addressing import Addressing, unsupported
+from poolnet.hostd.backend import ApplyFailed, Backend
+from poolnet.hostd.guests.runtime import GuestError, GuestRuntime
+from poolnet.hostd.netlink import index_of
+from poolnet.hostd.nics import is_nic
+from poolnet.hostnet.diff import diff
+from poolnet.hostnet.laws import ImpossibleStateError
+from poolnet.hostnet.match import mismatches
+from poolnet.hostnet.protocol import (
+    CreateGuest,
+    DestroyGuest,
+    Fault,
+    GuestAction,
+    PauseGuest,
+    PlugNic,
+    ResumeGuest,
+    RunGuest,
+    SuspendGuest,
+    UnplugNic,
+)
+from poolnet.hostnet.state import Bridge, HostNetwork, Uplink
+from poolnet.hostnet.steps import CreateBridge, Plan, ReplaceUplink, Step
+
+LOG = structlog.stdlib.get_logger("poolnet.hostd.apply")
+SETTLE_S = 5.0  # a switch reports an interface's MTU and address a moment after it has set them
+_VLAN_DEVICES = Path("/proc/net/vlan/config")
+_SHOWN_MAX = 5
+
+
+class Applier:
+    """Carries out states on one host."""
+
+    def __init__(
+        self, backend: Backend, guests: GuestRuntime, addressing: Addressing, nics: Sequence[str]
+    ) -> None:
+        """`nics` are the patterns of the NICs that may be touched."""
+        self._backend = backend
+        self._guests = guests
+        self._addressing = addressing
+        self._nics = nics
+        self._changed = asyncio.Event()
+
+    def note_change(self) -> None:
+        """The switch or the kernel has changed: what waits for a state looks again."""
+        self._changed.set()
+
+    async def plan(self, desired: HostNetwork) -> Plan:
+        """The plan from what is there to `desired`.
+
+        Raises ApplyFailed when it cannot be: MALFORMED when the state contradicts itself, SWITCH_FAILED for an address
+        configuration that is not supported, NO_DEVICE for a NIC that does not exist or may not be touched, VLAN_IN_USE
+        for a tag that a device of the kernel has; or BackendGone.
+        """
+        observed = await self._backend.observe()
+        try:
+            plan = diff(observed, desired)
+        except ImpossibleStateError as error:
+            raise ApplyFailed(Fault.MALFORMED, str(error)) from error
+        for bridge, reason in unsupported(desired):
+            raise ApplyFailed(Fault.SWITCH_FAILED, reason, bridge)
+        by_name = {bridge.name: bridge for bridge in desired.bridges}
+        for step in plan.steps:
+            self._require_devices(step, by_name)
+        return plan
+
+    async def carry_out(
+        self, desired: HostNetwork, guests_before: Sequence[GuestAction], guests_after: Sequence[GuestAction]
+    ) -> None:
+        """Makes it so. Raises ApplyFailed or BackendGone; then any part may have been done."""
+        await self._act(guests_before)
+        plan = await self.plan(desired)
+        await self._backend.apply(plan.steps)
+        await self._addressing.apply(plan.steps)
+        if plan.steps:
+            await self._verify(desired)
+        await self._act(guests_after)
+
+    async def go_back(self, confirmed: HostNetwork, undo_guests: Sequence[GuestAction]) -> HostNetwork:
+        """Returns to a state as far as that is possible, and takes guest actions back; returns the state aimed at.
+
+        Ports whose device is gone are left out of it, and NICs that are gone are no failure. Raises ApplyFailed or
+        BackendGone when the network could not be restored.
+        """
+        there = tuple(port for port in confirmed.ports if index_of(port.device) is not None)
+        target = replace(confirmed, ports=there)
+        try:
+            plan = diff(await self._backend.observe(), target)
+            await self._backend.apply(plan.steps, strict=False)
+            await self._addressing.apply(plan.steps, strict=False)
+        finally:
+            for action in undo_guests:
+                try:
+                    await self._guests.carry_out(action)
+                except GuestError as error:
+                    LOG.warning(
+                        "a guest action could not be taken back", action=str(action), error=str(error)
+                    )
+        return target
+
+    async def _act(self, actions: Iterable[GuestAction]) -> None:
+        for action in actions:
+            try:
+                await self._guests.carry_out(action)
+            except GuestError as error:
+                raise ApplyFailed(Fault.GUEST_FAILED, str(error), error.vm_uuid) from error
+
+    async def _verify(self, desired: HostNetwork) -> None:
+        """Waits until what is observed is what is desired."""
+        deadline = asyncio.get_running_loop().time() + SETTLE_S
+        while True:
+            self._changed.clear()
+            wrong = mismatches(await self._backend.observe(), desired)
+            if not wrong:
+                return
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._changed.wait()
+            except TimeoutError as error:
+                raise ApplyFailed(Fault.NOT_VERIFIED, "; ".join(wrong[:_SHOWN_MAX])) from error
+
+    def _require_devices(self, step: Step, bridges: dict[str, Bridge]) -> None:
+        match step:
+            case CreateBridge(bridge=bridge) if bridge.parent:
+                parent = bridges[bridge.parent]
+                for nic in _members(parent.uplink):
+                    _require_free_vlan(nic, bridge.vlan_tag)
+            case CreateBridge(bridge=Bridge(uplink=uplink)) | ReplaceUplink(new=uplink):
+                for nic in _members(uplink):
+                    self._require_nic(nic)
+            case _:
+                pass
+
+    def _require_nic(self, nic: str) -> None:
+        if not is_nic(nic, self._nics):
+            raise ApplyFailed(Fault.NO_DEVICE, f"{nic} is not one of the NICs of the configuration", nic)
+        if index_of(nic) is None:
+            raise ApplyFailed(Fault.NO_DEVICE, f"this host has no NIC {nic}", nic)
+
+
+def undo_of(actions: Sequence[GuestAction]) -> tuple[GuestAction, ...]:
+    """The actions that take these back, last first. What ends a guest cannot be taken back."""
+    created = {action.guest.vm_uuid for action in actions if isinstance(action, CreateGuest | ResumeGuest)}
+    undo: list[GuestAction] = []
+    for action in reversed(actions):
+        match action:
+            case CreateGuest(guest=guest):
+                undo.append(DestroyGuest(vm_uuid=guest.vm_uuid))
+            case ResumeGuest(guest=guest):
+                undo.append(SuspendGuest(vm_uuid=guest.vm_uuid))
+            case PlugNic(vm_uuid=vm_uuid, nic=nic):
+                undo.append(UnplugNic(vm_uuid=vm_uuid, device=nic.device))
+            case RunGuest(vm_uuid=vm_uuid) if vm_uuid not in created:
+                undo.append(PauseGuest(vm_uuid=vm_uuid))
+            case _:
+                pass
+    return tuple(undo)
+
+
+def _members(uplink: Uplink | None) -> tuple[str, ...]:
+    return uplink.members if uplink is not None else ()
+
+
+def _require_free_vlan(nic: str, tag: int) -> None:
+    """Raises ApplyFailed (VLAN_IN_USE) when the kernel has a VLAN device for the tag on the NIC."""
+    try:
+        lines = _VLAN_DEVICES.read_text().splitlines()[2:]  # below the two lines of its heading
+    except OSError:
+        return  # the kernel has no VLAN devices at all
+    for line in lines:
+        fields = [field.strip() for field in line.split("|")]
+        if fields[1:] == [str(tag), nic]:
+            raise ApplyFailed(Fault.VLAN_IN_USE, f"{fields[0]} has VLAN {tag} on {nic} already", nic)

@@ -1,0 +1,91 @@
+"""What has the administrator decided about this host's daemon? The file `hostd.toml`, read once at start."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address, ip_interface
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from poolnet.hostnet.protocol import Management
+from poolnet.hostnet.state import IpConfig, Ipv4Mode
+
+ROOT_VARIABLE = "POOLNET_ROOT"
+SWITCH_VARIABLE = "OVS_RUNDIR"
+
+
+class ConfigError(Exception):
+    """The configuration file cannot be read, or says something that it must not."""
+
+
+class ManagementConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table `[management]`: how the host is reached after installation."""
+
+    nic: str
+    vlan: int = -1
+    mode: Literal["static", "dhcp"] = "static"
+    address: str = ""
+    gateway: str = ""
+    dns: tuple[str, ...] = ()
+
+    def management(self) -> Management:
+        """The same as the API server asks for it. Raises ConfigError."""
+        if not -1 <= self.vlan <= 4094:
+            raise ConfigError(f"management.vlan is {self.vlan}")
+        try:
+            if self.mode == "static":
+                ip_interface(self.address)
+            for text in (*filter(None, [self.gateway]), *self.dns):
+                ip_address(text)
+        except ValueError as error:
+            raise ConfigError(f"management: {error}") from error
+        ip = IpConfig(
+            ipv4_mode=Ipv4Mode(self.mode),
+            ipv4_address=self.address,
+            ipv4_gateway=self.gateway,
+            dns_servers=self.dns,
+            dhcp_routes=self.mode == "dhcp",
+            dhcp_dns=self.mode == "dhcp",
+        )
+        return Management(nic=self.nic, vlan_tag=self.vlan, ip=ip)
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    backend: Literal["openvswitch"] = "openvswitch"
+    datapath_type: Literal["system", "netdev"] = "system"
+    nics: tuple[str, ...] = ()
+    guest_runtime: Literal["netns", "none"] = "none"
+    api_user: str = ""
+    pam_service: str = "poolnet"
+    management: ManagementConfig | None = None
+
+
+class Paths:
+    """Where the daemon keeps and finds its files. `POOLNET_ROOT` is put before all of them but the switch's."""
+
+    def __init__(self) -> None:
+        root = Path(os.environ.get(ROOT_VARIABLE, "/"))
+        self.config = root / "etc/poolnet/hostd.toml"
+        self.run_dir = root / "run/poolnet"
+        self.socket = self.run_dir / "hostd.sock"
+        self.state_dir = root / "var/lib/poolnet/hostd"
+        self.resolv_conf = root / "etc/resolv.conf"
+        self.hostname = root / "etc/hostname"
+        self.switch_run_dir = Path(os.environ.get(SWITCH_VARIABLE, "/run/openvswitch"))
+
+
+def read_config(path: Path) -> Config:
+    """Reads the file strictly. Raises ConfigError."""
+    try:
+        config = msgspec.toml.decode(path.read_bytes(), type=Config)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if config.management is not None:
+        config.management.management()
+    return config

@@ -1,0 +1,193 @@
+"""How do the parts of the host daemon make a whole? Built from the configuration, started and stopped in order."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Self
+
+import structlog
+
+from poolnet.hostd import identity, pam
+from poolnet.hostd.addressing import Addressing
+from poolnet.hostd.apply import Applier
+from poolnet.hostd.backend import ApplyFailed, Backend, BackendGone
+from poolnet.hostd.checkpoint import Checkpoint
+from poolnet.hostd.config import Config, ConfigError, Paths
+from poolnet.hostd.facts import FactsSource
+from poolnet.hostd.guests.netns import NetnsRuntime
+from poolnet.hostd.guests.runtime import GuestRuntime
+from poolnet.hostd.netlink import Netlink, NetlinkWatch
+from poolnet.hostd.nohypervisor import NoHypervisor
+from poolnet.hostd.openvswitch.backend import OpenvswitchBackend
+from poolnet.hostd.rollout import Rollouts
+from poolnet.hostd.server import Server
+from poolnet.hostnet.protocol import (
+    PROTOCOL_VERSION,
+    Answer,
+    Authenticate,
+    Confirm,
+    Counters,
+    Done,
+    FactsChanged,
+    Fault,
+    Greeting,
+    Hello,
+    Observation,
+    Observe,
+    ReadCounters,
+    Refused,
+    Request,
+    Revert,
+    SetHostname,
+    Stage,
+    Switch,
+    Traced,
+    TracePacket,
+    Watch,
+)
+
+LOG = structlog.stdlib.get_logger("poolnet.hostd")
+
+
+class Daemon:
+    """The host daemon. `async with` it: inside, it serves."""
+
+    def __init__(self, config: Config, paths: Paths) -> None:
+        self._config = config
+        self._paths = paths
+        self._stack = AsyncExitStack()
+        self._netlink = Netlink()
+        self._backend: Backend = OpenvswitchBackend(
+            run_dir=paths.switch_run_dir,
+            work_dir=paths.run_dir,
+            datapath_type=config.datapath_type,
+            netlink=self._netlink,
+        )
+        self._guests: GuestRuntime = (
+            NetnsRuntime(paths.run_dir / "guests") if config.guest_runtime == "netns" else NoHypervisor()
+        )
+        addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf)
+        self._applier = Applier(self._backend, self._guests, addressing, config.nics)
+        self._facts = FactsSource(self._backend, self._guests, self._netlink, config.nics, paths.resolv_conf)
+        self._rollouts = Rollouts(self._applier, Checkpoint(paths.state_dir))
+        uids, self._group = _clients(config.api_user)
+        self._server = Server(self._dispatch, self._watch, uids)
+        self._boot_id = ""
+
+    async def __aenter__(self) -> Self:
+        """Restores the confirmed state, then serves. Raises BackendGone or OSError."""
+        async with AsyncExitStack() as stack:
+            self._paths.run_dir.mkdir(parents=True, exist_ok=True)
+            self._boot_id = identity.boot_id(self._paths.run_dir)
+            await stack.enter_async_context(self._netlink)
+            stack.push_async_callback(self._backend.close)
+            await self._backend.open(self._note_change)
+            await self._guests.open(self._note_change)
+            stack.push_async_callback(self._guests.close)
+            watch = NetlinkWatch(self._note_change)
+            stack.callback(watch.close)
+            await self._rollouts.start(await self._backend.observe())
+            stack.push_async_callback(self._rollouts.close)
+            self._facts.start()
+            stack.push_async_callback(self._facts.close)
+            stack.push_async_callback(self._server.close)
+            await self._server.start(self._paths.socket, self._group)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stops serving. The network and the guests stay as they are."""
+        await self._stack.aclose()
+        self._paths.socket.unlink(missing_ok=True)
+
+    def _note_change(self) -> None:
+        self._applier.note_change()
+        self._facts.note_change()
+
+    async def _watch(self, send: Callable[[FactsChanged], Awaitable[None]]) -> None:
+        async for facts in self._facts.changes():
+            await send(FactsChanged(facts=facts))
+
+    async def _dispatch(self, request: Request) -> Answer:
+        try:
+            return await self._answer(request)
+        except ApplyFailed as error:
+            return Refused(fault=error.fault, message=str(error), subject=error.subject)
+        except BackendGone as error:
+            return Refused(fault=Fault.SWITCH_FAILED, message=str(error))
+
+    async def _answer(self, request: Request) -> Answer:
+        match request.command:
+            case Hello():
+                return self._greeting()
+            case Observe():
+                return Observation(network=await self._backend.observe(), facts=await self._facts.gather())
+            case Stage() as command:
+                return await self._rollouts.stage(command)
+            case Switch() as command:
+                await self._rollouts.switch(command)
+                return await self._done()
+            case Confirm() as command:
+                await self._rollouts.confirm(command)
+                return await self._done()
+            case Revert() as command:
+                await self._rollouts.revert(command)
+                return await self._done()
+            case ReadCounters(devices=devices):
+                return Counters(ports=await self._backend.counters(devices))
+            case TracePacket() as command:
+                return await self._trace(command)
+            case Authenticate(user=user, password=password):
+                return await pam.authenticate(user, password, self._config.pam_service)
+            case SetHostname(hostname=hostname):
+                return await self._set_hostname(hostname)
+            case Watch():
+                raise AssertionError("the server answers Watch")
+
+    def _greeting(self) -> Greeting:
+        management = self._config.management
+        return Greeting(
+            version=PROTOCOL_VERSION,
+            backend=self._backend.name,
+            hostname=socket.gethostname(),
+            boot_id=self._boot_id,
+            confirmed=self._rollouts.confirmed_hash(),
+            management=management.management() if management is not None else None,
+        )
+
+    async def _done(self) -> Done:
+        return Done(facts=await self._facts.gather())
+
+    async def _trace(self, command: TracePacket) -> Answer:
+        try:
+            frame = bytes.fromhex(command.frame_hex)
+        except ValueError as error:
+            return Refused(fault=Fault.MALFORMED, message=f"frame_hex: {error}")
+        trace = await self._backend.trace(command.device, frame)
+        return Traced(forwarded=trace.forwarded, text=trace.text)
+
+    async def _set_hostname(self, hostname: str) -> Answer:
+        try:
+            identity.set_hostname(hostname, self._paths.hostname)
+        except ValueError as error:
+            return Refused(fault=Fault.MALFORMED, message=str(error))
+        except OSError as error:
+            return Refused(fault=Fault.SWITCH_FAILED, message=f"the host cannot be renamed: {error}")
+        self._facts.note_change()
+        return await self._done()
+
+
+def _clients(api_user: str) -> tuple[frozenset[int], int]:
+    """The user ids that may connect, and the group of the socket. Raises ConfigError when there is no such user."""
+    if not api_user:
+        return frozenset((0,)), 0
+    try:
+        user = pwd.getpwnam(api_user)
+        grp.getgrgid(user.pw_gid)
+    except KeyError as error:
+        raise ConfigError(f"api_user: this host has no user {api_user!r}") from error
+    return frozenset((0, user.pw_uid)), user.pw_gid

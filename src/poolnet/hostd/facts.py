@@ -1,0 +1,151 @@
+"""What does the host know that nobody told it, and who is told when it changes?
+
+Gathered from the kernel, the switch and the guests' runtime. Changes come as notifications, not by polling; those that
+come together are gathered once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from poolnet.hostd.backend import Backend, BackendGone
+from poolnet.hostd.guests.runtime import GuestRuntime
+from poolnet.hostd.netlink import Netlink, index_of
+from poolnet.hostd.nics import find_nics
+from poolnet.hostnet.facts import AddressFacts, HostFacts
+from poolnet.hostnet.state import HostNetwork
+
+LOG = structlog.stdlib.get_logger("poolnet.hostd.facts")
+TOGETHER_S = 0.05
+_MEMORY = Path("/proc/meminfo")
+
+
+class FactsSource:
+    """The facts of this host, and the word that they changed."""
+
+    def __init__(
+        self, backend: Backend, guests: GuestRuntime, netlink: Netlink, nics: Sequence[str], resolv_conf: Path
+    ) -> None:
+        self._backend = backend
+        self._guests = guests
+        self._netlink = netlink
+        self._nics = nics
+        self._resolv_conf = resolv_conf
+        self._dirty = asyncio.Event()
+        self._gathered = asyncio.Condition()
+        self._latest = HostFacts()
+        self._version = 0
+        self._watchers = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to gather after every change."""
+        self._task = asyncio.create_task(self._gather_after_changes(), name="facts")
+
+    async def close(self) -> None:
+        """Stops gathering; whoever watches gets no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def note_change(self) -> None:
+        """Something changed: gather soon."""
+        self._dirty.set()
+
+    async def gather(self) -> HostFacts:
+        """The facts as they are now. Raises BackendGone."""
+        network = await self._backend.observe()
+        total, free = _memory()
+        return HostFacts(
+            hostname=socket.gethostname(),
+            backend=self._backend.name,
+            nics=find_nics(self._nics),
+            bonds=self._backend.bonds(),
+            addresses=await self._addresses(network),
+            guests=self._guests.guests(),
+            bridges_up=tuple(bridge.name for bridge in network.bridges if index_of(bridge.name) is not None),
+            memory_total_bytes=total,
+            memory_free_bytes=free,
+            cpu_count=os.cpu_count() or 1,
+            software=(("linux", os.uname().release), *self._backend.software()),
+        )
+
+    async def changes(self) -> AsyncIterator[HostFacts]:
+        """The facts now, and again whenever they have changed; some may be left out, never the last ones."""
+        self._watchers += 1
+        try:
+            seen = self._version
+            said = await self.gather()
+            yield said
+            while True:
+                async with self._gathered:
+                    while self._version == seen:
+                        await self._gathered.wait()
+                    seen, latest = self._version, self._latest
+                if not _same(latest, said):
+                    said = latest
+                    yield said
+        finally:
+            self._watchers -= 1
+
+    async def _gather_after_changes(self) -> None:
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(TOGETHER_S)
+            self._dirty.clear()
+            if not self._watchers:
+                continue
+            try:
+                facts = await self.gather()
+            except BackendGone as error:
+                LOG.warning("the facts cannot be gathered", error=str(error))
+                continue
+            async with self._gathered:
+                self._latest = facts
+                self._version += 1
+                self._gathered.notify_all()
+
+    async def _addresses(self, network: HostNetwork) -> tuple[AddressFacts, ...]:
+        there = await self._netlink.addresses()
+        return tuple(
+            AddressFacts(
+                bridge=bridge.name,
+                ipv4=addresses.ipv4,
+                ipv6=addresses.ipv6,
+                gateway=addresses.gateway,
+                dns_servers=self._dns_servers() if bridge.ip.dns_servers or bridge.ip.dhcp_dns else (),
+            )
+            for bridge in network.bridges
+            if (addresses := there.get(bridge.name)) is not None
+        )
+
+    def _dns_servers(self) -> tuple[str, ...]:
+        try:
+            lines = self._resolv_conf.read_text().splitlines()
+        except OSError:
+            return ()
+        fields = (line.split() for line in lines)
+        return tuple(words[1] for words in fields if len(words) > 1 and words[0] == "nameserver")
+
+
+def _same(one: HostFacts, other: HostFacts) -> bool:
+    """Equal but for the free memory, which always changes."""
+    return replace(one, memory_free_bytes=0) == replace(other, memory_free_bytes=0)
+
+
+def _memory() -> tuple[int, int]:
+    """Total and available memory in bytes."""
+    fields = (line.split() for line in _MEMORY.read_text().splitlines())
+    kilobytes = {
+        words[0].rstrip(":"): int(words[1]) for words in fields if len(words) > 1 and words[1].isdecimal()
+    }
+    return kilobytes.get("MemTotal", 0) * 1024, kilobytes.get("MemAvailable", 0) * 1024
