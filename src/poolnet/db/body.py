@@ -1,7 +1,7 @@
 """How is a row written on disk? The database turns rows into JSON bodies and back, for every engine alike.
 
 A body has the durable fields under their names on the wire. Fields that an older or newer poolnet did not have take
-their declared defaults; fields that are no more are passed over.
+the defaults of the row's class; fields that are no more are passed over.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from poolnet.db.shape import BY_NAME, SHAPES, Shape
 from poolnet.model.declare import FieldDecl
 from poolnet.model.registry import ENUMS
 from poolnet.model.types import (
+    NULL,
     BoolT,
     DateTimeT,
     EnumT,
@@ -55,16 +56,20 @@ def _python_type(wire_type: WireType) -> Any:
             return _PLAIN.get(type(wire_type), str)
 
 
-def _default(decl: FieldDecl) -> Any:
-    """Gives what msgspec takes for a field that is not there."""
-    if isinstance(decl.default, Mapping):
-        return msgspec.field(default_factory=lambda: decl.default, name=decl.name)
-    return msgspec.field(default=decl.default, name=decl.name)
+def _default(decl: FieldDecl, default: Any) -> Any:
+    """Says what a field is called in a body, and what it is when it is not there."""
+    if isinstance(default, Mapping):
+        return msgspec.field(default_factory=lambda: default, name=decl.name)
+    return msgspec.field(default=default, name=decl.name)
 
 
 def _decoder(shape: Shape) -> msgspec.json.Decoder[Any]:
     """Makes the decoder of one class's bodies."""
-    fields = [(each.attribute, _python_type(each.wire_type), _default(each)) for each in shape.durable]
+    blank = shape.row_type(ref=NULL)
+    fields = [
+        (each.attribute, _python_type(each.wire_type), _default(each, getattr(blank, each.attribute)))
+        for each in shape.durable
+    ]
     return msgspec.json.Decoder(msgspec.defstruct(shape.row_type.__name__, fields, gc=False))
 
 

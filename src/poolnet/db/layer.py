@@ -47,7 +47,7 @@ class Layer(Protocol):
         ...
 
     def owner(self, ref: str) -> type[Row] | None:
-        """Says of which class the object with this reference is, if there is one."""
+        """Says of which class the object with this reference is; one that a transaction destroys still has it."""
         ...
 
 

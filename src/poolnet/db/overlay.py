@@ -144,8 +144,7 @@ class Overlay:
         for cls, edits in self._edits.items():
             if ref in edits.created:
                 return cls
-        owner = self._below.owner(ref)
-        return None if owner in self._edits and ref in self._edits[owner].destroyed else owner
+        return self._below.owner(ref)
 
     def create(self, row: Row) -> None:
         """Adds a row.
@@ -158,7 +157,7 @@ class Overlay:
         if is_null(row.ref):
             raise TypeError(f"a new {shape.name} needs a reference")
         edits = self._edits.setdefault(cls, _Edits())
-        if self.owner(row.ref) is not None or row.ref in edits.destroyed:
+        if self.owner(row.ref) is not None:
             raise Duplicate(f"{shape.name} {row.ref} exists already")
         uuid = uuid_of(row)
         if uuid and self.by_uuid(cls, uuid) is not None:
