@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from poolnet.ovsdb.framing import FramingError, MessageStream
+from poolnet.ovsdb.framing import MessageStream
 from poolnet.ovsdb.operations import Operation
 from poolnet.ovsdb.replica import Replica
 from poolnet.ovsdb.values import Json, MalformedError, RowId
@@ -164,11 +164,11 @@ class Connection:
         try:
             while chunk := await self._reader.read(READ_BYTES):
                 for message in stream.feed(chunk):
-                    self._receive(msgspec.json.decode(message, type=dict[str, Json]))
+                    self._receive(msgspec.json.decode(message, type=dict))
         except asyncio.CancelledError:
             reason = "the connection was closed"
             raise
-        except (OSError, ValueError, FramingError) as error:
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
             reason = f"the connection broke: {error}"
         finally:
             self._lost = reason

@@ -1,0 +1,157 @@
+"""A private Open vSwitch and a host daemon for one test, in the network namespace of the caller.
+
+Use inside `run_in_own_network`. Everything that is started is stopped by its pid, and all files are in one directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from poolnet.hostnet import protocol
+from poolnet.hostnet.protocol import Done, Observation, Observe, Stage, Staged, Switch
+from poolnet.hostnet.state import HostNetwork
+from poolnet.pool.hostlink import HostLink
+
+SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+START_TIMEOUT_S = 20.0
+
+
+class Rig:
+    """The switch's programs and the daemon, each of which can be killed and started again."""
+
+    def __init__(self, directory: Path, nics: Sequence[str], guest_runtime: str = "none") -> None:
+        self.directory = directory
+        self.run_dir = directory / "ovs"
+        self.root = directory / "root"
+        self.socket = self.root / "run/poolnet/hostd.sock"
+        self.link = HostLink(self.socket)
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self.run_dir.mkdir()
+        config = self.root / "etc/poolnet/hostd.toml"
+        config.parent.mkdir(parents=True)
+        names = ", ".join(f'"{nic}"' for nic in nics)
+        config.write_text(f'datapath_type = "netdev"\nguest_runtime = "{guest_runtime}"\nnics = [{names}]\n')
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the programs of this rig find in their environment."""
+        directories = {name: str(self.run_dir) for name in ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR")}
+        return {**os.environ, **directories, "POOLNET_ROOT": str(self.root)}
+
+    def sh(self, *argv: str, check: bool = True) -> str:
+        """The output of a short program."""
+        done = subprocess.run(argv, env=dict(self.environment), capture_output=True, text=True, check=False)
+        if check and done.returncode:
+            raise AssertionError(f"{argv}: {done.stderr}")
+        return done.stdout
+
+    async def start_database(self) -> None:
+        """Starts ovsdb-server, with a new database the first time."""
+        database = self.run_dir / "conf.db"
+        first = not database.exists()
+        if first:
+            self.sh("ovsdb-tool", "create", str(database), SCHEMA)
+        await self._start(
+            "ovsdb-server",
+            "ovsdb-server",
+            str(database),
+            f"--remote=punix:{self.run_dir}/db.sock",
+            f"--unixctl={self.run_dir}/ovsdb-server.ctl",
+            f"--pidfile={self.run_dir}/ovsdb-server.pid",
+            ready=self.run_dir / "db.sock",
+        )
+        if first:
+            self.sh("ovs-vsctl", "--no-wait", "init", "--", "set", "Open_vSwitch", ".", "ovs-version=3.1.0")
+
+    async def start_switch(self) -> None:
+        """Starts ovs-vswitchd."""
+        (self.run_dir / "ovs-vswitchd.pid").unlink(missing_ok=True)
+        await self._start(
+            "ovs-vswitchd",
+            "ovs-vswitchd",
+            f"unix:{self.run_dir}/db.sock",
+            f"--pidfile={self.run_dir}/ovs-vswitchd.pid",
+            ready=self.run_dir / "ovs-vswitchd.pid",
+        )
+
+    async def start_daemon(self) -> None:
+        """Starts poolnet-hostd."""
+        self.socket.unlink(missing_ok=True)
+        await self._start("hostd", sys.executable, "-m", "poolnet.hostd.main", "--debug", ready=self.socket)
+
+    async def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Ends one of the programs (`ovsdb-server`, `ovs-vswitchd`, `hostd`) and waits for its end."""
+        process = self._processes.pop(name)
+        with suppress(ProcessLookupError):
+            process.send_signal(number)
+        await process.wait()
+
+    def log(self, name: str) -> str:
+        """What a program has logged so far."""
+        return (self.directory / f"{name}.log").read_text()
+
+    async def stop(self) -> None:
+        """Ends everything."""
+        await self.link.close()
+        for name in ("hostd", "ovs-vswitchd", "ovsdb-server"):
+            if name in self._processes:
+                await self.kill(name, signal.SIGTERM)
+
+    async def observe(self) -> HostNetwork:
+        """What the daemon observes."""
+        return (await self.link.request(Observe(), Observation)).network
+
+    async def roll_out(self, desired: HostNetwork, rollout: str = "r", **stage: object) -> Done:
+        """Stages and switches, confirmed at once."""
+        await self.link.request(Stage(rollout=rollout, desired=desired, **stage), Staged)  # type: ignore[arg-type]
+        return await self.link.request(Switch(rollout=rollout), protocol.Done)
+
+    async def plan_to(self, desired: HostNetwork) -> protocol.Plan:
+        """The plan from what is there."""
+        return (await self.link.request(Stage(rollout="p", desired=desired, dry_run=True), Staged)).plan
+
+    async def _start(self, name: str, *argv: str, ready: Path) -> None:
+        with (self.directory / f"{name}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *argv, env=dict(self.environment), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        self._processes[name] = process
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while not ready.exists():
+                if process.returncode is not None:
+                    raise AssertionError(f"{name} ended: {self.log(name)}")
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running_rig(
+    directory: Path, nics: Sequence[str] = ("eth*",), guest_runtime: str = "none"
+) -> AsyncIterator[Rig]:
+    """A rig with everything started; its logs are printed when the test fails."""
+    rig = Rig(directory, nics, guest_runtime)
+    try:
+        await rig.start_database()
+        await rig.start_switch()
+        await rig.start_daemon()
+        yield rig
+    except BaseException:
+        for log in sorted(directory.glob("*.log")):
+            sys.stderr.write(f"--- {log.name}\n{log.read_text()[-6000:]}\n")
+        raise
+    finally:
+        await rig.stop()
+
+
+async def eventually(holds: object, timeout_s: float = 10.0) -> None:
+    """Waits for a condition on something that no event tells of."""
+    assert callable(holds)
+    async with asyncio.timeout(timeout_s):
+        while not holds():
+            await asyncio.sleep(0.02)
