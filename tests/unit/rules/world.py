@@ -151,14 +151,14 @@ class World:
         """What the rules change."""
         return self.ctx.txn
 
-    def call(self, method: str, **arguments: Any) -> Any:
+    def call(world, method: str, /, **arguments: Any) -> Any:  # noqa: N805 - messages have a parameter named self
         """Lets a message's rule decide; whatever it raises leaves no trace, as in the server."""
-        attempt = self.ctx.on(self.ctx.txn.nested())
-        actions = len(self.ctx.guest_actions)
+        attempt = world.ctx.on(world.ctx.txn.nested())
+        actions = len(world.ctx.guest_actions)
         try:
             result = RULES[method](attempt, **arguments)
         except BaseException:
-            del self.ctx.guest_actions[actions:]
+            del world.ctx.guest_actions[actions:]
             raise
         attempt.txn.merge()
         return result
