@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
-from typing import Self
+from typing import Any, Self
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -60,6 +60,7 @@ class Netlink:
 
     def __init__(self) -> None:
         self._route = AsyncIPRoute()
+        self._turn = asyncio.Lock()  # the kernel refuses a second dump on a socket while one is under way
 
     async def __aenter__(self) -> Self:
         await self._route.setup_endpoint()
@@ -75,16 +76,21 @@ class Netlink:
     async def set_link(self, index: int, *, up: bool) -> None:
         """Sets an interface up or down. Raises LinkError."""
         try:
-            await self._route.link("set", index=index, state="up" if up else "down")
+            async with self._turn:
+                await self._route.link("set", index=index, state="up" if up else "down")
         except NetlinkError as error:
             raise LinkError(f"interface {index}: {error}") from error
+
+    async def _dump(self, request: Callable[..., Awaitable[Any]], **arguments: int) -> list[Any]:
+        async with self._turn:
+            return [message async for message in await request(**arguments)]
 
     async def addresses(self) -> dict[str, Addresses]:
         """The addresses of all interfaces that have any, by name."""
         names = dict(socket.if_nameindex())
         ipv4: dict[str, list[str]] = {}
         ipv6: dict[str, list[str]] = {}
-        async for message in await self._route.get_addr():
+        for message in await self._dump(self._route.get_addr):
             name = names.get(message["index"])
             local = message.get("local") or message.get("address")
             if name is None or local is None:
@@ -109,7 +115,7 @@ class Netlink:
     async def routes(self, index: int) -> frozenset[str]:
         """The IPv4 routes through a gateway on an interface, as `SUBNET/LEN via GATEWAY`; not the default route."""
         found = set()
-        async for message in await self._route.get_routes(family=socket.AF_INET, table=_TABLE_MAIN):
+        for message in await self._dump(self._route.get_routes, family=socket.AF_INET, table=_TABLE_MAIN):
             gateway = message.get("gateway")
             if message.get("oif") == index and gateway and message["dst_len"]:
                 found.add(f"{message.get('dst')}/{message['dst_len']} via {gateway}")
@@ -118,7 +124,7 @@ class Netlink:
     async def _gateways(self, family: int) -> dict[str, str]:
         names = dict(socket.if_nameindex())
         found: dict[str, str] = {}
-        async for message in await self._route.get_routes(family=family, table=_TABLE_MAIN):
+        for message in await self._dump(self._route.get_routes, family=family, table=_TABLE_MAIN):
             gateway = message.get("gateway")
             name = names.get(message.get("oif", 0))
             if message["dst_len"] == 0 and gateway and name:
@@ -154,13 +160,14 @@ class Netlink:
         extra: dict[str, str],
     ) -> None:
         try:
-            await self._route.addr(
-                command,
-                index=index,
-                address=str(interface.ip),
-                prefixlen=interface.network.prefixlen,
-                **extra,
-            )
+            async with self._turn:
+                await self._route.addr(
+                    command,
+                    index=index,
+                    address=str(interface.ip),
+                    prefixlen=interface.network.prefixlen,
+                    **extra,
+                )
         except NetlinkError as error:
             if error.code != harmless:
                 raise LinkError(f"address {interface}: {error}") from error
@@ -168,15 +175,16 @@ class Netlink:
     async def _change_route(self, command: str, index: int, destination: str, gateway: str) -> None:
         family = socket.AF_INET6 if ip_address(gateway).version == 6 else socket.AF_INET
         try:
-            await self._route.route(
-                command,
-                dst=destination,
-                gateway=gateway,
-                oif=index,
-                family=family,
-                table=_TABLE_MAIN,
-                proto=_PROTO_STATIC,
-            )
+            async with self._turn:
+                await self._route.route(
+                    command,
+                    dst=destination,
+                    gateway=gateway,
+                    oif=index,
+                    family=family,
+                    table=_TABLE_MAIN,
+                    proto=_PROTO_STATIC,
+                )
         except NetlinkError as error:
             if not (command == "del" and error.code == errno.ESRCH):
                 raise LinkError(f"route to {destination} via {gateway}: {error}") from error

@@ -263,7 +263,7 @@ class Coordinator:
     async def _roll_out(self, txn: Txn, decided: Sequence[_Decided]) -> None:
         works = self._works(txn, decided)
         rollout = str(uuid4())
-        switched: list[Ref[Host]] = []
+        attempted: list[Ref[Host]] = []
         armed: list[Ref[Host]] = []
         try:
             plans = {host: await self._stage(host, rollout, work) for host, work in works.items()}
@@ -271,8 +271,8 @@ class Coordinator:
                 within_s = (
                     CONFIRM_WITHIN_S if plans[host].plan.disturbance >= Disturbance.MANAGEMENT else None
                 )
+                attempted.append(host)
                 await self._hosts.switch(host, protocol.Switch(rollout=rollout, confirm_within_s=within_s))
-                switched.append(host)
                 if within_s is not None:
                     armed.append(host)
             for host, name in (h for one in decided for h in one.hostnames):
@@ -281,7 +281,7 @@ class Coordinator:
                 await self._hosts.settle(host, protocol.Confirm(rollout=rollout))
             await self._database.commit([one.changes for one in decided])
         except BaseException:
-            await self._go_back(rollout, switched, armed)
+            await self._go_back(rollout, {host: works[host] for host in attempted}, armed)
             raise
         for host, work in works.items():
             self._applied[host] = work.desired
@@ -308,14 +308,25 @@ class Coordinator:
         )
         return await self._hosts.stage(host, command)
 
-    async def _go_back(self, rollout: str, switched: Sequence[Ref[Host]], armed: Sequence[Ref[Host]]) -> None:
-        """Brings hosts that were switched back to what the database says; best effort, start-up does it again."""
-        for host in switched:
+    async def _go_back(
+        self, rollout: str, works: Mapping[Ref[Host], HostWork], armed: Sequence[Ref[Host]]
+    ) -> None:
+        """Brings hosts back to what the database says, also those of which nobody knows how far they came.
+
+        Best effort: start-up does it again.
+        """
+        for host, work in works.items():
             self._applied.pop(host, None)
+            made = (*work.before, *work.after)
+            undo = [
+                protocol.DestroyGuest(vm_uuid=action.guest.vm_uuid)
+                for action in made
+                if isinstance(action, protocol.CreateGuest)
+            ]
             with suppress(HostGone, HostRefused):
                 if host in armed:
                     await self._hosts.settle(host, protocol.Revert(rollout=rollout))
-                await self.converge(host)
+                await self.converge(host, undo)
 
     async def converge(self, host: Ref[Host], guests_before: Sequence[protocol.GuestAction] = ()) -> None:
         """Makes a host what the committed database says, for instance at start or when it comes back.
