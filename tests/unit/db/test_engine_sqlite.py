@@ -20,7 +20,7 @@ from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.vif import VIF
 from poolnet.model.enums import VifLockingMode
-from tests.unit.db.rows import a_network, a_ref, a_vif, commit, create, destroy
+from tests.unit.db.rows import a_network, a_ref, a_task, a_vif, commit, create, destroy
 
 OLD_DATABASE = Path(__file__).parent / "data" / "version1.sql"
 
@@ -64,6 +64,21 @@ def test_numbers_never_go_back_after_a_crash(engine: Engine) -> None:
     again = Database.open(engine)
     assert number < again.feed.number <= number + NUMBERS_RESERVED
     again.close()
+
+
+def test_deletions_and_modifications_outlive_a_restart(engine: Engine) -> None:
+    database = Database.open(engine)
+    network, gone, task = a_network(), a_network(), a_task()
+    start = create(database, network, gone, task)
+    create(database, a_vif(network.ref))
+    destroy(database, gone)
+    before = database.feed.changes_since(start, ["network", "VIF"])
+    assert [(each.class_name, each.ref) for each in before.modified] == [("network", network.ref)]
+    database.close()
+    database = Database.open(engine)
+    assert database.feed.changes_since(start, ["network", "VIF"]) == before
+    assert not database.feed.changes_since(start, ["task"]).complete
+    database.close()
 
 
 def test_old_deletions_are_forgotten_in_the_file_too(engine: Engine) -> None:

@@ -80,22 +80,6 @@ def test_deletions_are_remembered_up_to_a_limit() -> None:
     assert database.feed.changes_since(start, ["network"]).complete
 
 
-def test_deletions_and_modifications_outlive_a_restart() -> None:
-    engine = MemoryEngine()
-    database = Database.open(engine)
-    network, gone, task = a_network(), a_network(), a_task()
-    start = create(database, network, gone, task)
-    create(database, a_vif(network.ref))
-    destroy(database, gone)
-    before = database.feed.changes_since(start, ["network", "VIF"])
-    assert names(before.modified) == [("network", network.ref)]
-    database.close()
-    database = Database.open(engine)
-    assert database.feed.changes_since(start, ["network", "VIF"]) == before
-    assert not database.feed.changes_since(start, ["task"]).complete
-    database.close()
-
-
 def test_a_waiter_wakes_when_something_is_committed() -> None:
     database = Database.open(MemoryEngine())
 

@@ -4,7 +4,7 @@ import pytest
 
 from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
-from poolnet.db.errors import Duplicate
+from poolnet.db.errors import Conflict, Duplicate
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vif import VIF
@@ -217,3 +217,47 @@ def test_rows_may_be_destroyed_while_they_are_walked() -> None:
     for vif in txn.all(VIF):
         txn.destroy(VIF, vif.ref)
     assert txn.count(VIF) == 0
+
+
+def test_a_row_that_others_destroy_meanwhile_is_gone() -> None:
+    database = a_database()
+    network, vif = a_network(), a_vif()
+    create(database, network, vif)
+    txn = database.begin()
+    txn.update(VIF, vif.ref, network=network.ref, device="5")
+    assert txn.get(Network, network.ref).VIFs == (vif.ref,)
+    destroy(database, network, vif)
+    assert txn.find(Network, network.ref) is None
+    assert txn.find(VIF, vif.ref) is None
+    assert txn.where(VIF, network=network.ref) == txn.where(VIF, network=network.ref, device="5") == ()
+    with pytest.raises(Conflict):
+        database.commit_now(txn.changes())
+
+
+def test_a_touch_is_a_change_without_a_write() -> None:
+    database = a_database()
+    network, other = a_network(), a_network()
+    create(database, network, other)
+    txn = database.begin()
+    for each in (network, other):
+        txn.touch(Network, each.ref)
+    inner = txn.nested()
+    inner.touch(Network, network.ref)
+    inner.merge()
+    txn.destroy(Network, other.ref)
+    with pytest.raises(Failure):
+        txn.touch(Network, other.ref)
+    assert txn.changes().touched == ((Network, network.ref),)
+    number = database.commit_now(txn.changes())
+    assert database.feed.modified_at(Network, network.ref) == number
+
+
+def test_an_object_without_a_uuid_is_allowed_and_found_by_none() -> None:
+    database = a_database()
+    first, second = Network(ref=a_ref()), Network(ref=a_ref())
+    create(database, first, second)
+    commit(database, lambda txn: txn.update(Network, first.ref, uuid="now"))
+    commit(database, lambda txn: txn.update(Network, first.ref, uuid=""))
+    with pytest.raises(Failure):
+        database.view.by_uuid(Network, "")
+    assert len(database.view.where(Network, uuid="")) == 2
