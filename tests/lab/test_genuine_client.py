@@ -6,8 +6,8 @@ reference sends. Parameters that name an object are written as functions of the 
 
 from __future__ import annotations
 
-import ssl
 import uuid
+import xmlrpc.client
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,11 +26,11 @@ BOGUS = "OpaqueRef:00000000-0000-4000-8000-000000000000"
 def session(lab: RunningLab) -> Iterator[Any]:
     """Logged in over HTTPS, through the lab's forward; certificates are self-signed."""
     host = lab.lab.host("host1")
-    ssl._create_default_https_context = ssl._create_unverified_context  # what scripts do with this client
-    session = XenAPI.Session(host.api_url, ignore_ssl=True)
-    session.xenapi.login_with_password(host.username, host.password, "2.21", "genuine client test")
+    session = XenAPI.Session(f"https://127.0.0.1:{host.https_port}", ignore_ssl=True)
+    session.xenapi.login_with_password("root", lab.lab.password, "2.21", "genuine client test")
     yield session
     session.xenapi.session.logout()
+    session("close")()
 
 
 @dataclass
@@ -449,15 +449,17 @@ def test_a_wrong_call_gets_the_reference_s_refusal(
 
 
 def test_a_session_that_does_not_exist_is_refused(lab: RunningLab) -> None:
-    session = XenAPI.Session(lab.lab.host("host1").plain_url)
-    session._session = f"OpaqueRef:{uuid.uuid4()}"
-    with pytest.raises(XenAPI.Failure) as refused:
-        session.xenapi.network.get_all()
-    assert refused.value.details == ["SESSION_INVALID", session._session]
+    nobody = f"OpaqueRef:{uuid.uuid4()}"
+    with xmlrpc.client.ServerProxy(f"http://127.0.0.1:{lab.lab.host('host1').http_port}") as proxy:
+        assert proxy.network.get_all(nobody) == {
+            "Status": "Failure",
+            "ErrorDescription": ["SESSION_INVALID", nobody],
+        }
 
 
 def test_a_wrong_password_is_refused_after_a_while(lab: RunningLab) -> None:
-    session = XenAPI.Session(lab.lab.host("host1").plain_url)
+    session = XenAPI.Session(f"http://127.0.0.1:{lab.lab.host('host1').http_port}")
     with pytest.raises(XenAPI.Failure) as refused:
         session.xenapi.login_with_password("root", "not the password")
+    session("close")()
     assert refused.value.details[:2] == ["SESSION_AUTHENTICATION_FAILED", "root"]
