@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TypeAlias
@@ -75,8 +74,7 @@ class Connection:
 
     async def wait_closed(self) -> None:
         """Returns when the connection has ended, for whatever reason."""
-        with suppress(asyncio.CancelledError):
-            await asyncio.shield(self._task)
+        await asyncio.wait((self._task,))
 
     async def call(self, method: str, params: Sequence[Json], timeout_s: float = CALL_TIMEOUT_S) -> Json:
         """Sends a request and returns its result.
