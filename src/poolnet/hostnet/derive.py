@@ -126,6 +126,9 @@ class _Derivation:
             for vm in view.where(VM, resident_on=host)
             if vm.power_state in (VmPowerState.RUNNING, VmPowerState.PAUSED) and vm.domid > 0
         ]
+        self._vifs = [
+            (vm, vif) for vm in self._vms for vif in view.where(VIF, VM=vm.ref) if vif.currently_attached
+        ]
         self._networks: dict[Ref[Network], Network | None] = {}
         self._bridges: dict[str, Bridge] = {}
         self._nics: set[str] = set()
@@ -281,7 +284,7 @@ class _Derivation:
 
     def _add_internal(self) -> None:
         here = {pif.network for pif in self._pifs}
-        used = {vif.network for vm in self._vms for vif in self._vifs(vm)}
+        used = {vif.network for _, vif in self._vifs}
         persistent = (n.ref for n in self._view.all(Network) if "persist" in n.other_config)
         for ref in sorted({*used, *persistent} - here):
             network = self._network(ref)
@@ -302,31 +305,27 @@ class _Derivation:
                 )
             )
 
-    def _vifs(self, vm: VM) -> list[VIF]:
-        return [vif for vif in self._view.where(VIF, VM=vm.ref) if vif.currently_attached]
-
     def _ports(self) -> Iterable[GuestPort]:
         taken: set[str] = set()
-        for vm in self._vms:
-            for vif in self._vifs(vm):
-                network = self._network(vif.network)
-                mode = effective_mode(vif, network)
-                if network is None or network.bridge not in self._bridges or mode is LockMode.DISABLED:
-                    continue
-                device = vif_device(vm.domid, vif.device)
-                if device in taken:
-                    continue
-                taken.add(device)
-                yield GuestPort(
-                    device=device,
-                    bridge=network.bridge,
-                    lock=_lock(vif, mode),
-                    mtu_bytes=_kept(vif.MTU) if vif.MTU > 0 else vif_mtu(vif, network),
-                    rate_kbytes_per_s=_rate(vif),
-                    vif_uuid=vif.uuid,
-                    vm_uuid=vm.uuid,
-                    network_uuid=network.uuid,
-                )
+        for vm, vif in self._vifs:
+            network = self._network(vif.network)
+            mode = effective_mode(vif, network)
+            if network is None or network.bridge not in self._bridges or mode is LockMode.DISABLED:
+                continue
+            device = vif_device(vm.domid, vif.device)
+            if device in taken:
+                continue
+            taken.add(device)
+            yield GuestPort(
+                device=device,
+                bridge=network.bridge,
+                lock=_lock(vif, mode),
+                mtu_bytes=_kept(vif.MTU) if vif.MTU > 0 else vif_mtu(vif, network),
+                rate_kbytes_per_s=_rate(vif),
+                vif_uuid=vif.uuid,
+                vm_uuid=vm.uuid,
+                network_uuid=network.uuid,
+            )
 
 
 def _chosen(attached: Sequence[PIF], key: str) -> PIF | None:

@@ -82,6 +82,7 @@ def _merge_vlan(ctx: CallContext, vlan: VLAN, old: PIF, there: VLAN) -> None:
     if old.management:
         move_addresses(ctx, old.ref, kept.ref)
         move_management(ctx, old.ref, kept.ref)
+    _retarget_tunnels(ctx, old.ref, kept.ref)
     ctx.txn.destroy(VLAN, vlan.ref)
     ctx.txn.destroy(PIF, old.ref)
     move_local_vifs(ctx, old.host, [old.network], kept.network)
@@ -93,12 +94,17 @@ def _remake_vlan(ctx: CallContext, vlan: VLAN, old: PIF, target: Ref[PIF]) -> No
     txn.update(VLAN, ref, other_config=vlan.other_config)
     new = txn.get(VLAN, ref).untagged_PIF
     txn.update(PIF, new, **_addresses(old), **_kept_flags(old))
+    _retarget_tunnels(ctx, old.ref, new)
     txn.destroy(VLAN, vlan.ref)
     txn.destroy(PIF, old.ref)
-    for tunnel in txn.where(Tunnel, transport_PIF=old.ref):
-        txn.update(Tunnel, tunnel.ref, transport_PIF=new)
     if old.currently_attached:
         bring_up(ctx, new)
+
+
+def _retarget_tunnels(ctx: CallContext, source: Ref[PIF], target: Ref[PIF]) -> None:
+    """Lets the tunnels over a VLAN's PIF go over the one that takes its place."""
+    for tunnel in ctx.txn.where(Tunnel, transport_PIF=source):
+        ctx.txn.update(Tunnel, tunnel.ref, transport_PIF=target)
 
 
 def _kept_flags(old: PIF) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def plug(ctx: CallContext, *, self: Ref[PIF]) -> None:
 
     Raises:
         PIF_UNMANAGED: It is not poolnet's to attach.
+        HANDLE_INVALID: A tunnel whose transport is gone.
         TRANSPORT_PIF_NOT_CONFIGURED: A tunnel whose transport has no IPv4 configuration.
         CANNOT_PLUG_BOND_SLAVE: It is a bond's member.
     """
@@ -41,7 +42,9 @@ def plug(ctx: CallContext, *, self: Ref[PIF]) -> None:
         raise errors.pif_unmanaged(self)
     lower = below(txn, pif)
     match kind_of(pif):
-        case Kind.TUNNEL_ACCESS if lower is not None:
+        case Kind.TUNNEL_ACCESS:
+            if lower is None:
+                raise errors.handle_invalid("PIF", txn.get(Tunnel, pif.tunnel_access_PIF_of[0]).transport_PIF)
             if lower.ip_configuration_mode is IpConfigurationMode.NONE:
                 raise errors.transport_pif_not_configured(lower.ref)
             plug(ctx, self=lower.ref)

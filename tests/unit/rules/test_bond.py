@@ -28,7 +28,9 @@ def members(w: World, *devices: str) -> tuple[Ref[PIF], ...]:
 
 def bond(w: World, *devices: str, **arguments: Any) -> Bond:
     network = w.network()
-    ref = w.call("Bond.create", network=network, members=members(w, *devices), **{"MAC": "", **arguments})
+    ref: Ref[Bond] = w.call(
+        "Bond.create", network=network, members=members(w, *devices), **{"MAC": "", **arguments}
+    )
     return w.txn.get(Bond, ref)
 
 

@@ -67,7 +67,7 @@ def test_a_reserved_name_in_use_is_refused_as_reserved() -> None:
 @pytest.mark.parametrize(("given", "stored"), [(0, 1500), (-5, 1500), (100, 100), (99999, 99999)])
 def test_mtus_below_one_become_1500(given: int, stored: int) -> None:
     w = World.new()
-    assert w.txn.get(Network, w.network(MTU=given)).MTU == stored
+    assert stored == w.txn.get(Network, w.network(MTU=given)).MTU
 
 
 def test_destroy_names_all_active_vifs_before_pifs() -> None:

@@ -278,12 +278,12 @@ def test_a_suspended_vm_can_be_stopped_and_destroyed() -> None:
     assert not w.txn.get(VIF, vif).currently_attached
     w.start(vm)
     w.call("VM.suspend", vm=vm)
-    metrics = [w.txn.get(VIF, vif).metrics, w.txn.get(VM, vm).metrics, w.txn.get(VM, vm).guest_metrics]
+    of_vif, row = w.txn.get(VIF, vif).metrics, w.txn.get(VM, vm)
     w.call("VM.destroy", self=vm)
     assert not w.txn.exists(VIF, vif)
-    assert not w.txn.exists(VIFMetrics, metrics[0])
-    assert not w.txn.exists(VMMetrics, metrics[1])
-    assert not w.txn.exists(VMGuestMetrics, metrics[2])
+    assert not w.txn.exists(VIFMetrics, of_vif)
+    assert not w.txn.exists(VMMetrics, row.metrics)
+    assert not w.txn.exists(VMGuestMetrics, row.guest_metrics)
 
 
 @pytest.mark.parametrize("clean", [True, False])

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from poolnet.hostnet.facts import AddressFacts, BondFacts, GuestFacts, HostFacts
+from poolnet.model.classes.bond import Bond
+from poolnet.model.classes.host import Host
+from poolnet.model.classes.host_metrics import HostMetrics
+from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.pif_metrics import PIFMetrics
+from poolnet.model.classes.vm import VM
+from poolnet.model.classes.vm_guest_metrics import VMGuestMetrics
+from poolnet.model.enums import BondMode, IpConfigurationMode
+from poolnet.model.types import NULL
+from poolnet.rules.facts import ended_guests, record_facts
+from tests.unit.rules.world import LOCAL, NOW, World, facts_with
+
+LATER = NOW + timedelta(seconds=5)
+
+
+def record(w: World, facts: HostFacts) -> None:
+    record_facts(w.txn, LOCAL, facts, LATER)
+
+
+def test_what_is_known_already_changes_nothing() -> None:
+    w = World.new()
+    w.ctx = w.ctx.on(w.txn.nested())
+    record(w, facts_with())
+    assert not w.txn.changes()
+
+
+def test_a_pulled_cable_shows_in_the_metrics() -> None:
+    w = World.new()
+    facts = facts_with()
+    pulled = replace(facts.nics[1], carrier=False)
+    record(w, replace(facts, nics=(facts.nics[0], pulled, facts.nics[2])))
+    metrics = w.txn.get(PIFMetrics, w.nic_pif("eth1").metrics)
+    assert (metrics.carrier, metrics.speed, metrics.duplex) == (False, 0, False)
+    assert metrics.last_updated == LATER
+    assert w.txn.get(PIFMetrics, w.nic_pif("eth0").metrics).last_updated == NOW
+
+
+def test_a_bond_sums_the_members_that_carry_traffic() -> None:
+    w = World.new()
+    members = (w.nic_pif("eth1").ref, w.nic_pif("eth2").ref)
+    ref = w.call("Bond.create", network=w.network(), members=members, MAC="")
+    seen = BondFacts(device="bond0", members=("eth1", "eth2"), members_up=("eth1", "eth2"), active=("eth2",))
+    record(w, replace(facts_with(), bonds=(seen,)))
+    bond = w.txn.get(Bond, ref)
+    metrics = w.txn.get(PIFMetrics, w.txn.get(PIF, bond.master).metrics)
+    assert (bond.links_up, metrics.speed, metrics.carrier, metrics.duplex) == (2, 2000, True, True)
+    w.call("Bond.set_mode", self=ref, value=BondMode.ACTIVE_BACKUP)
+    record(w, replace(facts_with(), bonds=(replace(seen, members_up=("eth2",)),)))
+    metrics = w.txn.get(PIFMetrics, w.txn.get(PIF, bond.master).metrics)
+    assert (w.txn.get(Bond, ref).links_up, metrics.speed) == (1, 1000)
+
+
+def test_a_lease_becomes_the_pifs_and_the_hosts_address() -> None:
+    w = World.new()
+    pif = w.nic_pif("eth0").ref
+    w.call(
+        "PIF.reconfigure_ip",
+        self=pif,
+        mode=IpConfigurationMode.DHCP,
+        IP="",
+        netmask="",
+        gateway="",
+        DNS="",
+    )
+    lease = AddressFacts(
+        bridge="xenbr0", ipv4=("198.51.100.7/25",), gateway="198.51.100.1", dns_servers=("198.51.100.2",)
+    )
+    record(w, replace(facts_with(), addresses=(lease,)))
+    row = w.txn.get(PIF, pif)
+    assert (row.IP, row.netmask) == ("198.51.100.7", "255.255.255.128")
+    assert (row.gateway, row.DNS) == ("198.51.100.1", "198.51.100.2")
+    assert w.txn.get(Host, LOCAL).address == "198.51.100.7"
+
+
+def test_static_addresses_are_not_read_back() -> None:
+    w = World.new()
+    seen = AddressFacts(bridge="xenbr0", ipv4=("203.0.113.1/24",))
+    record(w, replace(facts_with(), addresses=(seen,)))
+    assert w.nic_pif("eth0").IP == "192.0.2.10"
+
+
+def test_the_addresses_of_guests_are_listed_by_device() -> None:
+    w = World.new()
+    vm = w.vm()
+    w.start(vm)
+    row = w.txn.get(VM, vm)
+    addresses = ((1, "10.0.0.2"), (0, "10.0.0.1"), (0, "fe80::1"), (0, "10.0.0.9"))
+    guest = GuestFacts(vm_uuid=row.uuid, domid=row.domid, state="running", addresses=addresses)
+    record(w, facts_with(guests=(guest,)))
+    assert w.txn.get(VMGuestMetrics, row.guest_metrics).networks == {
+        "0/ip": "10.0.0.1",
+        "0/ipv4/0": "10.0.0.1",
+        "0/ipv4/1": "10.0.0.9",
+        "0/ipv6/0": "fe80::1",
+        "1/ip": "10.0.0.2",
+        "1/ipv4/0": "10.0.0.2",
+    }
+    record(w, facts_with(guests=(replace(guest, domid=99, addresses=()),)))
+    assert w.txn.get(VMGuestMetrics, row.guest_metrics).networks
+
+
+def test_only_a_guest_that_is_seen_stopped_has_ended() -> None:
+    w = World.new()
+    vm = w.vm()
+    w.start(vm)
+    row = w.txn.get(VM, vm)
+    guest = GuestFacts(vm_uuid=row.uuid, domid=row.domid, state="stopped")
+    assert ended_guests(w.txn, LOCAL, facts_with(guests=(guest,))) == ((vm, row.domid),)
+    assert ended_guests(w.txn, LOCAL, facts_with(guests=(replace(guest, domid=7),))) == ()
+    assert ended_guests(w.txn, LOCAL, facts_with()) == ()
+    w.call("VM.hard_shutdown", vm=vm)
+    assert ended_guests(w.txn, LOCAL, facts_with(guests=(guest,))) == ()
+
+
+def test_a_new_name_reaches_host_and_control_domain() -> None:
+    w = World.new()
+    w.txn.update(Host, LOCAL, name_label="localhost")
+    record(w, replace(facts_with(), hostname="host9"))
+    row = w.txn.get(Host, LOCAL)
+    assert (row.hostname, row.name_label) == ("host9", "host9")
+    assert w.txn.get(VM, row.control_domain).name_label == "Control domain on host: host9"
+
+
+def test_free_memory_is_recorded_and_unknown_hosts_ignored() -> None:
+    w = World.new()
+    record(w, replace(facts_with(), memory_free_bytes=1))
+    metrics = w.txn.get(HostMetrics, w.txn.get(Host, LOCAL).metrics)
+    assert (metrics.memory_free, metrics.last_updated) == (1, LATER)
+    record_facts(w.txn, NULL, facts_with(), LATER)
