@@ -65,6 +65,7 @@ class ModelHost:
     guest_actions: list[protocol.GuestAction] = field(default_factory=list)
     refuse: Callable[[HostNetwork], bool] = lambda _: False
     gate: asyncio.Event | None = None
+    at_gate: asyncio.Event = field(default_factory=asyncio.Event)
     staged: dict[str, protocol.Stage] = field(default_factory=dict)
 
     def reachable(self) -> Sequence[Ref[Host]]:
@@ -76,6 +77,7 @@ class ModelHost:
 
     async def switch(self, host: Ref[Host], command: protocol.Switch) -> protocol.Done:
         if self.gate is not None:
+            self.at_gate.set()
             await self.gate.wait()
         staged = self.staged[command.rollout]
         if self.refuse(staged.desired):

@@ -33,6 +33,8 @@ from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.rules.context import CallContext, Counters, Phase, Session
 
 CALLS_PER_BATCH_MAX = 1000  # bounds how long the first caller of a burst waits for the last
+COMPANY_S = 0.002  # a lone call waits that long for others; a switch takes ten times that for one port
+COMPANY_ROUNDS_MAX = 20
 TRIES_MAX = 3  # of a call whose rows others changed while it was on its way
 CONFIRM_WITHIN_S = 20.0  # dataplane.md F1: the revert timer of a plan that touches the way to the coordinator
 
@@ -210,6 +212,7 @@ class Coordinator:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
+                await self._company()
                 batch, self._queue = self._queue[:CALLS_PER_BATCH_MAX], self._queue[CALLS_PER_BATCH_MAX:]
                 try:
                     await self._carry_out(batch)
@@ -219,6 +222,14 @@ class Coordinator:
                     log.exception("batch-failed", calls=[p.call.method for p in batch])
                     for pending in batch:
                         _refuse(pending, errors.internal_error(f"{type(error).__name__}: {error}"))
+
+    async def _company(self) -> None:
+        """Waits for the other calls of a burst: as long as more arrive, but not for long."""
+        for _ in range(COMPANY_ROUNDS_MAX):
+            waiting = len(self._queue)
+            await asyncio.sleep(COMPANY_S)
+            if len(self._queue) == waiting:
+                return
 
     async def _carry_out(self, batch: Sequence[_Pending]) -> None:
         txn = self._database.begin()

@@ -111,8 +111,7 @@ def test_nobody_sees_a_change_before_the_host_has_it(tmp_path: Path) -> None:
         server.host.gate = asyncio.Event()
         number = server.database.feed.number
         running = asyncio.create_task(server.coordinator.run(vlan_call(server, 5, network)))
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await server.host.at_gate.wait()
         assert server.database.view.count(VLAN) == 0
         assert server.database.feed.number == number
         server.host.gate.set()
@@ -127,8 +126,7 @@ def test_a_call_that_is_cancelled_before_its_turn_does_not_happen(tmp_path: Path
         one, two = await networks(server, 2)
         server.host.gate = asyncio.Event()
         first = asyncio.create_task(server.coordinator.run(vlan_call(server, 1, one)))
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await server.host.at_gate.wait()
         second = asyncio.create_task(server.coordinator.run(vlan_call(server, 2, two)))
         await asyncio.sleep(0)
         second.cancel()
