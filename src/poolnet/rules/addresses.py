@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterable
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
 _MAC: Final = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
@@ -18,12 +18,19 @@ def is_mac(text: str) -> bool:
 
 def is_ipv4(text: str) -> bool:
     """Four decimal octets without leading zeros, spaces or prefix."""
-    return _parses(socket.AF_INET, text)
+    try:
+        IPv4Address(text)
+    except AddressValueError:
+        return False
+    return True
 
 
 def is_ipv6(text: str) -> bool:
     """An IPv6 address without zone or prefix."""
-    return _parses(socket.AF_INET6, text)
+    try:
+        return IPv6Address(text).scope_id is None
+    except AddressValueError:
+        return False
 
 
 def is_ipv4_cidr(text: str) -> bool:
@@ -62,11 +69,3 @@ def merged_dns(given: str, stored: str, *, ipv6: bool) -> str:
     """
     own, other = (is_ipv6, is_ipv4) if ipv6 else (is_ipv4, is_ipv6)
     return ",".join([s for s in given.split(",") if own(s)] + [s for s in stored.split(",") if other(s)])
-
-
-def _parses(family: int, text: str) -> bool:
-    try:
-        socket.inet_pton(family, text)
-    except (OSError, ValueError, UnicodeError):
-        return False
-    return True
