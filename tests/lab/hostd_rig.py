@@ -21,6 +21,7 @@ from poolnet.pool.hostlink import HostLink
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 15.0
 
 
 class Rig:
@@ -91,7 +92,15 @@ class Rig:
         process = self._processes.pop(name)
         with suppress(ProcessLookupError):
             process.send_signal(number)
-        await process.wait()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                status = await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise AssertionError(f"{name} does not stop") from None
+        if number == signal.SIGTERM and status not in (0, -number):
+            raise AssertionError(f"{name} ended with status {status}")
 
     def log(self, name: str) -> str:
         """What a program has logged so far."""

@@ -67,11 +67,7 @@ class Netlink:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Ends the connection."""
-        await self._route.close()
+        self._route.close()
 
     async def set_link(self, index: int, *, up: bool) -> None:
         """Sets an interface up or down. Raises LinkError."""
