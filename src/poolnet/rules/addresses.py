@@ -47,9 +47,7 @@ def is_ipv6_cidr(text: str) -> bool:
 
 def canonical_ipv6(text: str) -> str:
     """The shortest text of an IPv6 address; the text itself if it is none."""
-    return (
-        socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text)) if is_ipv6(text) else text
-    )
+    return str(IPv6Address(text)) if is_ipv6(text) else text
 
 
 def setify(items: Iterable[str]) -> tuple[str, ...]:
