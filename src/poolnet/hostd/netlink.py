@@ -17,9 +17,10 @@ from typing import Any, Self
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from poolnet.hostd import link_flags, proc_net
+
 # Groups of <linux/rtnetlink.h>: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR.
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x100
-_SCOPE_LINK = 253
 _PROTO_STATIC = 4
 _TABLE_MAIN = 254
 _BUFFER_BYTES = 8 * 1024 * 1024
@@ -72,9 +73,8 @@ class Netlink:
     async def set_link(self, index: int, *, up: bool) -> None:
         """Sets an interface up or down. Raises LinkError."""
         try:
-            async with self._turn:
-                await self._route.link("set", index=index, state="up" if up else "down")
-        except NetlinkError as error:
+            link_flags.set_up(socket.if_indextoname(index), up=up)
+        except OSError as error:
             raise LinkError(f"interface {index}: {error}") from error
 
     async def _dump(self, request: Callable[..., Awaitable[Any]], **arguments: int) -> list[Any]:
@@ -85,25 +85,21 @@ class Netlink:
         """The addresses of all interfaces that have any, by name."""
         names = dict(socket.if_nameindex())
         ipv4: dict[str, list[str]] = {}
-        ipv6: dict[str, list[str]] = {}
-        for message in await self._dump(self._route.get_addr):
+        for message in await self._dump(self._route.get_addr, family=socket.AF_INET):
             name = names.get(message["index"])
             local = message.get("local") or message.get("address")
-            if name is None or local is None:
-                continue
-            if message["family"] == socket.AF_INET:
+            if name is not None and local is not None:
                 ipv4.setdefault(name, []).append(f"{local}/{message['prefixlen']}")
-            elif message["family"] == socket.AF_INET6 and message["scope"] != _SCOPE_LINK:
-                ipv6.setdefault(name, []).append(f"{local}/{message['prefixlen']}")
+        ipv6 = proc_net.ipv6_addresses()
         if not ipv4 and not ipv6:
             return {}
-        gateways = {family: await self._gateways(family) for family in (socket.AF_INET, socket.AF_INET6)}
+        gateways, gateways6 = proc_net.ipv4_gateways(), proc_net.ipv6_gateways()
         return {
             name: Addresses(
                 ipv4=tuple(ipv4.get(name, ())),
                 ipv6=tuple(ipv6.get(name, ())),
-                gateway=gateways[socket.AF_INET].get(name, ""),
-                gateway6=gateways[socket.AF_INET6].get(name, ""),
+                gateway=gateways.get(name, ""),
+                gateway6=gateways6.get(name, ""),
             )
             for name in ipv4.keys() | ipv6.keys()
         }
@@ -116,16 +112,6 @@ class Netlink:
             if message.get("oif") == index and gateway and message["dst_len"]:
                 found.add(f"{message.get('dst')}/{message['dst_len']} via {gateway}")
         return frozenset(found)
-
-    async def _gateways(self, family: int) -> dict[str, str]:
-        names = dict(socket.if_nameindex())
-        found: dict[str, str] = {}
-        for message in await self._dump(self._route.get_routes, family=family, table=_TABLE_MAIN):
-            gateway = message.get("gateway")
-            name = names.get(message.get("oif", 0))
-            if message["dst_len"] == 0 and gateway and name:
-                found.setdefault(name, gateway)
-        return found
 
     async def add_address(self, index: int, address: str) -> None:
         """Gives an interface an address (`A.B.C.D/len`); nothing to do if it has it. Raises LinkError."""
