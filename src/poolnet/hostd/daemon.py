@@ -129,7 +129,8 @@ class Daemon:
             case Stage() as command:
                 return await self._rollouts.stage(command)
             case Switch() as command:
-                await self._rollouts.switch(command)
+                with self._facts.held():
+                    await self._rollouts.switch(command)
                 return await self._done()
             case Confirm() as command:
                 await self._rollouts.confirm(command)

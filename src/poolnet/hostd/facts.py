@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import structlog
 
 from poolnet.hostd.backend import Backend, BackendGone
 from poolnet.hostd.guests.runtime import GuestRuntime
-from poolnet.hostd.netlink import Netlink, index_of
+from poolnet.hostd.netlink import Netlink, interface_names
 from poolnet.hostd.nics import find_nics
 from poolnet.hostnet.facts import AddressFacts, HostFacts
 from poolnet.hostnet.state import HostNetwork
@@ -44,6 +44,8 @@ class FactsSource:
         self._latest = HostFacts()
         self._version = 0
         self._watchers = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -61,10 +63,20 @@ class FactsSource:
         """Something changed: gather soon."""
         self._dirty.set()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Gathers nothing while the host is being changed: a plan of 100 bridges is a thousand notifications."""
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._quiet.set()
+
     async def gather(self) -> HostFacts:
         """The facts as they are now. Raises BackendGone."""
         network = await self._backend.observe()
         total, free = _memory()
+        present = frozenset(interface_names())
         return HostFacts(
             hostname=socket.gethostname(),
             backend=self._backend.name,
@@ -72,7 +84,7 @@ class FactsSource:
             bonds=self._backend.bonds(),
             addresses=await self._addresses(network),
             guests=self._guests.guests(),
-            bridges_up=tuple(bridge.name for bridge in network.bridges if index_of(bridge.name) is not None),
+            bridges_up=tuple(bridge.name for bridge in network.bridges if bridge.name in present),
             memory_total_bytes=total,
             memory_free_bytes=free,
             cpu_count=os.cpu_count() or 1,
@@ -101,6 +113,7 @@ class FactsSource:
         while True:
             await self._dirty.wait()
             await asyncio.sleep(TOGETHER_S)
+            await self._quiet.wait()
             self._dirty.clear()
             if not self._watchers:
                 continue
