@@ -174,15 +174,20 @@ class Terminal:
     """The thin client as the reference's behaves: what it would have written, and its exit code."""
 
     def __init__(self, typed: str = "", files: Mapping[str, bytes] | None = None) -> None:
-        self.out = ""
+        self._printed: list[str] = []
         self.err = ""
         self.code: int | None = None
         self._typed = typed.splitlines()
         self._files = files or {}
 
+    @property
+    def out(self) -> str:
+        """What stdout has."""
+        return "".join(self._printed)
+
     async def print(self, text: str) -> None:
         """Write a line."""
-        self.out += f"{text}\n"
+        self._printed.append(f"{text}\n")
 
     async def print_error(self, text: str) -> None:
         """Write to stderr as it is."""

@@ -22,17 +22,12 @@ class Printer:
 
     def __init__(self, client: Client, *, minimal: bool) -> None:
         self._client = client
-        self._minimal = minimal
+        self.minimal = minimal
         self._kept: list[str] = []
-
-    @property
-    def client(self) -> Client:
-        """The client, for texts that ignore minimal mode."""
-        return self._client
 
     async def table(self, blocks: Sequence[Block]) -> None:
         """Write records; minimal: the first text of each, or nothing if any record has no field."""
-        if not self._minimal:
+        if not self.minimal:
             for block in blocks:
                 await self._client.print(record_text(block))
         elif all(blocks):
@@ -40,7 +35,7 @@ class Printer:
 
     async def list(self, lines: Sequence[str]) -> None:
         """Write one line per item; minimal: joined by commas."""
-        if self._minimal:
+        if self.minimal:
             self._keep(lines)
             return
         for line in lines:
@@ -48,17 +43,17 @@ class Printer:
 
     async def message(self, text: str) -> None:
         """Write one line; minimal: nothing."""
-        if not self._minimal:
+        if not self.minimal:
             await self._client.print(text)
 
     async def complain(self, text: str) -> None:
         """Write one line to stderr; minimal: nothing."""
-        if not self._minimal:
+        if not self.minimal:
             await self._client.print_error(text + "\n")
 
     async def finish(self) -> None:
         """Write what minimal mode has kept back: the outputs joined by commas, the last one first."""
-        if self._minimal:
+        if self.minimal:
             await self._client.print(",".join(reversed(self._kept)))
 
     def _keep(self, texts: Sequence[str]) -> None:

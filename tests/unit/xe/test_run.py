@@ -104,7 +104,7 @@ def test_a_minimal_list_looks_no_reference_up() -> None:
     vifs = {
         f"OpaqueRef:v{number}": {"uuid": f"v{number}", "VM": f"OpaqueRef:m{number}"} for number in range(9)
     }
-    _, world = carry_out(["vif-list", "params=uuid", "--minimal", "username=root"], World({"VIF": vifs}, []))
+    _, world = carry_out(["vif-list", "--minimal", "username=root"], World({"VIF": vifs}, []))
     assert world.asked == ["VIF.get_all_records_where"]
 
 

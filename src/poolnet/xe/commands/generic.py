@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Final
 
 from poolnet.xe.caller import Record
 from poolnet.xe.commands import writing
@@ -16,7 +18,8 @@ from poolnet.xe.params import STANDARD, items
 from poolnet.xe.refusals import Refused
 from poolnet.xe.texts import EXPENSIVE, joined
 
-DATABASE = "database:"
+DATABASE: Final = "database:"
+PAUSE_AFTER: Final = 200
 
 
 def generic_commands() -> Iterator[Command]:
@@ -105,18 +108,22 @@ async def list_records(table: Table, call: Call) -> None:
     await show(call, fields, shown)
 
 
-async def show(call: Call, fields: tuple[Field, ...], records: dict[str, Record]) -> None:
-    """Print these fields of these records; expensive ones are left out."""
-    cheap = [each for each in fields if not each.column.expensive]
-    await prefetch(cheap, call.reader, records)
-    blocks = [
-        [
-            (each.label, EXPENSIVE if each.column.expensive else await text(each, call.reader, ref, record))
-            for each in fields
-        ]
-        for ref, record in records.items()
-    ]
+async def show(call: Call, fields: tuple[Field, ...], records: Mapping[str, Record]) -> None:
+    """Print these fields of these records; expensive ones are left out, and minimal mode reads the first alone."""
+    if call.printer.minimal:
+        fields = fields[:1]
+    await prefetch([each for each in fields if not each.column.expensive], call.reader, records)
+    blocks = []
+    for number, (ref, record) in enumerate(records.items()):
+        if number % PAUSE_AFTER == 0:
+            # Long lists let the server's other clients have their turn.
+            await asyncio.sleep(0)
+        blocks.append([(each.label, await _cheap_text(each, call, ref, record)) for each in fields])
     await call.printer.table(blocks)
+
+
+async def _cheap_text(field: Field, call: Call, ref: str, record: Record) -> str:
+    return EXPENSIVE if field.column.expensive else await text(field, call.reader, ref, record)
 
 
 async def param_list(table: Table, call: Call) -> None:

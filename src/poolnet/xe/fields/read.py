@@ -22,6 +22,7 @@ from poolnet.xe.fields.declare import Field, Shape
 from poolnet.xe.records import Reader
 from poolnet.xe.texts import (
     INVALID_REFERENCE,
+    UNKNOWN,
     Texts,
     boolean,
     decimals,
@@ -32,7 +33,10 @@ from poolnet.xe.texts import (
 
 
 async def read(field: Field, reader: Reader, ref: str, record: Record) -> Texts:
-    """Give the texts of a field of one object; "<invalid reference>" if it vanished meanwhile."""
+    """Give the texts of a field of one object.
+
+    "<invalid reference>" stands for an object that vanished meanwhile, "<unknown>" for what this server cannot tell.
+    """
     try:
         if field.column.compute is not None:
             return await field.column.compute(reader, ref, record)
@@ -48,9 +52,11 @@ async def read(field: Field, reader: Reader, ref: str, record: Record) -> Texts:
             return str(value)
         return await _texts(field, reader, field.wire_type, value)
     except Failure as failure:
-        if failure.code != "HANDLE_INVALID":
-            raise
-        return INVALID_REFERENCE
+        if failure.code == "HANDLE_INVALID":
+            return INVALID_REFERENCE
+        if failure.code == "NOT_IMPLEMENTED":
+            return UNKNOWN
+        raise
 
 
 async def text(field: Field, reader: Reader, ref: str, record: Record) -> str:
