@@ -161,11 +161,11 @@ class Dispatcher:
         message = call.message
         if not message.is_async or message.cls in CLASSES_WITHOUT_TASK_RECORDS or call.live is None:
             return await self._carry_out(call)
-        task = await self._tasks.create(message.full_name, call.live.ref, _kept(call.origin))
+        task = self._tasks.begin(message.full_name, call.live.ref, _kept(call.origin))
         try:
             return await self._carry_out(_under(call, task))
         finally:
-            await self._tasks.remove(task)
+            self._tasks.end(task)
 
     async def _in_background(self, call: Call) -> Ref[Any]:
         if call.live is None:

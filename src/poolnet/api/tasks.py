@@ -7,7 +7,7 @@ on here. Tasks live in memory only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from uuid import uuid4
 import structlog
 
 from poolnet.db.database import Database
+from poolnet.db.errors import DatabaseError
 from poolnet.db.txn import Txn
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
@@ -29,6 +30,7 @@ log = structlog.get_logger("poolnet.api.tasks")
 KEPT_AFTER_END = timedelta(minutes=65)  # spec §4
 KEPT_PENDING = timedelta(hours=24)
 TASKS_MAX = 200
+TOGETHER_S = 0.01  # tasks of calls that somebody waits for are written together
 
 
 class Tasks:
@@ -46,12 +48,41 @@ class Tasks:
         self._clock = clock
         self._running: dict[str, asyncio.Task[None]] = {}
         self._owners: dict[str, str] = {}
+        self._pending: list[Callable[[Txn], object]] = []
+        self._writer: asyncio.Task[None] | None = None
 
     async def create(self, label: str, session: Ref[Session], headers: Mapping[str, str]) -> Ref[Task]:
-        """Makes a pending task for a call of that session."""
-        ref: Ref[Task] = Ref(f"OpaqueRef:{uuid4()}")
-        row = Task(
-            ref=ref,
+        """Makes a pending task for a background call of that session; it is there when this returns."""
+        row = self._new(label, session, headers)
+        await self._change(lambda txn: txn.create(row))
+        self._owners[row.ref] = session
+        return row.ref
+
+    async def remove(self, ref: Ref[Task]) -> None:
+        """Removes a task, if it is still there."""
+        self._owners.pop(ref, None)
+        if self._database.view.find(Task, ref) is not None:
+            await self._change(lambda txn: txn.destroy(Task, ref))
+
+    def begin(self, label: str, session: Ref[Session], headers: Mapping[str, str]) -> Ref[Task]:
+        """Makes a task for a call whose caller waits for it.
+
+        It appears a moment later, together with those of other calls, so that a burst of calls is not a burst of
+        commits; a call that is over by then has none that anybody sees.
+        """
+        row = self._new(label, session, headers)
+        self._owners[row.ref] = session
+        self._soon(lambda txn: txn.create(row))
+        return row.ref
+
+    def end(self, ref: Ref[Task]) -> None:
+        """Removes what `begin` made, a moment later."""
+        self._owners.pop(ref, None)
+        self._soon(lambda txn: txn.destroy(Task, ref) if txn.exists(Task, ref) else None)
+
+    def _new(self, label: str, session: Ref[Session], headers: Mapping[str, str]) -> Task:
+        return Task(
+            ref=Ref(f"OpaqueRef:{uuid4()}"),
             uuid=str(uuid4()),
             name_label=label,
             status=TaskStatusType.PENDING,
@@ -64,15 +95,22 @@ class Tasks:
             other_config={f"http:{name}": value for name, value in headers.items()},
             allowed_operations=(TaskAllowedOperations.CANCEL, TaskAllowedOperations.DESTROY),
         )
-        await self._change(lambda txn: txn.create(row))
-        self._owners[ref] = session
-        return ref
 
-    async def remove(self, ref: Ref[Task]) -> None:
-        """Removes a task, if it is still there."""
-        self._owners.pop(ref, None)
-        if self._database.view.find(Task, ref) is not None:
-            await self._change(lambda txn: txn.destroy(Task, ref))
+    def _soon(self, change: Callable[[Txn], object]) -> None:
+        self._pending.append(change)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_pending(), name="tasks-writer")
+
+    async def _write_pending(self) -> None:
+        while self._pending:
+            await asyncio.sleep(TOGETHER_S)
+            changes, self._pending = self._pending, []
+            try:
+                await self._change_all(changes)
+            except (DatabaseError, errors.Failure):
+                for change in changes:  # a session that ended takes only its own tasks along
+                    with suppress(DatabaseError, errors.Failure):
+                        await self._change(change)
 
     def run(self, ref: Ref[Task], work: Callable[[], Awaitable[str]]) -> None:
         """Runs a call in the background; its result (as XML) or failure becomes the task's."""
@@ -153,10 +191,16 @@ class Tasks:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
+        if self._writer is not None:
+            await self._writer
 
     async def _change(self, change: Callable[[Txn], object]) -> None:
+        await self._change_all((change,))
+
+    async def _change_all(self, changes: Iterable[Callable[[Txn], object]]) -> None:
         txn = self._database.begin()
-        change(txn)
+        for change in changes:
+            change(txn)
         await self._database.commit(txn.changes())
 
 
