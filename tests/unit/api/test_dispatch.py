@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from poolnet.api.answer import Answer, Codec, Encoded, Origin, Refusal, Success
+from poolnet.api.events import make_token
 from poolnet.api.wire import Wire
 from poolnet.model.enums import TaskStatusType
 from poolnet.model.registry import CLASSES
@@ -144,8 +144,11 @@ def test_a_background_call_s_task_has_its_result_as_xml(tmp_path: Path) -> None:
 
 
 async def until_done(server: InProcess, session: str, task: str) -> None:
+    token = ""
     while value(await call(server, "task.get_status", session, task)) == TaskStatusType.PENDING:
-        await asyncio.sleep(0)
+        batch = value(await call(server, "event.from", session, [f"task/{task}"], token, 1.0))
+        assert isinstance(batch, Encoded)
+        token = make_token(server.database.feed.number, 0)
 
 
 def test_setters_write_and_maps_refuse_a_key_twice(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def minimal_vm() -> dict[str, Any]:
     return {
         **dict.fromkeys((texts + " " + more).split(), ""),
         **dict.fromkeys(numbers.split(), 2**28),
-        **dict.fromkeys(["VCPUs_params", "HVM_boot_params", "platform", "other_config"], {}),
+        **{name: {} for name in ("VCPUs_params", "HVM_boot_params", "platform", "other_config")},
         "VCPUs_max": 1,
         "VCPUs_at_startup": 1,
         "is_a_template": False,
