@@ -15,7 +15,4 @@ exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.xref_missing"]
 language = "en"
-locale_dirs = ["locale"]
-gettext_compact = False
