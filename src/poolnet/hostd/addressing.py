@@ -17,7 +17,7 @@ import structlog
 
 from poolnet.hostd.backend import ApplyFailed
 from poolnet.hostd.checkpoint import write_durably
-from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink, index_of
+from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink, index_of, link_is_up
 from poolnet.hostnet.protocol import Fault
 from poolnet.hostnet.state import NO_IP, Bridge, HostNetwork, IpConfig, Ipv4Mode, Ipv6Mode, Uplink
 from poolnet.hostnet.steps import CreateBridge, DestroyBridge, ReplaceUplink, SetAddresses, Step
@@ -77,6 +77,25 @@ class Addressing:
             raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
         for nic in given_up:
             LOG.info("a NIC has its addresses back", nic=nic)
+
+    async def raise_links(self, network: HostNetwork) -> None:
+        """Sets the bridges' own interfaces and their uplinks up: a boot or a new switch leaves them down."""
+        try:
+            for bridge in network.bridges:
+                await self._raise_bridge(bridge, strict=False)
+                for nic in sorted(_members(bridge.uplink)):
+                    index = index_of(nic)
+                    if index is not None:
+                        await self._netlink.set_link(index, up=True)
+        except LinkError as error:
+            raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+
+    def links_are_up(self, network: HostNetwork) -> bool:
+        """Whether the bridges' own interfaces and their uplinks are there and up; a NIC that is gone does not count."""
+        return all(
+            link_is_up(bridge.name) and all(link_is_up(nic) is not False for nic in _members(bridge.uplink))
+            for bridge in network.bridges
+        )
 
     async def _take(self, nics: Iterable[str]) -> None:
         """Sets NICs up and takes their addresses away."""

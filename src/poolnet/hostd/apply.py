@@ -90,17 +90,22 @@ class Applier:
             await self._verify(desired)
         await self._act(guests_after)
 
+    async def holds(self, confirmed: HostNetwork) -> bool:
+        """Whether this state is there, with its links up; ports whose device is gone do not count."""
+        target = _with_devices(confirmed)
+        return not mismatches(await self._backend.observe(), target) and self._addressing.links_are_up(target)
+
     async def go_back(self, confirmed: HostNetwork, undo_guests: Sequence[GuestAction]) -> HostNetwork:
         """Returns to a state as far as that is possible, and takes guest actions back; returns the state aimed at.
 
         Ports whose device is gone are left out of it, and NICs that are gone are no failure. Raises ApplyFailed or
         BackendGone when the network could not be restored.
         """
-        there = tuple(port for port in confirmed.ports if index_of(port.device) is not None)
-        target = replace(confirmed, ports=there)
+        target = _with_devices(confirmed)
         try:
             plan = diff(await self._backend.observe(), target)
             await self._backend.apply(plan.steps, strict=False)
+            await self._addressing.raise_links(target)
             await self._addressing.apply(plan.steps, strict=False)
         finally:
             for action in undo_guests:
@@ -150,6 +155,12 @@ class Applier:
             raise ApplyFailed(Fault.NO_DEVICE, f"{nic} is not one of the NICs of the configuration", nic)
         if index_of(nic) is None:
             raise ApplyFailed(Fault.NO_DEVICE, f"this host has no NIC {nic}", nic)
+
+
+def _with_devices(network: HostNetwork) -> HostNetwork:
+    """The state without the ports whose device is gone: their guest has ended."""
+    there = tuple(port for port in network.ports if index_of(port.device) is not None)
+    return replace(network, ports=there)
 
 
 def undo_of(actions: Sequence[GuestAction]) -> tuple[GuestAction, ...]:

@@ -20,6 +20,7 @@ from poolnet.hostd.config import Config, ConfigError, Paths
 from poolnet.hostd.facts import FactsSource
 from poolnet.hostd.guests.netns import NetnsRuntime
 from poolnet.hostd.guests.runtime import GuestRuntime
+from poolnet.hostd.keeper import Keeper
 from poolnet.hostd.netlink import Netlink, NetlinkWatch
 from poolnet.hostd.nohypervisor import NoHypervisor
 from poolnet.hostd.openvswitch.backend import OpenvswitchBackend
@@ -74,6 +75,7 @@ class Daemon:
         self._applier = Applier(self._backend, self._guests, addressing, config.nics)
         self._facts = FactsSource(self._backend, self._guests, self._netlink, config.nics, paths.resolv_conf)
         self._rollouts = Rollouts(self._applier, Checkpoint(paths.state_dir))
+        self._keeper = Keeper(self._rollouts)
         uids, self._group = _clients(config.api_user)
         self._server = Server(self._dispatch, self._watch, uids)
         self._boot_id = ""
@@ -92,6 +94,8 @@ class Daemon:
             stack.callback(watch.close)
             await self._rollouts.start(await self._backend.observe())
             stack.push_async_callback(self._rollouts.close)
+            self._keeper.start()
+            stack.push_async_callback(self._keeper.close)
             self._facts.start()
             stack.push_async_callback(self._facts.close)
             stack.push_async_callback(self._server.close)
@@ -107,6 +111,7 @@ class Daemon:
     def _note_change(self) -> None:
         self._applier.note_change()
         self._facts.note_change()
+        self._keeper.note_change()
 
     async def _watch(self, send: Callable[[FactsChanged], Awaitable[None]]) -> None:
         async for facts in self._facts.changes():

@@ -13,11 +13,22 @@ _IFF_UP: Final = 0x1  # <linux/if.h>
 _REQUEST: Final = struct.Struct("16sH22x")
 
 
+def is_up(name: str) -> bool:
+    """Whether an interface is set up. Raises OSError when there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        return bool(_flags(asked, name) & _IFF_UP)
+
+
 def set_up(name: str, *, up: bool) -> None:
     """Sets an interface up or down; nothing to do if it is so already. Raises OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        answer = fcntl.ioctl(asked, _SIOCGIFFLAGS, _REQUEST.pack(name.encode(), 0))
-        flags = _REQUEST.unpack(answer)[1]
+        flags = _flags(asked, name)
         wanted = flags | _IFF_UP if up else flags & ~_IFF_UP
         if wanted != flags:
             fcntl.ioctl(asked, _SIOCSIFFLAGS, _REQUEST.pack(name.encode(), wanted))
+
+
+def _flags(asked: socket.socket, name: str) -> int:
+    answer = fcntl.ioctl(asked, _SIOCGIFFLAGS, _REQUEST.pack(name.encode(), 0))
+    flags: int = _REQUEST.unpack(answer)[1]
+    return flags

@@ -56,6 +56,14 @@ def interface_names() -> tuple[str, ...]:
     return tuple(name for _, name in socket.if_nameindex())
 
 
+def link_is_up(name: str) -> bool | None:
+    """Whether the interface of that name is set up; None when there is none."""
+    try:
+        return link_flags.is_up(name)
+    except OSError:
+        return None
+
+
 class Netlink:
     """A connection to the kernel's routing service. Open it with `async with`."""
 

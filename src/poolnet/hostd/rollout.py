@@ -74,6 +74,23 @@ class Rollouts:
             else:
                 self._checkpoint.end()
 
+    async def keep(self) -> bool:
+        """Restores the confirmed state if it does not hold; says whether it holds now.
+
+        Nothing to do while a rollout is under way or waits for its confirmation. Raises ApplyFailed or BackendGone.
+        """
+        async with self._writer:
+            confirmed = self._checkpoint.confirmed
+            if (
+                confirmed is None
+                or self._switched is not None
+                or await self._applier.holds(confirmed.network)
+            ):
+                return True
+            LOG.warning("the host is not as it was confirmed, and is put back")
+            await self._applier.go_back(confirmed.network, ())
+            return await self._applier.holds(confirmed.network)
+
     async def close(self) -> None:
         """Stops the timer. A state that waits for its confirmation is taken back at the next start."""
         async with self._writer:
