@@ -116,11 +116,12 @@ class FlowKeeper:
                 found = await self._ofctl(bridge, "diff-flows", str(path), self.target(bridge), differ=True)
             finally:
                 path.unlink(missing_ok=True)
-            if found:
+            changed = differences(found)
+            if changed:
                 LOG.warning(
                     "flows were changed by somebody else and are put back",
                     bridge=bridge,
-                    differences=found.splitlines()[:_SHOWN_MAX],
+                    differences=changed[:_SHOWN_MAX],
                 )
                 await self.install(bridge)
 
@@ -132,6 +133,18 @@ class FlowKeeper:
         except CommandFailed as error:
             raise FlowsFailed(bridge, error.reason) from error
         return completed.stdout
+
+
+def differences(found: str) -> list[str]:
+    """The lines of `ovs-ofctl diff-flows` (`-FLOW` is missing in the switch, `+FLOW` is there) that mean something.
+
+    Open vSwitch keeps a match on fragments in another form than it reads it from text, and then says that it lacks a
+    flow and has the same one: such pairs are no difference.
+    """
+    lines = found.splitlines()
+    lacking = {line[1:] for line in lines if line.startswith("-")}
+    there = {line[1:] for line in lines if line.startswith("+")}
+    return [line for line in lines if line[1:] not in lacking & there]
 
 
 class _Watched:
