@@ -202,6 +202,11 @@ class Events:
             if not waiting:
                 self._ended.pop(session, None)
 
+    def wake_all(self) -> None:
+        """Ends all waiting calls, at the server's end: they answer as if their session had ended."""
+        for session in list(self._ended):
+            self.session_ended(session)
+
     def session_ended(self, session: str) -> None:
         """Wakes the calls of a session that ended; they answer SESSION_INVALID."""
         for ended in self._ended.pop(session, set()):

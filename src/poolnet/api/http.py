@@ -84,6 +84,7 @@ class HttpServer:
         self._timeouts = timeouts or Timeouts()
         self._budget = Budget(connections_max, connections_reserved)
         self._listeners: list[Listener] = []
+        self._closed = False
         # A client that hangs up cancels its call: `event.from` may wait for hours for nobody.
         self._engine = web.Server(self._answer, handler_cancellation=True)
 
@@ -116,7 +117,10 @@ class HttpServer:
         return listener
 
     async def close(self) -> None:
-        """Accepts no more, lets running calls finish for a while, then drops what is left."""
+        """Accepts no more, lets running calls finish for a while, then drops what is left; closing twice is allowed."""
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.gather(*(listener.close() for listener in self._listeners))
         self._engine.pre_shutdown()
         await self._engine.shutdown(self._timeouts.shutdown_s)

@@ -22,7 +22,9 @@ from poolnet.api.config import ApiConfig, ConfigError, load_config, rooted
 from poolnet.api.credentials import Credentials
 from poolnet.api.dispatch import Dispatcher
 from poolnet.api.events import Events
+from poolnet.api.gate import Gate
 from poolnet.api.http import HttpServer
+from poolnet.api.logs import configure_logs
 from poolnet.api.notify import notify_ready
 from poolnet.api.own import own_messages
 from poolnet.api.sessions import SWEEP_S, Sessions
@@ -30,6 +32,7 @@ from poolnet.api.tasks import Tasks
 from poolnet.api.tls import ensure_identities, server_context
 from poolnet.db.database import Database
 from poolnet.db.engine_sqlite import SqliteEngine
+from poolnet.db.errors import DatabaseError
 from poolnet.hostnet import protocol
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
@@ -85,6 +88,10 @@ async def serve(config: ApiConfig) -> None:
 async def _start(config: ApiConfig, stack: AsyncExitStack) -> None:
     state_dir = rooted(config.state_dir)
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    gate = Gate()
+    server = HttpServer(gate, gate.run_cli)
+    stack.push_async_callback(server.close)
+    _listen(config, server)
     link = HostLink(rooted(config.hostd_socket))
     stack.push_async_callback(link.close)
     database = Database.open(SqliteEngine(state_dir / "pool.db"))
@@ -106,20 +113,22 @@ async def _start(config: ApiConfig, stack: AsyncExitStack) -> None:
     stack.push_async_callback(coordinator.stop)
     await converge(coordinator, host, [action for _, _, action in opened.guest_actions])
     credentials = Credentials(state_dir / "users.toml", PamThroughHostd(link))
-    await _serve_requests(config, stack, database, coordinator, credentials, host)
+    events = _open_gate(gate, stack, database, coordinator, credentials, host)
+    stack.push_async_callback(server.close)  # the doors close before what is behind them
+    stack.callback(events.wake_all)
     _in_background(
         stack, follow_facts(link=link, hosts=hosts, host=host, coordinator=coordinator, clock=_now), "facts"
     )
 
 
-async def _serve_requests(
-    config: ApiConfig,
+def _open_gate(
+    gate: Gate,
     stack: AsyncExitStack,
     database: Database,
     coordinator: Coordinator,
     credentials: Credentials,
     host: Ref[Host],
-) -> None:
+) -> Events:
     tasks = Tasks(database=database, this_host=host, clock=_now)
     stack.push_async_callback(tasks.stop)
     sessions = Sessions(
@@ -145,10 +154,9 @@ async def _serve_requests(
         )
         await run_command(words, client, login)
 
-    server = HttpServer(dispatcher, run_cli)
-    stack.push_async_callback(server.close)
-    _listen(config, server)
+    gate.open(dispatcher, run_cli)
     _in_background(stack, _sweep(sessions, tasks), "sweep")
+    return events
 
 
 def _listen(config: ApiConfig, server: HttpServer) -> None:
@@ -212,9 +220,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="poolnet-api", description="The XenAPI and xe server of poolnet.")
     parser.add_argument("--config", type=Path, help="read this file instead of /etc/poolnet/api.toml")
     options = parser.parse_args(arguments)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    configure_logs()
     try:
         config = load_config(options.config)
         asyncio.run(serve(config))
-    except (ConfigError, StartRefused, OSError) as error:
+    except (ConfigError, StartRefused, DatabaseError, OSError) as error:
         sys.exit(f"poolnet-api: {error}")

@@ -1,0 +1,42 @@
+"""What do clients hear while the server starts? HOST_STILL_BOOTING, on every door, until the pool is open (spec §6.4).
+
+The composition root puts it between the listeners and the dispatcher, so that the doors are there before the host
+daemon is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from poolnet.api.answer import Answer, Dispatch, Origin, Refusal
+from poolnet.api.http import RunCli
+from poolnet.api.wire import Wire
+from poolnet.model.errors import ERRORS
+from poolnet.xe.client import Client
+
+STILL_BOOTING = "HOST_STILL_BOOTING"
+
+
+class Gate:
+    """Answers until it is opened; then passes everything on."""
+
+    def __init__(self) -> None:
+        self._inside: tuple[Dispatch, RunCli] | None = None
+
+    def open(self, dispatch: Dispatch, run_cli: RunCli) -> None:
+        """Lets calls and command lines through to those who carry them out."""
+        self._inside = (dispatch, run_cli)
+
+    async def dispatch(self, method: str, params: Sequence[Wire], origin: Origin) -> Answer:
+        """Answers a call, or passes it on."""
+        if self._inside is None:
+            return Refusal(STILL_BOOTING, before_dispatch=True)
+        return await self._inside[0].dispatch(method, params, origin)
+
+    async def run_cli(self, words: Sequence[str], client: Client, origin: Origin) -> None:
+        """Answers a command line, or passes it on."""
+        if self._inside is not None:
+            await self._inside[1](words, client, origin)
+            return
+        await client.print_error(f"{ERRORS[STILL_BOOTING].description}\n")
+        await client.exit(1)
