@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from poolnet.model.roles import Role
+
+log = structlog.get_logger("poolnet.api.credentials")
 
 PASSWORD_BYTES_MAX = 1024  # a longer one is no password but a way to keep the hash busy
 
@@ -31,6 +34,10 @@ class LocalUser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _UsersFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     users: dict[str, LocalUser] = {}
+
+
+class UsersFileBroken(Exception):
+    """The file of local users cannot be read; the text says why, and has nothing secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,11 @@ class Credentials:
         """The identity that user name and password give, or None."""
         if len(password.encode()) > PASSWORD_BYTES_MAX:
             return None
-        local = self._local_users().get(user)
+        try:
+            local = self._local_users().get(user)
+        except UsersFileBroken as error:
+            log.warning("users-file-broken", reason=str(error))
+            local = None
         stored = local.password_hash if local is not None else self._nobody
         matches = await asyncio.to_thread(self._matches, stored, password)
         if local is not None:
@@ -77,7 +88,11 @@ class Credentials:
         return None
 
     def set_password(self, user: str, password: str) -> None:
-        """Writes a local user's new password hash; the file's other users stay as they are."""
+        """Writes a local user's new password hash; the file's other users stay as they are.
+
+        Raises:
+            UsersFileBroken: The file there cannot be read, so writing it would lose its users.
+        """
         users = dict(self._local_users())
         role = users[user].role if user in users else ""
         users[user] = LocalUser(password_hash=self._hasher.hash(password), role=role)
@@ -91,7 +106,12 @@ class Credentials:
             text = self._users_file.read_text()
         except FileNotFoundError:
             return {}
-        return msgspec.convert(tomllib.loads(text), _UsersFile).users
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsersFileBroken(f"{self._users_file}: {error}") from error
+        try:
+            return msgspec.convert(tomllib.loads(text), _UsersFile).users
+        except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+            raise UsersFileBroken(f"{self._users_file}: {error}") from error
 
     def _matches(self, stored: str, password: str) -> bool:
         try:

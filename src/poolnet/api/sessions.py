@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import structlog
 
-from poolnet.api.credentials import Credentials, Identity
+from poolnet.api.credentials import Credentials, Identity, UsersFileBroken
 from poolnet.api.permissions import permissions_of
 from poolnet.db.database import Database
 from poolnet.model import errors
@@ -192,13 +192,17 @@ class Sessions:
 
         Raises:
             USER_IS_NOT_LOCAL_SUPERUSER: Anybody else asks.
-            CHANGE_PASSWORD_REJECTED: The new password is empty.
+            CHANGE_PASSWORD_REJECTED: The new password is empty, or the file of local users cannot be written.
         """
         if not live.is_superuser:
             raise errors.user_is_not_local_superuser("Only the local superuser can change the password")
         if not new:
             raise errors.change_password_rejected("The new password is empty")
-        await asyncio.to_thread(self._credentials.set_password, live.user, new)
+        try:
+            await asyncio.to_thread(self._credentials.set_password, live.user, new)
+        except (UsersFileBroken, OSError) as error:
+            log.warning("password-not-changed", user=live.user, reason=str(error))
+            raise errors.change_password_rejected("The file of local users cannot be written") from error
 
     async def logout_subject(self, keep: LiveSession, subject: str) -> None:
         """Ends all sessions of a subject but the caller's own and superusers' (spec §3.3)."""
