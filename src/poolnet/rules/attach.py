@@ -52,7 +52,8 @@ def bring_up(ctx: CallContext, ref: Ref[PIF]) -> None:
     if pif.VLAN == -1:
         snooping = PifIgmpStatus.ENABLED if the_pool(txn).igmp_snooping_enabled else PifIgmpStatus.DISABLED
         txn.update(PIF, ref, igmp_snooping_status=snooping)
-    refresh_address(ctx, pif.host)
+    if pif.management:
+        refresh_address(ctx, pif.host)
 
 
 def _take_members_place(ctx: CallContext, master: PIF, network: Network) -> None:
@@ -131,7 +132,7 @@ def refresh_address(ctx: CallContext, host: Ref[Host]) -> None:
 
     An address that is still awaited from the network leaves the old one until the host reports the new.
     """
-    management = next((pif for pif in ctx.txn.where(PIF, host=host) if pif.management), None)
+    management = next(iter(ctx.txn.where(PIF, host=host, management=True)), None)
     address = primary_address(management) if management else ""
     if management and not address and gets_address_by_itself(management):
         return

@@ -74,7 +74,7 @@ def create(ctx: CallContext, *, tagged_PIF: Ref[PIF], tag: int, network: Ref[Net
     _require_taggable(ctx, tagged)
     _require_same_sort(ctx, tagged, network)
     require_tag(tag)
-    if any(vlan.tag == tag for vlan in txn.where(VLAN, tagged_PIF=tagged_PIF)):
+    if txn.where(VLAN, tagged_PIF=tagged_PIF, tag=tag):
         raise errors.pif_vlan_exists(tagged.device)
     require_no_trunks(ctx, network)
     ref = make(ctx, tagged, tag, network)
