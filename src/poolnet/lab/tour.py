@@ -49,7 +49,7 @@ def main(name: str) -> int:
         (f"{program} lab down{option}", "remove it all"),
     )
     _say(f"tour passed, in {time.monotonic() - began:.1f} s. The lab is still there:")
-    sys.stdout.writelines(f"  {command:<46} {text}\n" for command, text in ways)
+    sys.stdout.writelines(f"  {command:<50} {text}\n" for command, text in ways)
     return 0
 
 
