@@ -10,14 +10,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from poolnet.hostnet import protocol
 from poolnet.hostnet.protocol import Done, Observation, Observe, Stage, Staged, Switch
 from poolnet.hostnet.state import HostNetwork
+from poolnet.hostnet.steps import Plan
 from poolnet.pool.hostlink import HostLink
+from tests.lab.own_network import run_in_own_network
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 START_TIMEOUT_S = 20.0
@@ -104,7 +105,8 @@ class Rig:
 
     def log(self, name: str) -> str:
         """What a program has logged so far."""
-        return (self.directory / f"{name}.log").read_text()
+        path = self.directory / f"{name}.log"
+        return path.read_text() if path.exists() else ""
 
     async def stop(self) -> None:
         """Ends everything."""
@@ -113,6 +115,15 @@ class Rig:
             if name in self._processes:
                 await self.kill(name, signal.SIGTERM)
 
+    def cable(self, one: str, other: str) -> None:
+        """Two connected interfaces; the other end is up, as that of a switch in the cabinet."""
+        self.sh("ip", "link", "add", one, "type", "veth", "peer", "name", other)
+        self.sh("ip", "link", "set", other, "up")
+
+    def flows(self, bridge: str) -> str:
+        """The flows of a bridge, without counters."""
+        return self.sh("ovs-ofctl", "-O", "OpenFlow14", "--no-names", "--no-stats", "dump-flows", bridge)
+
     async def observe(self) -> HostNetwork:
         """What the daemon observes."""
         return (await self.link.request(Observe(), Observation)).network
@@ -120,20 +131,25 @@ class Rig:
     async def roll_out(self, desired: HostNetwork, rollout: str = "r", **stage: object) -> Done:
         """Stages and switches, confirmed at once."""
         await self.link.request(Stage(rollout=rollout, desired=desired, **stage), Staged)  # type: ignore[arg-type]
-        return await self.link.request(Switch(rollout=rollout), protocol.Done)
+        return await self.link.request(Switch(rollout=rollout), Done)
 
-    async def plan_to(self, desired: HostNetwork) -> protocol.Plan:
+    async def plan_to(self, desired: HostNetwork) -> Plan:
         """The plan from what is there."""
         return (await self.link.request(Stage(rollout="p", desired=desired, dry_run=True), Staged)).plan
 
     async def _start(self, name: str, *argv: str, ready: Path) -> None:
-        with (self.directory / f"{name}.log").open("ab") as log:
+        log = os.open(
+            self.directory / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        try:
             process = await asyncio.create_subprocess_exec(
                 *argv, env=dict(self.environment), stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
+        finally:
+            os.close(log)
         self._processes[name] = process
         async with asyncio.timeout(START_TIMEOUT_S):
-            while not ready.exists():
+            while not os.path.lexists(ready):
                 if process.returncode is not None:
                     raise AssertionError(f"{name} ended: {self.log(name)}")
                 await asyncio.sleep(0.01)
@@ -151,16 +167,32 @@ async def running_rig(
         await rig.start_daemon()
         yield rig
     except BaseException:
-        for log in sorted(directory.glob("*.log")):
-            sys.stderr.write(f"--- {log.name}\n{log.read_text()[-6000:]}\n")
+        for name in ("ovs-vswitchd", "ovsdb-server", "hostd"):
+            sys.stderr.write(f"--- {name}\n{rig.log(name)[-6000:]}\n")
         raise
     finally:
         await rig.stop()
 
 
-async def eventually(holds: object, timeout_s: float = 10.0) -> None:
+async def eventually(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
     """Waits for a condition on something that no event tells of."""
-    assert callable(holds)
     async with asyncio.timeout(timeout_s):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.02)
+
+
+def with_rig(
+    directory: Path,
+    body: Callable[[Rig], Awaitable[None]],
+    nics: Sequence[str] = ("eth*",),
+    guest_runtime: str = "none",
+) -> None:
+    """Runs a test's body with a rig in a network of its own, where the cable of eth0 ends at sw0."""
+
+    async def run() -> None:
+        async with running_rig(directory, nics, guest_runtime) as rig:
+            rig.sh("ip", "link", "set", "lo", "up")
+            rig.cable("eth0", "sw0")
+            await body(rig)
+
+    run_in_own_network(run)

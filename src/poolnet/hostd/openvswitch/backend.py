@@ -308,10 +308,11 @@ def _secure_in(layout: Layout) -> Iterator[str]:
 
 
 def _bond_facts(port: Port) -> BondFacts:
-    members = tuple(interface.name for interface in port.interfaces)
-    up = tuple(interface.name for interface in port.interfaces if interface.text("link_state") == "up")
+    interfaces = sorted(port.interfaces, key=lambda interface: interface.name)
+    members = tuple(interface.name for interface in interfaces)
+    up = tuple(interface.name for interface in interfaces if interface.text("link_state") == "up")
     if one_of(port.row.get("bond_mode"), str, "") != "active-backup":
         return BondFacts(device=port.name, members=members, members_up=up, active=up)
     mac = one_of(port.row.get("bond_active_slave"), str, "")
-    active = tuple(i.name for i in port.interfaces if mac and i.text("mac_in_use") == mac)
+    active = tuple(i.name for i in interfaces if mac and i.text("mac_in_use") == mac)
     return BondFacts(device=port.name, members=members, members_up=up, active=active)
