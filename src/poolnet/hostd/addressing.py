@@ -161,12 +161,13 @@ class Addressing:
             self._write_resolv_conf(new)
 
     async def _replace(self, index: int, there: Sequence[str], wanted: Sequence[str]) -> None:
+        """First what goes: a new address in the same subnet would be a secondary one, and go with the old one."""
         keep = {ip_interface(address) for address in wanted}
-        for address in wanted:
-            await self._netlink.add_address(index, address)
         for address in there:
             if ip_interface(address) not in keep:
                 await self._netlink.remove_address(index, address)
+        for address in wanted:
+            await self._netlink.add_address(index, address)
 
     async def _change_routes(self, index: int, old: IpConfig, new: IpConfig) -> None:
         for before, after in ((old.ipv4_gateway, new.ipv4_gateway), (old.ipv6_gateway, new.ipv6_gateway)):
