@@ -1,7 +1,7 @@
 """How long do 100 VLANs take, created by 100 calls at once, beside one ovs-vsctl transaction for the same bridges?
 
-It needs a lab with a real switch, so it needs root. The calls go to a lab host's Unix socket, each on a connection of its
-own; the floor runs on the same host's switch, with the same bridges, when the VLANs are gone again.
+It needs a lab with a real switch, so it needs root. The calls go to a lab host's Unix socket, each on an open connection of
+its own; the floor runs on the same host's switch, with the same bridges, when the VLANs are gone again.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ async def _measure(lab: Lab) -> tuple[list[float], list[float]]:
     uuids = [(await _run(lab, "xe", "network-create", f"name-label={name}")).strip() for name in names]
     networks = [await api.call("network.get_by_uuid", api.session, uuid) for uuid in uuids]
     bridges = [await api.call("network.get_bridge", api.session, network) for network in networks]
+    await api.connect(VLANS)
     created, floor = [], []
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -64,29 +65,46 @@ async def _measure(lab: Lab) -> tuple[list[float], list[float]]:
         await _run(lab, "ovs-vsctl", *_add_words(bridges, trunk))
         floor.append(time.perf_counter() - began)
         await _run(lab, "ovs-vsctl", *_delete_words(bridges))
+    await api.close()
     return created, floor
 
 
 class _Api:
-    """Calls over a Unix socket, each on a connection of its own."""
+    """Calls over a Unix socket. Connections are kept, as clients keep them; calls at once have one each."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self.session = ""
+
+    async def connect(self, count: int) -> None:
+        """Opens that many connections."""
+        for _ in range(count):
+            self._idle.append(await asyncio.open_unix_connection(self._socket))
 
     async def call(self, method: str, *params: str) -> str:
         """The answer's value. Raises RuntimeError for a failure."""
+        if not self._idle:
+            await self.connect(1)
+        reader, writer = self._idle.pop()
         body = call_body(method, *params).encode()
-        reader, writer = await asyncio.open_unix_connection(self._socket)
-        head = f"POST / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
-        answer = (await reader.read()).decode()
-        writer.close()
-        await writer.wait_closed()
+        writer.write(f"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(
+            int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
+        )
+        answer = (await reader.readexactly(length)).decode()
+        self._idle.append((reader, writer))
         found = _VALUE.search(answer)
         if found is None:
             raise RuntimeError(f"{method}: {answer}")
         return found[1]
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        for _, writer in self._idle:
+            writer.close()
+            await writer.wait_closed()
 
 
 async def _eth1(lab: Lab) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -80,6 +81,9 @@ async def serve(config: ApiConfig) -> None:
             waiting.cancel()
             return
         await starting
+        # The model and the loaded database live as long as the server: no collection needs to look at them again.
+        gc.collect()
+        gc.freeze()
         notify_ready()
         log.info("serving", https=config.https_port, http=config.http_port)
         await waiting

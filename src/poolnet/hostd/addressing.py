@@ -7,6 +7,7 @@ bridge leaves the host as reachable as it was.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_interface
@@ -49,6 +50,9 @@ class Addressing:
     async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
         """Carries out what the steps say about addresses; bridges and uplinks are there already.
 
+        A bridge without addresses works while its own interface is down: `raise_links` sets it up when there is time,
+        for each takes the kernel as long as the switch needs to make it.
+
         Raises ApplyFailed; without `strict` what concerns a device that does not exist is left out.
         """
         was_uplink: set[str] = set()
@@ -67,10 +71,9 @@ class Addressing:
             await self._take(is_uplink)
             for step in steps:
                 match step:
-                    case CreateBridge(bridge=bridge):
+                    case CreateBridge(bridge=bridge) if bridge.ip != NO_IP:
                         await self._raise_bridge(bridge, strict)
-                        if bridge.ip != NO_IP:
-                            await self._change(bridge.name, NO_IP, bridge.ip)
+                        await self._change(bridge.name, NO_IP, bridge.ip)
                     case SetAddresses(name=name, old=old_ip, new=new_ip):
                         await self._change(name, old_ip, new_ip)
         except LinkError as error:
@@ -82,20 +85,15 @@ class Addressing:
         """Sets the bridges' own interfaces and their uplinks up: a boot or a new switch leaves them down."""
         try:
             for bridge in network.bridges:
-                await self._raise_bridge(bridge, strict=False)
+                if link_is_up(bridge.name) is False:
+                    await self._raise_bridge(bridge, strict=False)
                 for nic in sorted(_members(bridge.uplink)):
                     index = index_of(nic)
                     if index is not None:
                         await self._netlink.set_link(index, up=True)
+                await asyncio.sleep(0)
         except LinkError as error:
             raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
-
-    def links_are_up(self, network: HostNetwork) -> bool:
-        """Whether the bridges' own interfaces and their uplinks are there and up; a NIC that is gone does not count."""
-        return all(
-            link_is_up(bridge.name) and all(link_is_up(nic) is not False for nic in _members(bridge.uplink))
-            for bridge in network.bridges
-        )
 
     async def _take(self, nics: Iterable[str]) -> None:
         """Sets NICs up and takes their addresses away."""

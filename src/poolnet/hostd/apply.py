@@ -38,6 +38,7 @@ from poolnet.hostnet.steps import CreateBridge, Plan, ReplaceUplink, Step
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.apply")
 SETTLE_S = 5.0  # a switch reports an interface's MTU and address a moment after it has set them
+TOGETHER_S = 0.004  # 100 interfaces are 100 reports: one look at all of them is enough
 _VLAN_DEVICES = Path("/proc/net/vlan/config")
 _SHOWN_MAX = 5
 
@@ -91,9 +92,12 @@ class Applier:
         await self._act(guests_after)
 
     async def holds(self, confirmed: HostNetwork) -> bool:
-        """Whether this state is there, with its links up; ports whose device is gone do not count."""
+        """Whether this state is there, and if so sets its links up; ports whose device is gone do not count."""
         target = _with_devices(confirmed)
-        return not mismatches(await self._backend.observe(), target) and self._addressing.links_are_up(target)
+        if mismatches(await self._backend.observe(), target):
+            return False
+        await self._addressing.raise_links(target)
+        return True
 
     async def go_back(self, confirmed: HostNetwork, undo_guests: Sequence[GuestAction]) -> HostNetwork:
         """Returns to a state as far as that is possible, and takes guest actions back; returns the state aimed at.
@@ -135,6 +139,7 @@ class Applier:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._changed.wait()
+                    await asyncio.sleep(TOGETHER_S)
             except TimeoutError as error:
                 raise ApplyFailed(Fault.NOT_VERIFIED, "; ".join(wrong[:_SHOWN_MAX])) from error
 
