@@ -21,8 +21,9 @@ from poolnet.api.own import own_messages
 from poolnet.api.sessions import Sessions
 from poolnet.api.tasks import Tasks
 from poolnet.db.database import Database
-from poolnet.db.engine import Engine
+from poolnet.db.engine import CommitRecord, Engine
 from poolnet.db.engine_memory import MemoryEngine
+from poolnet.db.errors import StorageFailed
 from poolnet.hostnet import protocol
 from poolnet.hostnet.diff import diff
 from poolnet.hostnet.facts import HostFacts, NicFacts
@@ -61,6 +62,7 @@ class ModelHost:
 
     host: Ref[Host]
     network: HostNetwork = field(default_factory=HostNetwork)
+    hostname: str = FACTS.hostname
     switches: int = 0
     guest_actions: list[protocol.GuestAction] = field(default_factory=list)
     refuse: Callable[[HostNetwork], bool] = lambda _: False
@@ -72,7 +74,8 @@ class ModelHost:
         return (self.host,)
 
     async def stage(self, host: Ref[Host], command: protocol.Stage) -> protocol.Staged:
-        self.staged[command.rollout] = command
+        if not command.dry_run:
+            self.staged[command.rollout] = command
         return protocol.Staged(plan=diff(self.network, command.desired), plan_hash="")
 
     async def switch(self, host: Ref[Host], command: protocol.Switch) -> protocol.Done:
@@ -92,7 +95,7 @@ class ModelHost:
         return protocol.Done(facts=FACTS)
 
     async def set_hostname(self, host: Ref[Host], hostname: str) -> None:
-        return None
+        self.hostname = hostname
 
     def facts(self) -> Mapping[Ref[Host], HostFacts]:
         return {self.host: FACTS}
@@ -113,7 +116,7 @@ class InProcess:
 
 @asynccontextmanager
 async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIterator[InProcess]:
-    """A server with one user, root with the password "secret",."""
+    """A server with one user, root with the password "secret"."""
     async with AsyncExitStack() as stack:
         database = Database.open(engine or MemoryEngine())
         stack.callback(database.close)
@@ -156,11 +159,23 @@ async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIter
         yield InProcess(database, coordinator, dispatcher, sessions, tasks, events, host)
 
 
-def with_server(tmp_path: Path, body: Callable[[InProcess], Awaitable[T]]) -> T:
+class BrokenDisk(MemoryEngine):
+    """An engine that can be told to fail."""
+
+    broken = False
+
+    def append(self, record: CommitRecord) -> None:
+        """See `Engine`."""
+        if self.broken:
+            raise StorageFailed("the disk is full")
+        super().append(record)
+
+
+def with_server(tmp_path: Path, body: Callable[[InProcess], Awaitable[T]], engine: Engine | None = None) -> T:
     """Runs `body` with a server of its own."""
 
     async def run() -> T:
-        async with in_process(tmp_path) as server:
+        async with in_process(tmp_path, engine) as server:
             return await body(server)
 
     return asyncio.run(run())
