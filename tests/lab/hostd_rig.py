@@ -57,6 +57,7 @@ class Rig:
     async def start_database(self) -> None:
         """Starts ovsdb-server, with a new database the first time."""
         database = self.run_dir / "conf.db"
+        (self.run_dir / "db.sock").unlink(missing_ok=True)
         first = not database.exists()
         if first:
             self.sh("ovsdb-tool", "create", str(database), SCHEMA)
@@ -149,7 +150,7 @@ class Rig:
             os.close(log)
         self._processes[name] = process
         async with asyncio.timeout(START_TIMEOUT_S):
-            while not os.path.lexists(ready):
+            while not os.path.lexists(ready):  # noqa: ASYNC240 - no disk is behind a run directory
                 if process.returncode is not None:
                     raise AssertionError(f"{name} ended: {self.log(name)}")
                 await asyncio.sleep(0.01)

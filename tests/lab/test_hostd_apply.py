@@ -97,8 +97,10 @@ def test_the_switch_has_what_the_reference_has(tmp_path: Path) -> None:
         assert get("Port", "vif4.0", "trunks") == "[7, 9]"
         assert "10.9.0.2/24" in rig.sh("ip", "-br", "addr", "show", "xenbr0")
         assert "default via 10.9.0.1 dev xenbr0" in rig.sh("ip", "route")
-        for bridge in ("xenbr0", "xapi0", "xapi1"):
-            await eventually(lambda name=bridge: "UP," in rig.sh("ip", "-br", "link", "show", name))
+        names = ("xenbr0", "xapi0", "xapi1")
+        await eventually(
+            lambda: all("UP" in rig.sh("ip", "link", "show", name).split(">")[0] for name in names)
+        )
         assert " mtu 1400 " in rig.sh("ip", "link", "show", "xapi1")
 
     with_rig(tmp_path, body)

@@ -184,16 +184,14 @@ class OpenvswitchBackend:
             is_on = switch_bridge_of(new, new_bridges) if new else ""
             if was_on and was_on != is_on and (ofport := ofports.there(device, was_on)) is not None:
                 last.setdefault(was_on, []).append(f"delete cookie={port_cookie(ofport):#x}/-1")
-            if (
-                new is not None
-                and is_on in tables.bridges
-                and (old is None or was_on != is_on or old.lock != new.lock)
-            ):
-                ofport = ofports.of(device, is_on)
-                lines = first.setdefault(is_on, [])
+            if new is None or (old is not None and was_on == is_on and old.lock == new.lock):
+                continue
+            ofport = ofports.of(device, is_on)
+            added = [f"add {line}" for line in self._port_text(device, new.lock, ofport).splitlines()]
+            if is_on in tables.bridges:  # a new bridge gets all its flows at once
                 if was_on == is_on:
-                    lines.append(f"delete cookie={port_cookie(ofport):#x}/-1")
-                lines += [f"add {line}" for line in self._port_text(device, new.lock, ofport).splitlines()]
+                    added.insert(0, f"delete cookie={port_cookie(ofport):#x}/-1")
+                first.setdefault(is_on, []).extend(added)
         return first, last
 
     def _port_text(self, device: str, lock: PortLock, ofport: int) -> str:
