@@ -94,6 +94,15 @@ def test_the_bridge_under_a_vlan_has_no_address_of_a_pif_that_is_down() -> None:
     assert bridge(w.derive(), "xenbr1").ip == IpConfig()
 
 
+def test_a_nic_keeps_its_address_whichever_of_it_and_its_vlan_has_the_lower_uuid() -> None:
+    w = World.new()
+    configure(w, "eth1")
+    vlan = w.txn.get(VLAN, w.vlan(w.nic_pif("eth1").ref, 100))
+    for uuid in ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"):
+        w.txn.update(PIF, vlan.untagged_PIF, uuid=uuid)
+        assert bridge(w.derive(), "xenbr1").ip.ipv4_address == "10.0.0.5/24"
+
+
 def test_only_one_interface_gives_gateway_and_dns() -> None:
     w = World.new()
     configure(w, "eth1")
