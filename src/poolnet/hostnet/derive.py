@@ -136,7 +136,9 @@ class _Derivation:
 
     def result(self) -> HostNetwork:
         """Puts the state together."""
-        pifs = sorted(self._attached, key=lambda pif: (not is_null(pif.VLAN_master_of), not pif.bond_master_of))
+        pifs = sorted(
+            self._attached, key=lambda pif: (not is_null(pif.VLAN_master_of), not pif.bond_master_of)
+        )
         for pif in pifs:
             self._add_pif(pif)
         self._add_internal()
