@@ -16,16 +16,18 @@ _CHUNK_BYTES = 1 << 16
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carry one direction to its end, and pass the end on."""
-    with suppress(ConnectionError):
-        while data := await reader.read(_CHUNK_BYTES):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
+    """Carry one direction to its end, and pass the end on. Raises OSError when either side breaks."""
+    while data := await reader.read(_CHUNK_BYTES):
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()
 
 
 async def _carry(address: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Connect one client to the host; without an answer in time the client's connection is reset."""
+    """Connect one client to the host, until both have ended or one breaks; then the other hears of it at once.
+
+    Without an answer in time the client's connection is reset. Raises ExceptionGroup when one breaks.
+    """
     try:
         async with asyncio.timeout(_CONNECT_WITHIN_S):
             far_reader, far_writer = await asyncio.open_connection(address, port)
@@ -36,6 +38,10 @@ async def _carry(address: str, port: int, reader: asyncio.StreamReader, writer: 
         async with asyncio.TaskGroup() as both:
             both.create_task(_pump(reader, far_writer))
             both.create_task(_pump(far_reader, writer))
+    except ExceptionGroup:
+        far_writer.transport.abort()
+        writer.transport.abort()
+        raise
     finally:
         far_writer.close()
         writer.close()
