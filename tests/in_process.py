@@ -146,6 +146,7 @@ async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIter
             this_host=opened.local_host,
             clock=now,
             has_work=tasks.has_work,
+            refusal_delay_s=0.0,
         )
         events = Events(database=database, clock=now)
         stack.push_async_callback(events.stop)

@@ -119,7 +119,7 @@ class DryRunCaller:
         params = [as_wire(arg) for arg in args]
         _, arguments = bind(message, method, [self._live.ref, *params] if message.session_arg else params)
         if not self._live.is_local:
-            require_permission(self._live.role, message, arguments)
+            require_permission(self._live.role, message, arguments, self._txn)
         result = self._perform(message, arguments)
         return self._finished_task(message, result) if name != method else plain_value(result)
 

@@ -8,6 +8,8 @@ ask PAM about other users. Sessions call it.
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +69,7 @@ class Credentials:
         self._users_file = users_file
         self._system = system
         self._hasher = PasswordHasher()
+        self._writing = threading.Lock()
         # Verified when the user is unknown, so that an answer takes as long as for a known one.
         self._nobody = self._hasher.hash("no password has this hash")
 
@@ -74,31 +77,47 @@ class Credentials:
         """The identity that user name and password give, or None."""
         if len(password.encode()) > PASSWORD_BYTES_MAX:
             return None
+        broken = False
+        local = None
         try:
             local = self._local_users().get(user)
         except UsersFileBroken as error:
             log.warning("users-file-broken", reason=str(error))
-            local = None
+            broken = True  # the system's accounts are not asked: the file may give one of them a role
         stored = local.password_hash if local is not None else self._nobody
         matches = await asyncio.to_thread(self._matches, stored, password)
         if local is not None:
             return Identity(user, _role(local.role)) if matches else None
-        if self._system is not None and await self._system.accepts(user, password):
+        if not broken and self._system is not None and await self._system.accepts(user, password):
             return Identity(user, None)
         return None
 
     def set_password(self, user: str, password: str) -> None:
-        """Writes a local user's new password hash; the file's other users stay as they are.
+        """Writes a local user's new password hash; the file's other users stay as they are. Any thread may call it.
 
         Raises:
             UsersFileBroken: The file there cannot be read, so writing it would lose its users.
+            OSError: It cannot be written.
         """
-        users = dict(self._local_users())
-        role = users[user].role if user in users else ""
-        users[user] = LocalUser(password_hash=self._hasher.hash(password), role=role)
+        stored = self._hasher.hash(password)
+        with self._writing:
+            users = dict(self._local_users())
+            role = users[user].role if user in users else ""
+            users[user] = LocalUser(password_hash=stored, role=role)
+            self._write(msgspec.toml.encode(_UsersFile(users=users)))
+
+    def is_local(self, user: str) -> bool:
+        """Whether users.toml names this user."""
+        return user in self._local_users()
+
+    def _write(self, text: bytes) -> None:
+        """Puts a new file in the old one's place: whole, durable, and at no moment readable by others."""
         temporary = self._users_file.with_suffix(".new")
-        temporary.touch(mode=0o600)
-        temporary.write_bytes(msgspec.toml.encode(_UsersFile(users=users)))
+        temporary.unlink(missing_ok=True)  # of a server that died here; its mode could be anything
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(self._users_file)
 
     def _local_users(self) -> dict[str, LocalUser]:
@@ -109,9 +128,12 @@ class Credentials:
         except (OSError, UnicodeDecodeError) as error:
             raise UsersFileBroken(f"{self._users_file}: {error}") from error
         try:
-            return msgspec.convert(tomllib.loads(text), _UsersFile).users
-        except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+            users = msgspec.convert(tomllib.loads(text), _UsersFile).users
+            for user in users.values():
+                _role(user.role)
+        except ValueError as error:
             raise UsersFileBroken(f"{self._users_file}: {error}") from error
+        return users
 
     def _matches(self, stored: str, password: str) -> bool:
         try:

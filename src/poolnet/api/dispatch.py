@@ -38,7 +38,12 @@ Own: TypeAlias = Callable[["Call"], Awaitable[Result]]
 
 _ALIASES = {name.replace(".", "_", 1): message for name, message in MESSAGES.items()}
 _CALL_EXTENSION = MESSAGES["host.call_extension"]
-READING = ("get_", "assert_", "is_", "compute_")  # messages of rules that change nothing, by how their names begin
+READING = (
+    "get_",
+    "assert_",
+    "is_",
+    "compute_",
+)  # messages of rules that change nothing, by how their names begin
 HEADERS_KEPT = ("user-agent", "originator", "traceparent")  # in a task's other_config, as http:NAME
 
 
@@ -138,7 +143,7 @@ class Dispatcher:
         if params:
             live = await self._sessions.check(params[0] if isinstance(params[0], str) else "")
             if not live.is_local:
-                require_permission(live.role, _CALL_EXTENSION, {})
+                require_permission(live.role, _CALL_EXTENSION, {}, self._database.view)
         raise errors.message_method_unknown(method)
 
     async def _admit(self, message: MessageDecl, method: str, params: Sequence[Wire], origin: Origin) -> Call:
@@ -153,7 +158,7 @@ class Dispatcher:
             if REMOVED in message.flags:
                 raise errors.message_removed()
             if not live.is_local:
-                require_permission(live.role, message, arguments)
+                require_permission(live.role, message, arguments, self._database.view)
         return Call(message=message, arguments=arguments, live=live, origin=origin)
 
     async def _with_task(self, call: Call) -> Result:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
+from poolnet.db.txn import View
 from poolnet.model import errors
 from poolnet.model.declare import MessageDecl
-from poolnet.model.registry import MESSAGES
+from poolnet.model.registry import CLASSES, MESSAGES
 from poolnet.model.roles import Role, allows, roles_with
-from poolnet.model.types import Value
 
 
 def permission_of(message: MessageDecl) -> str:
@@ -30,23 +31,54 @@ def permissions_of(role: Role) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def require_permission(role: Role | None, message: MessageDecl, arguments: Mapping[str, Value]) -> None:
+def require_permission(
+    role: Role | None, message: MessageDecl, arguments: Mapping[str, Any], view: View
+) -> None:
     """Lets a session with that role send the message, or refuses.
 
-    Adding or removing a protected key of a map needs that key's role instead of the message's (spec §3.6). A role of
-    None is a superuser.
+    Adding or removing a protected key of a map needs that key's role instead of the message's; setting a whole map
+    needs the message's, and that of each protected key whose value in `view` would change (spec §3.6). A role of None
+    is a superuser.
 
     Raises:
         RBAC_PERMISSION_DENIED: The role is too low; with the permission and the roles that hold it.
     """
     if role is None:
         return
-    permission, least = permission_of(message), message.min_role
-    key = arguments.get("key")
-    if message.map_key_roles and isinstance(key, str):
-        protected = _protected_key(message.map_key_roles, key)
-        if protected is not None:
-            permission, least = f"{permission}/key:{protected}", message.map_key_roles[protected]
+    if message.map_key_roles and _may_touch(role, message, arguments["key"]):
+        return
+    _require(role, permission_of(message), message.min_role)
+    for adding, key in _changed_keys(message, arguments, view):
+        _may_touch(role, adding, key)
+
+
+def _may_touch(role: Role, message: MessageDecl, key: str) -> bool:
+    """Whether the key of a map is protected, and the role may add or remove it; refuses a role that may not."""
+    protected = _protected_key(message.map_key_roles, key)
+    if protected is None:
+        return False
+    _require(role, f"{permission_of(message)}/key:{protected}", message.map_key_roles[protected])
+    return True
+
+
+def _changed_keys(
+    message: MessageDecl, arguments: Mapping[str, Any], view: View
+) -> Iterator[tuple[MessageDecl, str]]:
+    """The keys that setting a whole map changes, if it has protected ones, with the message that would add each."""
+    name = message.name.removeprefix("set_")
+    adding = MESSAGES.get(f"{message.cls}.add_to_{name}")
+    if name == message.name or adding is None or not adding.map_key_roles:
+        return
+    field = next(field for field in CLASSES[message.cls].fields if field.name == name)
+    row = view.find(CLASSES[message.cls].python_type, arguments["self"])
+    old: Mapping[str, str] = getattr(row, field.attribute) if row is not None else {}
+    new: Mapping[str, str] = arguments["value"]
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key):
+            yield adding, key
+
+
+def _require(role: Role, permission: str, least: Role | None) -> None:
     if not allows(role, least):
         raise errors.rbac_permission_denied(
             permission,

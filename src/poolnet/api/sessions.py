@@ -7,8 +7,8 @@ the last use) is kept beside it. The dispatcher asks here before anything else h
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
@@ -18,6 +18,7 @@ import structlog
 from poolnet.api.credentials import Credentials, Identity, UsersFileBroken
 from poolnet.api.permissions import permissions_of
 from poolnet.db.database import Database
+from poolnet.db.errors import Conflict
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.session import Session as SessionRow
@@ -26,6 +27,7 @@ from poolnet.model.types import Ref
 
 log = structlog.get_logger("poolnet.api.sessions")
 
+ROOT = "root"
 REFUSAL_DELAY_S = 5.0  # spec §3.2: guessing passwords is slow
 IDLE_MAX = timedelta(hours=24)  # spec §3.5
 SWEEP_S = 30.0
@@ -48,6 +50,8 @@ class LiveSession:
     is_pool: bool
     is_local: bool
     last_used: datetime
+    noted: datetime
+    """What its row says of its last use."""
 
     @property
     def is_superuser(self) -> bool:
@@ -64,6 +68,7 @@ class Sessions:
         this_host: The host that serves the logins.
         clock: The current time in UTC.
         has_work: Whether a session has unfinished tasks, and so is kept (spec §3.5).
+        refusal_delay_s: How long a refused login waits for its answer.
     """
 
     def __init__(
@@ -74,12 +79,14 @@ class Sessions:
         this_host: Ref[Host],
         clock: Callable[[], datetime],
         has_work: Callable[[Ref[SessionRow]], bool] = lambda _: False,
+        refusal_delay_s: float = REFUSAL_DELAY_S,
     ) -> None:
         self._database = database
         self._credentials = credentials
         self._this_host = this_host
         self._clock = clock
         self._has_work = has_work
+        self._refusal_delay_s = refusal_delay_s
         self._live: dict[str, LiveSession] = {}
         self._on_end: list[Callable[[str], None]] = []
         self._logins = asyncio.Semaphore(LOGINS_AT_ONCE_MAX)
@@ -96,34 +103,45 @@ class Sessions:
         Raises:
             SESSION_AUTHENTICATION_FAILED: After a delay, when user name and password do not fit.
         """
-        if local_root:
-            identity: Identity | None = Identity(user, None)
-        else:
-            async with self._logins:
-                identity = await self._credentials.verify(user, password)
+        identity = await self._identify(user, password, local_root)
         if identity is None:
-            log.warning("login-refused", user=user[:64])
-            await asyncio.sleep(REFUSAL_DELAY_S)
-            raise errors.session_authentication_failed(user, "Authentication failure")
+            raise await self._refusal(user)
         return await self._create(identity, originator=originator)
 
     async def local_login(self, user: str, password: str, local_root: bool) -> Ref[SessionRow]:
-        """Makes a session that lives on this host alone and needs no database (spec §3.3)."""
-        identity = Identity(user, None) if local_root else await self._credentials.verify(user, password)
+        """Makes a session that lives on this host alone and needs no database (spec §3.3).
+
+        Raises:
+            SESSION_AUTHENTICATION_FAILED: After a delay, to anybody but superusers.
+        """
+        identity = await self._identify(user, password, local_root)
         if identity is None or identity.role is not None:
-            await asyncio.sleep(REFUSAL_DELAY_S)
-            raise errors.session_authentication_failed(user, "Authentication failure")
+            raise await self._refusal(user)
         ref: Ref[SessionRow] = Ref(f"OpaqueRef:{uuid4()}")
-        self._live[ref] = LiveSession(
-            ref=ref,
-            user=user,
-            role=None,
-            originator="",
-            is_pool=False,
-            is_local=True,
-            last_used=self._clock(),
+        await self._admit(
+            LiveSession(
+                ref=ref,
+                user=user,
+                role=None,
+                originator="",
+                is_pool=False,
+                is_local=True,
+                last_used=self._clock(),
+                noted=self._clock(),
+            )
         )
         return ref
+
+    async def _identify(self, user: str, password: str, local_root: bool) -> Identity | None:
+        if local_root:
+            return Identity(user, None)
+        async with self._logins:
+            return await self._credentials.verify(user, password)
+
+    async def _refusal(self, user: str) -> errors.Failure:
+        log.warning("login-refused", user=user[:64])
+        await asyncio.sleep(self._refusal_delay_s)
+        return errors.session_authentication_failed(user, "Authentication failure")
 
     async def _create(self, identity: Identity, *, originator: str, is_pool: bool = False) -> Ref[SessionRow]:
         now = self._clock()
@@ -144,17 +162,18 @@ class Sessions:
         txn = self._database.begin()
         txn.create(row)
         await self._database.commit(txn.changes())
-        live = LiveSession(
-            ref=ref,
-            user=identity.user,
-            role=identity.role,
-            originator=originator,
-            is_pool=is_pool,
-            is_local=False,
-            last_used=now,
+        await self._admit(
+            LiveSession(
+                ref=ref,
+                user=identity.user,
+                role=identity.role,
+                originator=originator,
+                is_pool=is_pool,
+                is_local=False,
+                last_used=now,
+                noted=now,
+            )
         )
-        self._live[ref] = live
-        await self._trim(live)
         return ref
 
     async def check(self, ref: str) -> LiveSession:
@@ -166,12 +185,15 @@ class Sessions:
         live = self._live.get(ref)
         if live is None:
             raise errors.session_invalid(Ref(ref))
-        now = self._clock()
-        if now - live.last_used > TOUCH_AFTER and not live.is_local:
+        now = live.last_used = self._clock()
+        if now - live.noted >= TOUCH_AFTER and not live.is_local:
+            live.noted = now
             txn = self._database.begin()
             txn.update(SessionRow, live.ref, last_active=now)
-            await self._database.commit(txn.changes())
-        live.last_used = now
+            with suppress(Conflict):  # it ended meanwhile
+                await self._database.commit(txn.changes())
+            if ref not in self._live:
+                raise errors.session_invalid(Ref(ref))
         return live
 
     async def logout(self, ref: str) -> None:
@@ -188,7 +210,7 @@ class Sessions:
                 await self._database.commit(txn.changes())
 
     async def change_password(self, live: LiveSession, new: str) -> None:
-        """Gives the session's user a new local password (spec §3.3).
+        """Gives the local superuser a new password: the caller, or root if the caller is no local user (spec §3.3).
 
         Raises:
             USER_IS_NOT_LOCAL_SUPERUSER: Anybody else asks.
@@ -199,7 +221,8 @@ class Sessions:
         if not new:
             raise errors.change_password_rejected("The new password is empty")
         try:
-            await asyncio.to_thread(self._credentials.set_password, live.user, new)
+            user = live.user if self._credentials.is_local(live.user) else ROOT
+            await asyncio.to_thread(self._credentials.set_password, user, new)
         except (UsersFileBroken, OSError) as error:
             log.warning("password-not-changed", user=live.user, reason=str(error))
             raise errors.change_password_rejected("The file of local users cannot be written") from error
@@ -221,21 +244,24 @@ class Sessions:
             if live.last_used < oldest and not self._has_work(live.ref):
                 await self.logout(live.ref)
 
-    async def _trim(self, newest: LiveSession) -> None:
-        """Ends the least recently used sessions of the newest one's group while there are too many (spec §3.5)."""
-        groups: dict[tuple[str, str], list[LiveSession]] = defaultdict(list)
-        for live in self._live.values():
-            groups[_group(live)[0]].append(live)
-        key, limit = _group(newest)
-        surplus = sorted(groups[key], key=lambda live: live.last_used)[: max(0, len(groups[key]) - limit)]
-        for live in surplus:
-            if live is not newest and not self._has_work(live.ref):
-                await self.logout(live.ref)
+    async def _admit(self, newest: LiveSession) -> None:
+        """Adds a session; ends the least recently used ones of its group while there are too many (spec §3.5)."""
+        self._live[newest.ref] = newest
+        group, limit = _group(newest)
+        members = [live for live in self._live.values() if _group(live)[0] == group]
+        idle = sorted(
+            (live for live in members if live is not newest and not self._has_work(live.ref)),
+            key=lambda live: live.last_used,
+        )
+        for live in idle[: max(0, len(members) - limit)]:
+            await self.logout(live.ref)
 
 
 def _group(live: LiveSession) -> tuple[tuple[str, str], int]:
     if live.is_pool:
         return ("pool", ""), POOL_MAX
+    if live.is_local:
+        return ("local", ""), ROOT_MAX
     if not live.is_superuser:
         return ("user", live.user), PER_USER_MAX
     if live.originator:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from poolnet.api import sessions as module
-from poolnet.api.credentials import Credentials, Identity
+from poolnet.api.credentials import Credentials, Identity, UsersFileBroken
 from poolnet.api.sessions import Sessions
 from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
@@ -38,6 +39,13 @@ class Known(Credentials):
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.changed: list[tuple[str, str]] = []
+
+    def is_local(self, user: str) -> bool:
+        return user in ("root", "admin", "reader")
+
+    def set_password(self, user: str, password: str) -> None:
+        self.changed.append((user, password))
 
     async def verify(self, user: str, password: str) -> Identity | None:
         self.asked.append(user)
@@ -47,6 +55,7 @@ class Known(Credentials):
 
 class World:
     def __init__(self) -> None:
+        self.credentials = Known()
         self.clock = Clock()
         self.database = Database.open(MemoryEngine())
         host = Host(ref=Ref("OpaqueRef:host"), uuid="host")
@@ -57,10 +66,11 @@ class World:
         self.ended: list[str] = []
         self.sessions = Sessions(
             database=self.database,
-            credentials=Known(),
+            credentials=self.credentials,
             this_host=host.ref,
             clock=self.clock,
             has_work=lambda ref: ref in self.working,
+            refusal_delay_s=0.0,
         )
         self.sessions.on_end(self.ended.append)
 
@@ -69,8 +79,7 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(module, "REFUSAL_DELAY_S", 0.0)
+def world() -> World:
     return World()
 
 
@@ -211,9 +220,149 @@ def test_users_toml_is_read_at_each_login_and_written_for_its_owner_alone(tmp_pa
     asyncio.run(body())
 
 
+class Accounts:
+    """System accounts that accept everybody."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def accepts(self, user: str, password: str) -> bool:
+        self.asked.append(user)
+        return True
+
+
 @pytest.mark.parametrize(
-    "text", ["this is no TOML", "[users.root]\ncolour = 1", '[users.root]\npassword_hash = "x"']
+    "text",
+    [
+        b"this is no TOML",
+        b"\xff\xfe",
+        b"[users.root]\ncolour = 1",
+        b"users = 1",
+        b'[users.root]\npassword_hash = "x"\nrole = "king"',
+    ],
 )
-def test_a_users_toml_that_cannot_be_read_lets_nobody_in(tmp_path: Path, text: str) -> None:
-    (tmp_path / "users.toml").write_text(text)
-    assert asyncio.run(Credentials(tmp_path / "users.toml", None).verify("root", "x")) is None
+def test_a_users_toml_that_cannot_be_read_lets_nobody_in_and_stays(tmp_path: Path, text: bytes) -> None:
+    users = tmp_path / "users.toml"
+    users.write_bytes(text)
+    accounts = Accounts()
+    credentials = Credentials(users, accounts)
+    assert asyncio.run(credentials.verify("root", "x")) is None
+    assert accounts.asked == [], "the file may give one of them a role"
+    with pytest.raises(UsersFileBroken):
+        credentials.set_password("root", "x")
+    assert users.read_bytes() == text
+
+
+def test_a_hash_that_is_none_lets_nobody_in(tmp_path: Path) -> None:
+    (tmp_path / "users.toml").write_text('[users.root]\npassword_hash = "x"')
+    assert asyncio.run(Credentials(tmp_path / "users.toml", Accounts()).verify("root", "x")) is None
+
+
+def test_the_system_is_asked_only_about_users_that_the_file_does_not_name(tmp_path: Path) -> None:
+    accounts = Accounts()
+    credentials = Credentials(tmp_path / "users.toml", accounts)
+    credentials.set_password("root", "secret")
+    assert asyncio.run(credentials.verify("root", "wrong")) is None
+    assert asyncio.run(credentials.verify("alice", "any")) == Identity("alice", None)
+    assert accounts.asked == ["alice"]
+
+
+def test_an_unknown_user_takes_as_many_hashes_as_a_known_one(tmp_path: Path) -> None:
+    class Counting(Credentials):
+        hashes = 0
+
+        def _matches(self, stored: str, password: str) -> bool:
+            self.hashes += 1
+            return super()._matches(stored, password)
+
+    credentials = Counting(tmp_path / "users.toml", None)
+    credentials.set_password("root", "secret")
+    for user in ("root", "nobody"):
+        credentials.hashes = 0
+        assert asyncio.run(credentials.verify(user, "wrong")) is None
+        assert credentials.hashes == 1
+
+
+def test_users_toml_is_at_no_moment_readable_by_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = tmp_path / "users.new"
+    stale.touch()
+    stale.chmod(0o666)
+    modes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: modes.append(os.fstat(fd).st_mode & 0o777))
+    umask = os.umask(0)
+    try:
+        Credentials(tmp_path / "users.toml", None).set_password("root", "secret")
+    finally:
+        os.umask(umask)
+    assert modes == [0o600]
+    assert (tmp_path / "users.toml").stat().st_mode & 0o777 == 0o600
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize(("user", "changed"), [("root", "root"), ("admin", "admin"), ("", "root")])
+def test_a_superuser_changes_the_own_password_or_root_s(world: World, user: str, changed: str) -> None:
+    async def body() -> None:
+        ref = await world.sessions.login_with_password(user, "", "", local_root=True)
+        live = await world.sessions.check(ref)
+        await world.sessions.change_password(live, "new")
+        assert world.credentials.changed == [(changed, "new")]
+        with pytest.raises(Failure, match="CHANGE_PASSWORD_REJECTED"):
+            await world.sessions.change_password(live, "")
+        reader = await world.sessions.check(await world.login("reader"))
+        with pytest.raises(Failure, match="USER_IS_NOT_LOCAL_SUPERUSER"):
+            await world.sessions.change_password(reader, "new")
+
+    asyncio.run(body())
+
+
+def test_the_unix_socket_comes_before_any_password(world: World) -> None:
+    async def body() -> None:
+        ref = await world.sessions.login_with_password("anybody", "wrong", "", local_root=True)
+        assert world.credentials.asked == []
+        assert world.database.view.get(Session, ref).auth_user_name == "anybody"
+
+    asyncio.run(body())
+
+
+def test_a_session_that_is_used_often_is_noted_too(world: World) -> None:
+    async def body() -> None:
+        ref = await world.login()
+        began = world.clock.now
+        for _ in range(4):
+            world.clock.advance(seconds=300)
+            await world.sessions.check(ref)
+        assert world.database.view.get(Session, ref).last_active == began + timedelta(seconds=1200)
+
+    asyncio.run(body())
+
+
+def test_sessions_with_work_do_not_save_others_from_the_limit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROOT_MAX", 2)
+
+    async def body() -> None:
+        made = []
+        for _ in range(2):
+            world.clock.advance(seconds=1)
+            made.append(await world.login())
+        world.working.add(made[0])
+        await world.login()
+        assert world.ended == [made[1]]
+
+    asyncio.run(body())
+
+
+def test_local_sessions_are_limited_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROOT_MAX", 1)
+
+    async def body() -> None:
+        remote = await world.login()
+        first = await world.sessions.local_login("root", "right", local_root=False)
+        await world.sessions.local_login("root", "right", local_root=False)
+        assert world.ended == [first]
+        await world.sessions.check(remote)
+
+    asyncio.run(body())
