@@ -20,6 +20,10 @@ from poolnet.hostnet.facts import HostFacts
 
 REQUEST_TIMEOUT_S = 300.0  # longer than any switch needs, shorter than a client's patience
 RETRY_S = 0.5
+RESTARTS_WITHIN_S = (
+    5.0  # a daemon that was lost is waited for so long; calls meanwhile are late instead of failed
+)
+RECONNECT_S = 0.05
 
 A = TypeVar("A", bound=protocol.Answer)
 
@@ -46,11 +50,14 @@ class HostLink:
         self._waiting: dict[int, asyncio.Future[protocol.Answer]] = {}
         self._ids = count(1)
         self._connecting = asyncio.Lock()
+        self._wait_until = 0.0  # on the loop's clock
 
     async def request(
         self, command: protocol.Command, expect: type[A], timeout_s: float = REQUEST_TIMEOUT_S
     ) -> A:
         """Sends a command and returns its answer.
+
+        A daemon that was there a moment ago is waited for before the command is sent; it may be starting again.
 
         Raises:
             HostGone: The daemon is not there, or did not answer in time.
@@ -117,15 +124,25 @@ class HostLink:
                 await task
 
     async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
         async with self._connecting:
-            if self._writer is not None:
-                return
-            try:
-                reader, writer = await asyncio.open_unix_connection(str(self._socket))
-            except OSError as error:
-                raise HostGone(f"{self._socket}: {error.strerror}") from error
-            self._writer = writer
-            self._reader_task = asyncio.create_task(self._read(reader, writer), name="hostlink-reader")
+            if self._writer is not None and self._writer.is_closing() and self._reader_task is not None:
+                await asyncio.wait(
+                    (self._reader_task,)
+                )  # it has yet to tell those who wait that the link broke
+            while self._writer is None:
+                try:
+                    reader, writer = await asyncio.open_unix_connection(str(self._socket))
+                except OSError as error:
+                    if loop.time() >= self._wait_until:
+                        raise HostGone(f"{self._socket}: {error.strerror}") from error
+                    await asyncio.sleep(RECONNECT_S)
+                else:
+                    self._begin(reader, writer)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._reader_task = asyncio.create_task(self._read(reader, writer), name="hostlink-reader")
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -138,6 +155,7 @@ class HostLink:
             self._fail_all(HostGone(str(error)))
         finally:
             self._writer = None
+            self._wait_until = asyncio.get_running_loop().time() + RESTARTS_WITHIN_S
             self._fail_all(HostGone("the link was closed"))
             writer.close()
             with suppress(OSError):

@@ -25,10 +25,12 @@ def forwarded() -> Iterator[tuple[socket.socket, socket.socket]]:
         command = (sys.executable, "-m", "poolnet.lab.forward", target)
         forward = subprocess.Popen(command, pass_fds=(near.fileno(),))
         try:
-            with closing(socket.create_connection(near.getsockname(), PATIENCE_S)) as client:
-                with closing(far.accept()[0]) as host:
-                    host.settimeout(PATIENCE_S)
-                    yield client, host
+            with (
+                closing(socket.create_connection(near.getsockname(), PATIENCE_S)) as client,
+                closing(far.accept()[0]) as host,
+            ):
+                host.settimeout(PATIENCE_S)
+                yield client, host
         finally:
             forward.kill()
             forward.wait()
