@@ -45,6 +45,7 @@ class HostLink:
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
+        self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._reader_task: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[protocol.Answer]] = {}
@@ -141,7 +142,7 @@ class HostLink:
                     self._begin(reader, writer)
 
     def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
+        self._reader, self._writer = reader, writer
         self._reader_task = asyncio.create_task(self._read(reader, writer), name="hostlink-reader")
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
