@@ -24,6 +24,7 @@ from poolnet.api.tasks import Tasks
 from poolnet.api.wire import Wire
 from poolnet.db.database import Database
 from poolnet.model import errors
+from poolnet.model.classes.session import Session as SessionRow
 from poolnet.model.declare import REMOVED, MessageDecl
 from poolnet.model.registry import CLASSES, CLASSES_WITHOUT_TASK_RECORDS, EMERGENCY_CALLS, MESSAGES
 from poolnet.model.types import NULL, Ref, RefT, Row, SetT, StringT, Value
@@ -166,7 +167,7 @@ class Dispatcher:
         message = call.message
         if not message.is_async or message.cls in CLASSES_WITHOUT_TASK_RECORDS or call.live is None:
             return await self._carry_out(call)
-        task = self._tasks.begin(message.full_name, call.live.ref, _kept(call.origin))
+        task = self._tasks.begin(message.full_name, row_of(call.live), _kept(call.origin))
         try:
             return await self._carry_out(_under(call, task))
         finally:
@@ -175,7 +176,9 @@ class Dispatcher:
     async def _in_background(self, call: Call) -> Ref[Any]:
         if call.live is None:
             raise errors.session_invalid(NULL)
-        task = await self._tasks.create(f"Async.{call.message.full_name}", call.live.ref, _kept(call.origin))
+        task = await self._tasks.create(
+            f"Async.{call.message.full_name}", row_of(call.live), _kept(call.origin)
+        )
 
         async def work() -> str:
             return result_xml(call.message.result, await self._carry_out(_under(call, task)))
@@ -217,8 +220,13 @@ def session_of(live: LiveSession | None) -> Session:
         is_superuser=live.is_superuser,
         is_pool_session=live.is_pool,
         role=live.role,
-        ref=live.ref,
+        ref=row_of(live),
     )
+
+
+def row_of(live: LiveSession) -> Ref[SessionRow]:
+    """The session's row for others to refer to; local sessions have none."""
+    return NULL if live.is_local else live.ref
 
 
 def _split(method: str) -> tuple[str, bool]:

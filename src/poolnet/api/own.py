@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from poolnet.api.dispatch import Call, Own, Result
+from poolnet.api.dispatch import Call, Own, Result, session_of
 from poolnet.api.events import Events
 from poolnet.api.sessions import LiveSession, Sessions
 from poolnet.api.tasks import Tasks
 from poolnet.db.database import Database
+from poolnet.db.txn import Txn
 from poolnet.model import errors
 from poolnet.model.classes.task import Task
 from poolnet.model.enums import TaskAllowedOperations, TaskStatusType
 from poolnet.model.types import NULL
 from poolnet.pool.coordinator import Coordinator
+from poolnet.rules.task import own_task
 
 
 def own_messages(
@@ -108,18 +110,16 @@ def _cancel(database: Database, tasks: Tasks, coordinator: Coordinator) -> Own:
             HANDLE_INVALID: There is no such task.
             RBAC_PERMISSION_DENIED: It is somebody else's.
         """
-        live, ref = _live(call), call.arguments["task"]
-        task = database.view.get(Task, ref)
-        if not live.is_superuser and task.session != live.ref:
-            raise errors.rbac_permission_denied(
-                "task.destroy_any",
-                "No permission in user session. (Roles with this permission: pool-admin, pool-operator)",
-            )
-        if task.status is not TaskStatusType.PENDING:
+        ref = call.arguments["task"]
+        if own_task(database.view, session_of(call.live), ref).status is not TaskStatusType.PENDING:
             return None
         key = call.task if call.task != NULL else ref
-        operations = {**task.current_operations, key: TaskAllowedOperations.CANCEL}
-        await coordinator.write(lambda txn: txn.update(Task, ref, current_operations=operations).ref)
+
+        def mark(txn: Txn) -> None:
+            operations = {**txn.get(Task, ref).current_operations, key: TaskAllowedOperations.CANCEL}
+            txn.update(Task, ref, current_operations=operations)
+
+        await coordinator.write(mark)
         tasks.cancel(ref)
         return None
 

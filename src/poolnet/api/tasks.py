@@ -16,14 +16,14 @@ from uuid import uuid4
 import structlog
 
 from poolnet.db.database import Database
-from poolnet.db.errors import DatabaseError
+from poolnet.db.errors import Conflict, DatabaseError
 from poolnet.db.txn import Txn
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.session import Session
 from poolnet.model.classes.task import Task
 from poolnet.model.enums import TaskAllowedOperations, TaskStatusType
-from poolnet.model.types import EPOCH, NULL, Ref
+from poolnet.model.types import EPOCH, Ref
 
 log = structlog.get_logger("poolnet.api.tasks")
 
@@ -52,9 +52,16 @@ class Tasks:
         self._writer: asyncio.Task[None] | None = None
 
     async def create(self, label: str, session: Ref[Session], headers: Mapping[str, str]) -> Ref[Task]:
-        """Makes a pending task for a background call of that session; it is there when this returns."""
+        """Makes a pending task for a background call of that session; it is there when this returns.
+
+        Raises:
+            SESSION_INVALID: The session has just ended.
+        """
         row = self._new(label, session, headers)
-        await self._change(lambda txn: txn.create(row))
+        try:
+            await self._change(lambda txn: txn.create(row))
+        except Conflict as error:
+            raise errors.session_invalid(session) from error
         self._owners[row.ref] = session
         return row.ref
 
@@ -93,7 +100,6 @@ class Tasks:
             backtrace="()",
             session=session,
             other_config={f"http:{name}": value for name, value in headers.items()},
-            allowed_operations=(TaskAllowedOperations.CANCEL, TaskAllowedOperations.DESTROY),
         )
 
     def _soon(self, change: Callable[[Txn], object]) -> None:
@@ -144,14 +150,13 @@ class Tasks:
 
     async def _complete(self, ref: Ref[Task], **fields: Any) -> None:
         row = self._database.view.find(Task, ref)
-        if row is None or row.status is not TaskStatusType.PENDING:  # a status is never overwritten
+        if row is None or not _pending(row):  # a status is never overwritten
             return
         await self._change(
             lambda txn: txn.update(
                 Task,
                 ref,
                 allowed_operations=(),
-                current_operations={},
                 finished=self._clock(),
                 progress=1.0,
                 **fields,
@@ -165,20 +170,18 @@ class Tasks:
             running.cancel()
 
     def has_work(self, session: str) -> bool:
-        """Whether that session has unfinished calls."""
-        return session in self._owners.values()
+        """Whether that session has unfinished tasks: calls under way, or its own that it drives."""
+        rows = self._database.view.where(Task, session=Ref(session))
+        return session in self._owners.values() or any(_pending(row) for row in rows)
 
     async def sweep(self) -> None:
-        """Removes old tasks, and the oldest completed ones above the limit."""
+        """Removes old tasks, those that were destroyed while they ran, and the oldest completed ones above the limit."""
         now = self._clock()
-        pending = TaskStatusType.PENDING
         rows = sorted(self._database.view.all(Task), key=lambda task: task.finished)
-        done = [t for t in rows if t.status is not pending]
-        doomed = [t for t in done if now - t.finished > KEPT_AFTER_END]
+        done = [t for t in rows if not _pending(t)]
+        doomed = [t for t in done if now - t.finished > KEPT_AFTER_END or _to_go(t)]
         doomed += [
-            t
-            for t in rows
-            if t.status is pending and now - t.created > KEPT_PENDING and t.ref not in self._running
+            t for t in rows if _pending(t) and now - t.created > KEPT_PENDING and t.ref not in self._running
         ]
         surplus = len(rows) - len(doomed) - TASKS_MAX
         doomed += [t for t in done if t not in doomed][: max(0, surplus)]
@@ -204,4 +207,9 @@ class Tasks:
         await self._database.commit(txn.changes())
 
 
-NO_TASK: Ref[Task] = NULL
+def _pending(task: Task) -> bool:
+    return task.status is TaskStatusType.PENDING
+
+
+def _to_go(task: Task) -> bool:
+    return TaskAllowedOperations.DESTROY in task.current_operations.values()

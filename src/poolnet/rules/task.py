@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from poolnet.db.txn import View
 from poolnet.model import errors
+from poolnet.model.classes.session import Session as SessionRow
 from poolnet.model.classes.task import Task
 from poolnet.model.enums import TaskAllowedOperations, TaskStatusType
 from poolnet.model.roles import Role, allows, roles_with
 from poolnet.model.types import Ref
-from poolnet.rules.context import CallContext
+from poolnet.rules.context import CallContext, Session
 
 
 def create(ctx: CallContext, *, label: str, description: str) -> Ref[Task]:
@@ -29,17 +31,18 @@ def create(ctx: CallContext, *, label: str, description: str) -> Ref[Task]:
     )
 
 
-def _own(ctx: CallContext, ref: Ref[Task]) -> Task:
-    """The task, if the caller may change it: their own, or anybody's with the right to.
+def own_task(txn: View, who: Session, ref: Ref[Task]) -> Task:
+    """The task, if the caller may change it: one that the same user started, or anybody's with the right to (spec §4).
 
     Raises:
         HANDLE_INVALID: There is no such task.
         RBAC_PERMISSION_DENIED: It is somebody else's.
     """
-    task = ctx.txn.get(Task, ref)
-    who = ctx.session
-    own = who.is_superuser or task.session == who.ref
-    if own or (who.role is not None and allows(who.role, Role.POOL_OPERATOR)):
+    task = txn.get(Task, ref)
+    if who.is_superuser or who.role is None or allows(who.role, Role.POOL_OPERATOR):
+        return task
+    starter = txn.find(SessionRow, task.session)
+    if starter is not None and starter.auth_user_sid == who.user:
         return task
     holders = ", ".join(roles_with(Role.POOL_OPERATOR))
     raise errors.rbac_permission_denied(
@@ -53,7 +56,7 @@ def destroy(ctx: CallContext, *, self: Ref[Task]) -> None:
     Raises:
         RBAC_PERMISSION_DENIED: It is somebody else's.
     """
-    task = _own(ctx, self)
+    task = own_task(ctx.txn, ctx.session, self)
     if task.status is not TaskStatusType.PENDING:
         ctx.txn.destroy(Task, self)
         return
@@ -64,7 +67,7 @@ def destroy(ctx: CallContext, *, self: Ref[Task]) -> None:
 
 def set_status(ctx: CallContext, *, self: Ref[Task], value: TaskStatusType) -> None:
     """Says how far a task is; RBAC_PERMISSION_DENIED for somebody else's. One that has completed stays as it is."""
-    task = _own(ctx, self)
+    task = own_task(ctx.txn, ctx.session, self)
     if task.status is not TaskStatusType.PENDING:
         return
     ctx.txn.update(Task, self, status=value)
@@ -74,25 +77,25 @@ def set_status(ctx: CallContext, *, self: Ref[Task], value: TaskStatusType) -> N
 
 def set_progress(ctx: CallContext, *, self: Ref[Task], value: float) -> None:
     """Says how much of a task is done, from 0 to 1; RBAC_PERMISSION_DENIED for somebody else's."""
-    _own(ctx, self)
+    own_task(ctx.txn, ctx.session, self)
     ctx.txn.update(Task, self, progress=value)
 
 
 def set_result(ctx: CallContext, *, self: Ref[Task], value: str) -> None:
     """Sets a task's result; RBAC_PERMISSION_DENIED for somebody else's."""
-    _own(ctx, self)
+    own_task(ctx.txn, ctx.session, self)
     ctx.txn.update(Task, self, result=value)
 
 
 def set_error_info(ctx: CallContext, *, self: Ref[Task], value: tuple[str, ...]) -> None:
     """Sets a task's error, code first; RBAC_PERMISSION_DENIED for somebody else's."""
-    _own(ctx, self)
+    own_task(ctx.txn, ctx.session, self)
     ctx.txn.update(Task, self, error_info=value)
 
 
 def set_other_config(ctx: CallContext, *, self: Ref[Task], value: Mapping[str, str]) -> None:
     """Sets a task's further settings; RBAC_PERMISSION_DENIED for somebody else's."""
-    _own(ctx, self)
+    own_task(ctx.txn, ctx.session, self)
     ctx.txn.update(Task, self, other_config=dict(value))
 
 
@@ -103,7 +106,7 @@ def add_to_other_config(ctx: CallContext, *, self: Ref[Task], key: str, value: s
         RBAC_PERMISSION_DENIED: It is somebody else's.
         MAP_DUPLICATE_KEY: The key is there.
     """
-    config = _own(ctx, self).other_config
+    config = own_task(ctx.txn, ctx.session, self).other_config
     if key in config:
         raise errors.map_duplicate_key("task", "other_config", self, key)
     ctx.txn.update(Task, self, other_config={**config, key: value})
@@ -111,5 +114,5 @@ def add_to_other_config(ctx: CallContext, *, self: Ref[Task], key: str, value: s
 
 def remove_from_other_config(ctx: CallContext, *, self: Ref[Task], key: str) -> None:
     """Removes one of a task's further settings; RBAC_PERMISSION_DENIED for somebody else's."""
-    config = _own(ctx, self).other_config
+    config = own_task(ctx.txn, ctx.session, self).other_config
     ctx.txn.update(Task, self, other_config={k: v for k, v in config.items() if k != key})
