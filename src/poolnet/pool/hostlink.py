@@ -127,10 +127,8 @@ class HostLink:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         async with self._connecting:
-            if self._writer is not None and self._writer.is_closing() and self._reader_task is not None:
-                await asyncio.wait(
-                    (self._reader_task,)
-                )  # it has yet to tell those who wait that the link broke
+            if self._reader is not None and self._reader.at_eof() and self._reader_task is not None:
+                await asyncio.wait((self._reader_task,))  # it has yet to fail what was under way
             while self._writer is None:
                 try:
                     reader, writer = await asyncio.open_unix_connection(str(self._socket))

@@ -69,6 +69,7 @@ def test_a_call_waits_for_a_daemon_that_is_starting_again(tmp_path: Path) -> Non
         async with link_to(socket) as link:
             async with daemon(socket):
                 await greeting(link)
+            await asyncio.sleep(0.02)  # the loop looks at its sockets
             late = asyncio.create_task(greeting(link))
             await asyncio.sleep(3 * hostlink.RECONNECT_S)  # nothing tells that it has tried
             assert not late.done()
