@@ -10,12 +10,14 @@ import asyncio
 import hashlib
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from poolnet.api.answer import Codec
+from poolnet.api.fragments import encode_record
 from poolnet.db.database import Database
 from poolnet.db.feed import Delta, Published
 from poolnet.model import errors
@@ -26,6 +28,7 @@ BATCHING_S = 0.05  # spec §5.2: changes that follow a first one closely are rep
 FOREVER_S = 24 * 3600.0  # spec §5.2: a negative timeout
 QUEUE_BYTES_MAX = 10_000_000  # spec §5.3
 HEARTBEAT_S = 30.0
+SUBSCRIPTIONS_MAX = 20_000  # of one session, in all its registrations; one body holds about as many
 EVENT_CLASSES = {decl.name.lower(): name for name, decl in CLASSES.items() if decl.events}
 COUNTED_CLASSES = {decl.name.lower(): decl.python_type for decl in CLASSES.values() if decl.in_database}
 MESSAGE = "message"
@@ -93,10 +96,20 @@ class Subscriptions:
         return not self.everything and self.class_names() <= {"task"}
 
 
-@dataclass(slots=True)
 class _Registration:
-    subscriptions: list[str]
-    next_id: int
+    """What a session wants to hear of with `next`, and the first event that it has not read."""
+
+    def __init__(self, next_id: int) -> None:
+        self.entries: set[str] = set()
+        self.subscriptions = Subscriptions()
+        self.next_id = next_id
+
+    def change(self, entries: set[str]) -> None:
+        """Sets all entries; an INTERNAL_ERROR if there are too many."""
+        if len(entries) > SUBSCRIPTIONS_MAX:
+            raise errors.internal_error(f"more than {SUBSCRIPTIONS_MAX} subscriptions")
+        self.entries = entries
+        self.subscriptions = Subscriptions.parse(entries)
 
 
 class Events:
@@ -111,7 +124,7 @@ class Events:
         self._database = database
         self._clock = clock
         self._registrations: dict[str, _Registration] = {}
-        self._queue: deque[tuple[int, int, ChangeEvent]] = deque()  # id, bytes, event
+        self._queue: deque[tuple[ChangeEvent, int]] = deque()  # with the size of each
         self._queue_bytes = 0
         self._next_id = 1
         self._dropped = 0  # the last id that fell out of the queue
@@ -125,38 +138,44 @@ class Events:
     async def from_(self, session: str, entries: Sequence[str], token: str, timeout_s: float) -> EventBatch:
         """Waits for changes after a token, and answers them with the next token (spec §5.2).
 
+        A token of a later state than this one is of another database: all that there is answers it, as for a new
+        client, for it would wait in vain.
+
         Raises:
             EVENT_FROM_TOKEN_PARSE_FAILURE: The token is not two numbers.
             SESSION_INVALID: The session ended while the call was waiting.
         """
         subscriptions = Subscriptions.parse(entries)
-        since, message_since = parse_token(token)
+        feed = self._database.feed
+        since, message_since = (n if n <= feed.number else 0 for n in parse_token(token))
         loop = asyncio.get_running_loop()
         limit_s = timeout_s if 0 <= timeout_s < FOREVER_S else FOREVER_S
         deadline = loop.time() + limit_s
-        while True:
-            batch, seen = self._collect(subscriptions, since, message_since)
-            remaining = deadline - loop.time()
-            if batch.events or token == "" or remaining <= 0:
-                return batch
-            if not await self._wait_for_change(session, seen, remaining):
-                continue
-            if not subscriptions.only_tasks():
-                await asyncio.sleep(min(BATCHING_S, max(0.0, deadline - loop.time())))
+        with self._until_ended(session) as ended:
+            while True:
+                number = feed.number
+                events = self._collect(subscriptions, since, message_since)
+                remaining = deadline - loop.time()
+                if events or token == "" or remaining <= 0:
+                    return EventBatch(events=events, token=make_token(number, number), counts=self._counts())
+                since = message_since = number  # nothing of it matched, so nobody misses it
+                if await _either(ended, feed.wait(number), remaining) and not subscriptions.only_tasks():
+                    await _either(ended, None, min(BATCHING_S, max(0.0, deadline - loop.time())))
+                if ended.done():
+                    raise errors.session_invalid(Ref(session))
 
     def _collect(
         self, subscriptions: Subscriptions, since: int, message_since: int
-    ) -> tuple[EventBatch, int]:
-        feed = self._database.feed
-        names = subscriptions.class_names()
-        number = feed.number
-        delta = feed.changes_since(since, names - {MESSAGE})
-        about_messages = feed.changes_since(message_since, names & {MESSAGE})
-        events = tuple(self._events(subscriptions, about_messages)) + tuple(
-            self._events(subscriptions, delta)
+    ) -> tuple[ChangeEvent, ...]:
+        """What matches: messages first, then adds, mods, dels (spec §5.2)."""
+        changes_since, names = self._database.feed.changes_since, subscriptions.class_names()
+        return (
+            *self._events(subscriptions, changes_since(message_since, names & {MESSAGE})),
+            *self._events(subscriptions, changes_since(since, names - {MESSAGE})),
         )
-        counts = {name: self._database.view.count(cls) for name, cls in COUNTED_CLASSES.items()}
-        return EventBatch(events=events, token=make_token(number, number), counts=counts), number
+
+    def _counts(self) -> dict[str, int]:
+        return {name: self._database.view.count(cls) for name, cls in COUNTED_CLASSES.items()}
 
     def _events(self, subscriptions: Subscriptions, delta: Delta) -> Iterable[ChangeEvent]:
         view = self._database.view
@@ -181,22 +200,14 @@ class Events:
                     row=row,
                 )
 
-    async def _wait_for_change(self, session: str, seen: int, timeout_s: float) -> bool:
-        """Waits until the feed goes past `seen`; False if the time ran out."""
-        return await self._wait(session, asyncio.ensure_future(self._database.feed.wait(seen)), timeout_s)
-
-    async def _wait(self, session: str, changed: asyncio.Future[Any], timeout_s: float | None) -> bool:
+    @contextmanager
+    def _until_ended(self, session: str) -> Iterator[asyncio.Future[None]]:
+        """Gives a future that is done when the session has ended."""
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended.setdefault(session, set()).add(ended)
         try:
-            done, _ = await asyncio.wait(
-                (ended, changed), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if ended in done:
-                raise errors.session_invalid(Ref(session))
-            return changed in done
+            yield ended
         finally:
-            changed.cancel()
             waiting = self._ended.get(session, set())
             waiting.discard(ended)
             if not waiting:
@@ -230,9 +241,14 @@ class Events:
     # --- register, next ----------------------------------------------------------------------------------------
 
     def register(self, session: str, entries: Sequence[str]) -> None:
-        """Adds to what a session hears of with `next` (spec §5.3)."""
-        registration = self._registrations.setdefault(session, _Registration([], self._next_id))
-        registration.subscriptions.extend(entries)
+        """Adds to what a session hears of with `next` (spec §5.3).
+
+        Raises:
+            INTERNAL_ERROR: It has registered for more than anybody needs.
+        """
+        registration = self._registrations.get(session) or _Registration(self._next_id)
+        registration.change({*registration.entries, *entries})
+        self._registrations[session] = registration
         if self._unsubscribe is None:
             self._unsubscribe = self._database.feed.subscribe(self._hear)
             self._heart = asyncio.create_task(self._beat(), name="event-heartbeat")
@@ -241,9 +257,8 @@ class Events:
         """Takes equal entries away again."""
         registration = self._registrations.get(session)
         if registration is not None:
-            taken = set(entries)
-            registration.subscriptions = [entry for entry in registration.subscriptions if entry not in taken]
-            if not registration.subscriptions:
+            registration.change(registration.entries - set(entries))
+            if not registration.entries:
                 self._forget(session)
 
     async def next(self, session: str) -> EventBatch:
@@ -254,21 +269,29 @@ class Events:
             EVENTS_LOST: Events it has not read were dropped from the queue.
             SESSION_INVALID: The session ended while the call was waiting.
         """
-        while True:
-            registration = self._registrations.get(session)
-            if registration is None:
-                digest = hashlib.sha256(session.encode()).hexdigest()[:32]
-                raise errors.session_not_registered(f"trackid={digest}")
-            lost = registration.next_id <= self._dropped
-            unread = (queued for queued in self._queue if queued[0] >= registration.next_id)
-            subscriptions = Subscriptions.parse(registration.subscriptions)
-            events = tuple(event for _, _, event in unread if subscriptions.match(event.cls, event.ref))
-            registration.next_id = self._next_id
-            if lost:
-                raise errors.events_lost()
-            if events:
-                return EventBatch(events=events)
-            await self._wait(session, asyncio.ensure_future(self._arrived.wait()), None)
+        with self._until_ended(session) as ended:
+            while True:
+                registration = self._registrations.get(session)
+                if registration is None:
+                    digest = hashlib.sha256(session.encode()).hexdigest()[:32]
+                    raise errors.session_not_registered(f"trackid={digest}")
+                first, registration.next_id = registration.next_id, self._next_id
+                if first <= self._dropped:
+                    raise errors.events_lost()
+                match = registration.subscriptions.match
+                events = [event for event in self._newest_until(first) if match(event.cls, event.ref)]
+                if events:
+                    return EventBatch(events=tuple(reversed(events)))
+                await _either(ended, self._arrived.wait(), None)
+                if ended.done():
+                    raise errors.session_invalid(Ref(session))
+
+    def _newest_until(self, first: int) -> Iterator[ChangeEvent]:
+        """The queue from its end back to the event of that id."""
+        for event, _ in reversed(self._queue):
+            if int(event.id) < first:
+                return
+            yield event
 
     @property
     def current_id(self) -> int:
@@ -280,7 +303,9 @@ class Events:
         groups = (("add", published.created), ("mod", published.modified), ("del", published.deleted))
         for operation, rows in groups:
             for row in rows:
-                if row.wire_name.lower() in EVENT_CLASSES:
+                cls = row.wire_name.lower()
+                wanted = (r.subscriptions.match(cls, row.ref) for r in self._registrations.values())
+                if cls in EVENT_CLASSES and any(wanted):
                     self._enqueue(operation, row)
         arrived, self._arrived = self._arrived, asyncio.Event()
         arrived.set()
@@ -303,14 +328,14 @@ class Events:
             ref=row.ref,
             row=row,
         )
-        size = len(repr(row))
-        self._queue.append((self._next_id, size, event))
+        size = len(encode_record(Codec.JSON, CLASSES[row.wire_name], row))
+        self._queue.append((event, size))
         self._next_id += 1
         self._queue_bytes += size
         while self._queue_bytes > QUEUE_BYTES_MAX:
-            number, dropped, _ = self._queue.popleft()
-            self._queue_bytes -= dropped
-            self._dropped = number
+            event, size = self._queue.popleft()
+            self._queue_bytes -= size
+            self._dropped = int(event.id)
 
     def _forget(self, session: str) -> None:
         """Ends a registration; nothing is queued while there is none."""
@@ -331,6 +356,20 @@ class Events:
         if self._heart is not None:
             with suppress(asyncio.CancelledError):
                 await self._heart
+
+
+async def _either(
+    ended: asyncio.Future[None], change: Coroutine[Any, Any, object] | None, timeout_s: float | None
+) -> bool:
+    """Waits until the session has ended, the change has come, or the time is up; says whether the change has come."""
+    changed = asyncio.ensure_future(change) if change is not None else None
+    awaited: set[asyncio.Future[Any]] = {ended} if changed is None else {ended, changed}
+    try:
+        await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return changed is not None and changed.done()
+    finally:
+        if changed is not None:
+            changed.cancel()
 
 
 def parse_token(token: str) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def own_task(txn: View, who: Session, ref: Ref[Task]) -> Task:
     if who.is_superuser or who.role is None or allows(who.role, Role.POOL_OPERATOR):
         return task
     starter = txn.find(SessionRow, task.session)
-    if starter is not None and starter.auth_user_sid == who.user:
+    if task.session == who.ref or (starter is not None and starter.auth_user_sid == who.user):
         return task
     holders = ", ".join(roles_with(Role.POOL_OPERATOR))
     raise errors.rbac_permission_denied(

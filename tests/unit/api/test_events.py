@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from poolnet.api import events as module
 from poolnet.api.answer import Origin
-from poolnet.api.events import EventBatch, Subscriptions, make_token, parse_token
+from poolnet.api.events import BATCHING_S, EventBatch, Subscriptions, make_token, parse_token
 from poolnet.model.errors import Failure
 from tests.in_process import InProcess, with_server
 
@@ -192,6 +193,146 @@ def test_next_tells_every_change_in_order(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         other = await network(server, session, "o")
         assert [event.ref for event in (await waiting).events] == [other]
+
+    with_server(tmp_path, body)
+
+
+@pytest.mark.parametrize("token", [make_token(10**19, 0), make_token(10**19, 10**19)])
+def test_a_token_of_another_database_gives_everything(tmp_path: Path, token: str) -> None:
+    async def body(server: InProcess) -> None:
+        session = await login(server)
+        got = await batch(server, session, ["network"], token, 5.0)
+        assert {event.operation for event in got.events} == {"add"}
+        assert len(got.events) == got.counts["network"]
+        number = server.database.feed.number
+        assert token_of(got) == make_token(number, number)
+
+    with_server(tmp_path, body)
+
+
+@pytest.mark.parametrize("timeout_s", [-1.0, -1e300, 1e300])
+def test_a_timeout_that_means_nothing_means_a_day(tmp_path: Path, timeout_s: float) -> None:
+    async def body(server: InProcess) -> None:
+        session = await login(server)
+        token = token_of(await batch(server, session, ["network"], "", timeout_s))
+        waiting = asyncio.create_task(batch(server, session, ["network"], token, timeout_s))
+        made = await network(server, session, "new")
+        assert summary(await waiting) == [("network", "add", made)]
+
+    with_server(tmp_path, body)
+
+
+def test_everything_is_adds_then_mods_then_dels(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        session = await login(server)
+        gone, changed = await network(server, session, "gone"), await network(server, session, "changed")
+        token = token_of(await batch(server, session, ["*"], "", 0.0))
+        await perform(server, session, "network.destroy", gone)
+        await perform(server, session, "network.set_name_label", changed, "renamed")
+        made = await network(server, session, "made")
+        got = await batch(server, session, ["*"], token, 0.0)
+        seen = [event for event in summary(got) if event[0] != "task"]
+        assert seen == [("network", "add", made), ("network", "mod", changed), ("network", "del", gone)]
+        assert {event.timestamp for event in got.events} == {"0.0"}
+        assert not {event.cls for event in got.events} & {"session", "event", "user", "secret"}
+
+    with_server(tmp_path, body)
+
+
+def test_what_follows_closely_is_told_together_but_tasks_are_told_at_once(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        session = await login(server)
+        token = token_of(await batch(server, session, ["*"], "", 0.0))
+        both = asyncio.create_task(batch(server, session, ["network"], token, 30.0))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        tasks = asyncio.create_task(batch(server, session, ["task"], token, 30.0))
+        await asyncio.sleep(0)
+        task = str(await perform(server, session, "task.create", "mine", ""))
+        assert ("task", "add", task) in summary(await tasks)
+        one, two = await network(server, session, "one"), await network(server, session, "two")
+        assert summary(await both) == [("network", "add", one), ("network", "add", two)]
+        assert loop.time() - began >= BATCHING_S
+
+    with_server(tmp_path, body)
+
+
+def test_changes_of_others_do_not_end_the_waiting_nor_lose_anything(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        session = await login(server)
+        made = await network(server, session, "n")
+        token = token_of(await batch(server, session, [], "", 0.0))
+        waiting = asyncio.create_task(batch(server, session, [f"network/{made}"], token, 30.0))
+        for _ in range(3):
+            await network(server, session, "other")
+            await asyncio.sleep(BATCHING_S)
+        assert not waiting.done()
+        await perform(server, session, "network.destroy", made)
+        assert summary(await waiting) == [("network", "del", made)]
+
+    with_server(tmp_path, body)
+
+
+def test_a_session_that_ends_during_the_batching_is_not_waited_for(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        session, other = await login(server), await login(server)
+        token = token_of(await batch(server, session, ["vlan"], "", 0.0))
+        waiting = asyncio.create_task(batch(server, session, ["vlan"], token, 30.0))
+        await network(server, other, "wakes it")
+        await perform(server, session, "session.logout")
+        with pytest.raises(Failure, match="SESSION_INVALID"):
+            await waiting
+
+    with_server(tmp_path, body)
+
+
+def test_what_was_dropped_unread_is_said_to_be_lost_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUEUE_BYTES_MAX", 3000)
+
+    async def body(server: InProcess) -> None:
+        session, other = await login(server), await login(server)
+        await perform(server, session, "event.register", ["network"])
+        for number in range(20):
+            await network(server, session, f"n{number}")
+        await perform(server, other, "event.register", ["network"])
+        with pytest.raises(Failure, match="EVENTS_LOST"):
+            await perform(server, session, "event.next")
+        made = await network(server, session, "after")
+        for reader in (session, other):
+            got = await perform(server, reader, "event.next")
+            assert [event.ref for event in got.events] == [made]
+
+    with_server(tmp_path, body)
+
+
+def test_nothing_is_queued_that_nobody_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUEUE_BYTES_MAX", 3000)
+
+    async def body(server: InProcess) -> None:
+        session = await login(server)
+        await perform(server, session, "event.register", ["vlan"])
+        before = server.events.current_id
+        for number in range(20):
+            await network(server, session, f"n{number}")
+        assert server.events.current_id == before
+
+    with_server(tmp_path, body)
+
+
+def test_registrations_add_up_and_are_taken_away_again(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        session = await login(server)
+        for entries in (["vm"], ["Network"], ["vm"]):
+            await perform(server, session, "event.register", entries)
+        made = await network(server, session, "n")
+        assert [e.ref for e in (await perform(server, session, "event.next")).events] == [made]
+        await perform(server, session, "event.unregister", ["vm", "Network"])
+        with pytest.raises(Failure, match="SESSION_NOT_REGISTERED"):
+            await perform(server, session, "event.next")
+        with pytest.raises(Failure, match="INTERNAL_ERROR"):
+            await perform(server, session, "event.register", [str(n) for n in range(20_001)])
 
     with_server(tmp_path, body)
 
