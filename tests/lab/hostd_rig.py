@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
 from poolnet.hostnet.protocol import Done, Observation, Observe, Stage, Staged, Switch
 from poolnet.hostnet.state import HostNetwork
 from poolnet.hostnet.steps import Plan
@@ -104,6 +106,10 @@ class Rig:
         if number == signal.SIGTERM and status not in (0, -number):
             raise AssertionError(f"{name} ended with status {status}")
 
+    def pid(self, name: str) -> int:
+        """The process of a program that runs."""
+        return self._processes[name].pid
+
     def log(self, name: str) -> str:
         """What a program has logged so far."""
         path = self.directory / f"{name}.log"
@@ -115,6 +121,9 @@ class Rig:
         for name in ("hostd", "ovs-vswitchd", "ovsdb-server"):
             if name in self._processes:
                 await self.kill(name, signal.SIGTERM)
+        for record in (self.root / "run/poolnet/guests").glob("*.json"):  # of a test that failed
+            with suppress(ProcessLookupError):
+                os.kill(msgspec.json.decode(record.read_bytes())["pid"], signal.SIGKILL)
 
     def cable(self, one: str, other: str) -> None:
         """Two connected interfaces; the other end is up, as that of a switch in the cabinet."""
@@ -150,7 +159,7 @@ class Rig:
             os.close(log)
         self._processes[name] = process
         async with asyncio.timeout(START_TIMEOUT_S):
-            while not os.path.lexists(ready):  # noqa: ASYNC240 - no disk is behind a run directory
+            while not exists(ready):
                 if process.returncode is not None:
                     raise AssertionError(f"{name} ended: {self.log(name)}")
                 await asyncio.sleep(0.01)
@@ -197,3 +206,8 @@ def with_rig(
             await body(rig)
 
     run_in_own_network(run)
+
+
+def exists(path: Path) -> bool:
+    """Is there a file, or a socket?"""
+    return path.exists()

@@ -84,8 +84,9 @@ class OpenvswitchBackend:
         if not steps:
             return
         async with self._turn:
-            before = await self.observe()
             try:
+                await self._session.connected()
+                before = await self.observe()
                 await self._apply(before, advance(before, steps), touched_by(steps), strict)
             except NotOurs as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error), error.name) from error

@@ -23,6 +23,7 @@ LOG = structlog.stdlib.get_logger("poolnet.hostd.openvswitch.session")
 DATABASE = "Open_vSwitch"
 RETRY_S = 0.2
 OPEN_TIMEOUT_S = 30.0
+AGAIN_TIMEOUT_S = 5.0  # a database server that restarts is back in a second
 CONFIGURED_TIMEOUT_S = 60.0
 
 
@@ -64,6 +65,14 @@ class Session:
                 raise SwitchGone(f"the database at {self._socket} cannot be reached")
             self._tables = tables_of(self._replica)
         return self._tables
+
+    async def connected(self) -> None:
+        """Returns when there is a connection, so that `tables` is no old picture. Raises SwitchGone."""
+        await self.until(
+            lambda: self._connection is not None,
+            AGAIN_TIMEOUT_S,
+            f"the connection to the switch's database at {self._socket} is lost",
+        )
 
     async def transact(self, changes: Sequence[Operation]) -> None:
         """Carries out the changes in one transaction and waits until the switch has done what they say.
