@@ -29,7 +29,7 @@ from poolnet.model.types import Ref
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.rules.catalog import RULES
-from poolnet.rules.context import CallContext
+from poolnet.rules.context import CallContext, Counters
 from poolnet.xe.caller import Caller, Value
 
 
@@ -109,6 +109,7 @@ class DryRunCaller:
         self._txn = txn
         self._live = live
         self._contexts: list[CallContext] = []
+        self._counters: Counters | None = None
 
     async def call(self, method: str, *args: Value) -> Value:
         """Calls a message on the transaction."""
@@ -130,6 +131,8 @@ class DryRunCaller:
         if rule is not None:
             overlay = self._txn.nested()
             context = self._coordinator.context(overlay, session_of(self._live))
+            self._counters = self._counters or context.counters.copy()
+            context.counters = self._counters
             result = rule(context, **arguments)
             overlay.merge()
             self._contexts.append(context)
@@ -190,6 +193,8 @@ class DryRunCaller:
         lines += [f"  {show_guest_action(action)}" for action in work.before]
         lines += [f"  {line}" for line in show_plan(staged.plan).splitlines()] if staged.plan.steps else []
         lines += [f"  {show_guest_action(action)}" for action in work.after]
+        renamed = [name for context in self._contexts for at, name in context.hostname_changes if at == host]
+        lines += [f"  set the host's name to {name}" for name in renamed]
         if len(lines) == 1:
             lines.append("  nothing to do")
         return "\n".join(lines)

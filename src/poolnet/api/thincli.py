@@ -48,8 +48,11 @@ class ClientGone(ConnectionError):
 
 
 def words_of(body: bytes) -> tuple[str, ...]:
-    """Cuts the body of a request into words: one a line, a trailing carriage return dropped (xe-cli §1)."""
-    return tuple(line.removesuffix("\r") for line in body.decode(errors="replace").split("\n"))
+    """Cuts the body of a request into words: one a line, a trailing carriage return dropped (xe-cli §1).
+
+    Bytes that are no UTF-8 stay in the words as surrogates, so that the call that gets them refuses them.
+    """
+    return tuple(line.removesuffix("\r") for line in body.decode(errors="surrogateescape").split("\n"))
 
 
 class CliConnection(asyncio.Protocol):

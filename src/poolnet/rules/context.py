@@ -63,6 +63,10 @@ class Counters:
         self.domids[host] = domid
         return domid
 
+    def copy(self) -> Counters:
+        """Counters that go on from here by themselves, for what may come to nothing."""
+        return Counters(next_bridge=self.next_bridge, domids=dict(self.domids))
+
     def note_domid(self, host: Ref[Host], domid: int) -> None:
         """Makes sure that a domain id in use is not given out."""
         self.domids[host] = max(self.domids.get(host, 0), domid)

@@ -182,7 +182,7 @@ def test_long_output_is_cut_at_newlines() -> None:
 
 
 def test_words_are_lines_whose_carriage_returns_are_dropped() -> None:
-    assert words_of(b"a b\r\nc\n\nd=\xff\r") == ("a b", "c", "", "d=\ufffd")
+    assert words_of(b"a b\r\nc\n\nd=\xff\r") == ("a b", "c", "", "d=\udcff")
 
 
 async def never(words: Sequence[str], client: Client, origin: Origin) -> None:

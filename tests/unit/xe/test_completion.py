@@ -76,7 +76,7 @@ def test_selectors_are_offered_where_they_are_taken(offered: Offered) -> None:
 def test_uuids_come_with_names(offered: Offered) -> None:
     assert offered("xe network-param-list uuid=") == [
         f"{NETWORK}1  -- Pool-wide network associated with eth0",
-        f"{NETWORK}2  -- storage\\, fast",
+        f"{NETWORK}2  -- storage, fast",
     ]
     assert offered(f"xe vlan-create network-uuid={NETWORK}2") == [f"{NETWORK}2 "]
 

@@ -6,7 +6,7 @@ The API server calls `run` with the lines of a `POST /cli` and its two protocols
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from poolnet.model.errors import Failure, internal_error
@@ -29,6 +29,7 @@ from poolnet.xe.refusals import (
 
 SESSION: Final = "session_id="
 DRY_RUN: Final = "dry-run"
+_DRY_RUN_ONLY: Final = frozenset((DRY_RUN,))
 SEE_HELP: Final = "For usage run: 'xe help'\n"
 _EXPECTED: Final = (
     BadSyntax,
@@ -103,7 +104,11 @@ class _Request:
             for parameter in command.required:
                 params.required(parameter.removesuffix(":"))
             caller = await self._log_in(command, params)
-            await self._execute(command, params, caller, printer)
+            if command.changes and loose_boolean(DRY_RUN, params.get(DRY_RUN, "false")):
+                await self._rehearse(command, params.without(_DRY_RUN_ONLY), caller)
+                return
+            left = params.without(_DRY_RUN_ONLY) if command.changes else params
+            await command.action(Call(params=left, caller=caller, client=self.client, printer=printer))
         await printer.finish()
 
     async def close(self) -> None:
@@ -124,22 +129,22 @@ class _Request:
             raise _LoginFailed(user=user) from None
         return self.caller
 
-    async def _execute(self, command: Command, params: Params, caller: Caller, printer: Printer) -> None:
-        dry = params.find(DRY_RUN) if command.changes else None
-        if dry is None:
-            await command.action(Call(params=params, caller=caller, client=self.client, printer=printer))
-            return
-        left = params.without(frozenset((DRY_RUN,)))
-        if not loose_boolean(DRY_RUN, dry):
-            await command.action(Call(params=left, caller=caller, client=self.client, printer=printer))
-            return
+    async def _rehearse(self, command: Command, params: Params, caller: Caller) -> None:
+        """Print what the command would do on each host, and nothing else; or which objects it would fail on."""
         silent = _Silent(self.client)
 
         async def rehearse(rehearsed: Caller) -> None:
             muted = Printer(silent, minimal=False)
-            await command.action(Call(params=left, caller=rehearsed, client=silent, printer=muted, dry=True))
+            await command.action(
+                Call(params=params, caller=rehearsed, client=silent, printer=muted, dry=True)
+            )
 
-        plan = await self.login.dry_run(caller, rehearse)
+        try:
+            plan = await self.login.dry_run(caller, rehearse)
+        except Finished:
+            for write, text in silent.kept:
+                await write(text)
+            raise
         await self.client.print(plan.removesuffix("\n"))
 
 
@@ -148,12 +153,15 @@ class _Silent:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.kept: list[tuple[Callable[[str], Awaitable[None]], str]] = []
 
     async def print(self, text: str) -> None:
-        """Keep quiet."""
+        """Keep quiet, and the text, in case the command fails."""
+        self.kept.append((self._client.print, text))
 
     async def print_error(self, text: str) -> None:
-        """Keep quiet."""
+        """Keep quiet, and the text, in case the command fails."""
+        self.kept.append((self._client.print_error, text))
 
     async def error(self, code: str, params: Sequence[str]) -> None:
         """Keep quiet."""

@@ -23,6 +23,7 @@ async def param_set(table: Table, call: Call) -> None:
     """Set fields, one API call each, in the order of the words; what is done before a failure stays done."""
     ref = await call.find(table.api)
     gathered: dict[str, dict[str, Value]] = {}
+    added: set[tuple[str, str]] = set()
     for name, value in call.params:
         if name in _NOT_SETTINGS:
             continue
@@ -34,7 +35,9 @@ async def param_set(table: Table, call: Call) -> None:
         elif found.field.map_setter:
             gathered.setdefault(found.field.map_setter, {})[found.key] = value
         else:
-            await _set_key(call, ref, found.field, found.key, value)
+            again = (found.field.name, found.key) in added
+            await _set_key(call, ref, found.field, found.key, value, again=again)
+            added.add((found.field.name, found.key))
     for method, mapping in gathered.items():
         await call.api(method, ref, mapping)
 
@@ -49,13 +52,15 @@ async def _set(call: Call, ref: str, field: Field, value: str) -> None:
         raise Refused(f"Field '{field.name}' is read-only.")
 
 
-async def _set_key(call: Call, ref: str, field: Field, key: str, value: str) -> None:
-    """Give one key of a map a value: with one call where there is one for it, else by removing and adding it."""
+async def _set_key(call: Call, ref: str, field: Field, key: str, value: str, *, again: bool) -> None:
+    """Give one key of a map a value: with one call where there is one for it, else by removing and adding it.
+
+    `again` says that an earlier word of the command has added the key: what was read before does not show it.
+    """
     if field.key_setter:
         await call.api(field.key_setter, ref, key, value)
     elif field.adder:
-        present = await _texts(call, ref, field)
-        if key in present:
+        if again or key in await _texts(call, ref, field):
             await call.api(field.remover, ref, key)
         await call.api(field.adder, ref, key, value)
     else:
