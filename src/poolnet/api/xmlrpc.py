@@ -49,11 +49,13 @@ _ELEMENTS_MAX: Final = 4 * WIRE_VALUES_MAX
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _DOUBLE: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _BOOLEANS: Final[Mapping[str, bool]] = {"0": False, "1": True}
+_DECLARED: Final = re.compile(rb"""<\?xml\s[^>]{0,80}?\bencoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+_ENCODINGS: Final[Mapping[bytes, str]] = {b"iso-8859-1": "iso-8859-1", b"latin1": "iso-8859-1"}
 _REPLACEMENT: Final = "\ufffd"
 
 
 def decode_call(body: bytes) -> WireCall:
-    """Reads a <methodCall>.
+    """Reads a <methodCall> in UTF-8, or in ISO-8859-1 where it says so, as old clients do.
 
     Bytes that are no UTF-8 do not spoil the call: the texts that have them come out as `Marked`, so that the decoder
     can refuse the parameter by name (spec §1.3).
@@ -62,8 +64,10 @@ def decode_call(body: bytes) -> WireCall:
         Malformed: it is not well-formed, has a DOCTYPE, elements in the wrong place, a number that is none, or is
             nested too deeply.
     """
+    declared = _DECLARED.match(body)
+    encoding = _ENCODINGS.get(declared[1].lower(), "utf-8") if declared else "utf-8"
     try:
-        text, suspicious = body.decode(), False
+        text, suspicious = body.decode(encoding), False
     except UnicodeDecodeError:
         text, suspicious = body.decode(errors="replace"), True
     reader = _Reader(suspicious=suspicious)
@@ -74,7 +78,7 @@ def decode_call(body: bytes) -> WireCall:
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.characters
     try:
-        parser.Parse(text.encode() if suspicious else body, True)
+        parser.Parse(text.encode() if suspicious or encoding != "utf-8" else body, True)
     except expat.ExpatError as error:
         raise Malformed(str(error)) from None
     finally:

@@ -129,6 +129,13 @@ def test_texts_that_are_no_utf8_are_marked_and_the_rest_is_read() -> None:
     assert wire == ["good", Marked(Mark.NOT_UTF8, "b\ufffdd")]
 
 
+def test_a_call_in_a_declared_western_encoding_is_read_in_it() -> None:
+    body = b"<?xml version='1.0' encoding='ISO-8859-1'?>" + call(
+        "<value>caf\u00e9 \u00c3\u00a9</value>"
+    ).decode().encode("iso-8859-1")
+    assert xmlrpc.decode_call(body).params == ("caf\u00e9 \u00c3\u00a9",)
+
+
 def test_a_failure_is_an_array_of_strings_in_a_struct() -> None:
     assert xmlrpc.encode_failure("HANDLE_INVALID", ("VM", 'a<"&>\x00')) == (
         b'<?xml version="1.0"?><methodResponse><params><param><value><struct>'
