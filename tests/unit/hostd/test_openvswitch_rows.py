@@ -187,7 +187,7 @@ def test_a_mark_that_somebody_spoilt_reads_as_a_lock_that_nobody_wants(spoilt: s
     apply_to(database, STATES[1])
     row = next(row for row in database.tables["Interface"].values() if row["name"] == "vif1.0")
     pairs: Any = row["external_ids"]
-    ids = [[key, spoilt if key == marks.LOCK else value] for key, value in pairs[1]]
+    ids: Json = [[key, spoilt if key == marks.LOCK else value] for key, value in pairs[1]]
     row["external_ids"] = ["map", ids]
     observed = observe(tables_of(database.replica()), {})
     assert observed.ports[0].lock.mac == ""
