@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import msgspec
@@ -36,6 +36,7 @@ from tests.in_process import FACTS, GREETING
 PASSWORD = "correct horse battery staple"
 API = str(Path(sys.executable).with_name("poolnet-api"))
 READY_TIMEOUT_S = 20.0
+STOP_S = 5.0  # 3 s are promised; this machine may have other things to do
 
 
 class ToyHostd(socketserver.ThreadingUnixStreamServer):
@@ -48,6 +49,7 @@ class ToyHostd(socketserver.ThreadingUnixStreamServer):
         super().__init__(str(path), _Connection)
         self.network = HostNetwork()
         self.staged: dict[str, HostNetwork] = {}
+        self.stuck, self.asked_to_switch, self.go_on = Event(), Event(), Event()
 
     def answer(self, command: protocol.Command) -> protocol.Answer:
         match command:
@@ -58,6 +60,10 @@ class ToyHostd(socketserver.ThreadingUnixStreamServer):
             case protocol.Stage(rollout=rollout, desired=desired):
                 self.staged[rollout] = desired
                 return protocol.Staged(plan=diff(self.network, desired), plan_hash="")
+            case protocol.Switch() if self.stuck.is_set():
+                self.asked_to_switch.set()
+                self.go_on.wait(30)
+                return protocol.Refused(fault=protocol.Fault.SWITCH_FAILED, message="stuck")
             case protocol.Switch(rollout=rollout):
                 self.network = self.staged[rollout]
                 return protocol.Done(facts=FACTS)
@@ -107,6 +113,14 @@ class Daemon:
         assert self.process is not None
         return self.process.wait(10)
 
+    def stop(self) -> float:
+        """Tells it to stop; the seconds that it took."""
+        assert self.process is not None
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.wait() == 0
+        return time.monotonic() - began
+
     def call(self, method: str, *params: Any) -> Any:
         with xmlrpc.client.ServerProxy(f"http://127.0.0.1:{self.http}") as proxy:
             return getattr(proxy, method)(*params)
@@ -152,6 +166,7 @@ def host_daemon(daemon: Daemon) -> Iterator[ToyHostd]:
     with ToyHostd(daemon.root / "run/poolnet/hostd.sock") as hostd:
         Thread(target=hostd.serve_forever, args=(0.02,), daemon=True).start()
         yield hostd
+        hostd.go_on.set()
         hostd.shutdown()
 
 
@@ -235,11 +250,42 @@ def test_a_stop_is_orderly_and_does_not_wait_for_those_who_wait(daemon: Daemon) 
 
         waiting = Thread(target=wait_for_events)
         waiting.start()
-        assert daemon.process is not None
-        daemon.process.send_signal(signal.SIGTERM)
-        assert daemon.wait() == 0
+        assert daemon.stop() < STOP_S
         waiting.join(5)
         assert "Traceback" not in daemon.log.read_text()
+
+
+def test_a_stop_does_not_wait_for_a_host_that_is_stuck(daemon: Daemon) -> None:
+    with host_daemon(daemon) as hostd:
+        daemon.start()
+        session = daemon.until_it_serves()
+        network = new_network(daemon, session, "n")
+        (eth1,) = daemon.value("PIF.get_all_where", session, 'field "device"="eth1"')
+        hostd.stuck.set()
+
+        def plug() -> None:
+            with suppress(OSError, xmlrpc.client.Error, HTTPException):
+                daemon.call("VLAN.create", session, eth1, "5", network)
+
+        calling = Thread(target=plug)
+        calling.start()
+        assert hostd.asked_to_switch.wait(10)
+        daemon.value("Async.VLAN.create", session, eth1, "6", network)
+        assert daemon.stop() < STOP_S
+        calling.join(5)
+        assert "Traceback" not in daemon.log.read_text()
+
+
+def test_a_host_that_cannot_be_made_what_it_should_be_is_served_all_the_same(daemon: Daemon) -> None:
+    with host_daemon(daemon) as hostd:
+        hostd.stuck.set()
+        hostd.go_on.set()
+        daemon.start()
+        session = daemon.until_it_serves()
+        assert len(daemon.value("host.get_all", session)) == 1
+        assert "host-not-converged" in daemon.log.read_text()
+        hostd.stuck.clear()
+        new_network(daemon, session, "n")
 
 
 def test_no_secret_is_logged(daemon: Daemon) -> None:
@@ -267,14 +313,10 @@ def test_a_configuration_that_cannot_be_used_is_one_line(daemon: Daemon) -> None
     assert daemon.log.read_text().count("\n") == 1
 
 
-def test_a_second_server_on_the_same_database_is_refused(daemon: Daemon, tmp_path: Path) -> None:
+def test_a_second_server_on_the_same_database_is_refused(daemon: Daemon) -> None:
     with host_daemon(daemon):
         daemon.start()
         daemon.until_it_serves()
-        config = daemon.root / "etc/poolnet/api.toml"
-        https, http = _free_ports(2)
-        text = f'listen = "127.0.0.1"\nhttps_port = {https}\nhttp_port = {http}\nsocket = "/run/poolnet/other.sock"\n'
-        config.write_text(text)
         second = subprocess.run(
             [API],
             env={**os.environ, "POOLNET_ROOT": str(daemon.root)},
@@ -285,3 +327,5 @@ def test_a_second_server_on_the_same_database_is_refused(daemon: Daemon, tmp_pat
         )
         assert second.returncode == 1
         assert "Traceback" not in second.stderr
+        with socket.socket(socket.AF_UNIX) as local:
+            local.connect(str(daemon.root / "run/poolnet/xapi.sock"))  # the first one's door is as it was

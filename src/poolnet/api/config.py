@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 ROOT_VARIABLE = (
     "POOLNET_ROOT"  # a prefix before all standard paths, for hosts without a mount namespace of their own
 )
-REFERENCE_SOCKET = Path("/var/lib/xcp/xapi")  # where local clients of the reference look
+DEFAULT_CONFIG = "/etc/poolnet/api.toml"
+REFERENCE_SOCKET = "/var/lib/xcp/xapi"  # where local clients of the reference look
+
+_Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+_AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
 
 
 class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The settings of poolnet-api; unknown keys are errors. Paths are absolute and not yet prefixed."""
+    """The settings of poolnet-api; unknown keys are errors. Paths are absolute and not yet prefixed.
+
+    `listen` is an address, IPv4 or IPv6. An `http_port` of 0 closes the door without TLS.
+    """
 
     listen: str = "0.0.0.0"
-    https_port: int = 443
-    http_port: int = 80
-    state_dir: str = "/var/lib/poolnet/api"
-    socket: str = "/run/poolnet/xapi.sock"
-    hostd_socket: str = "/run/poolnet/hostd.sock"
-    reference_socket: str = str(REFERENCE_SOCKET)
-    default_config: str = "/etc/poolnet/api.toml"
+    https_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 443
+    http_port: _Port = 80
+    state_dir: _AbsolutePath = "/var/lib/poolnet/api"
+    socket: _AbsolutePath = "/run/poolnet/xapi.sock"
+    hostd_socket: _AbsolutePath = "/run/poolnet/hostd.sock"
+    reference_socket: _AbsolutePath = REFERENCE_SOCKET
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if there is no such address."""
+        ip_address(self.listen)
 
 
 class ConfigError(Exception):
@@ -37,7 +49,7 @@ def load_config(path: Path | None) -> ApiConfig:
         ConfigError: The file given is not there, is no TOML, or has an unknown key or a wrong type.
     """
     given = path is not None
-    path = path or rooted(ApiConfig().default_config)
+    path = path or rooted(DEFAULT_CONFIG)
     try:
         return msgspec.toml.decode(path.read_bytes(), type=ApiConfig)
     except FileNotFoundError as error:

@@ -10,10 +10,11 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -24,7 +25,7 @@ from poolnet.api.credentials import Credentials
 from poolnet.api.dispatch import Dispatcher
 from poolnet.api.events import Events
 from poolnet.api.gate import Gate
-from poolnet.api.http import HttpServer
+from poolnet.api.http import HttpServer, Timeouts
 from poolnet.api.logs import configure_logs
 from poolnet.api.notify import notify_ready
 from poolnet.api.own import own_messages
@@ -48,6 +49,9 @@ from poolnet.xe.commands.run import run as run_command
 log = structlog.get_logger("poolnet.api")
 
 SOCKET_MODE = 0o660
+SETTLE_S = 10.0  # a host that is not what it should be by then is served all the same
+CALLS_GRACE_S = 1.0  # for calls under way when the server is told to stop
+PAM_TIMEOUT_S = 30.0
 
 
 class PamThroughHostd:
@@ -60,18 +64,19 @@ class PamThroughHostd:
         """Whether PAM accepts the user; no daemon, no."""
         command = protocol.Authenticate(user=user, password=password)
         with suppress(HostGone, HostRefused):
-            return (await self._link.request(command, protocol.Authenticated)).accepted
+            return (await self._link.request(command, protocol.Authenticated, PAM_TIMEOUT_S)).accepted
         return False
 
 
 async def serve(config: ApiConfig) -> None:
     """Serves until SIGTERM or SIGINT."""
     stopped = asyncio.Event()
+    background = Background(stopped)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as stack:
-        starting = asyncio.create_task(_start(config, stack), name="start")
+        starting = asyncio.create_task(_start(config, stack, background), name="start")
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait((starting, waiting), return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -87,19 +92,61 @@ async def serve(config: ApiConfig) -> None:
         notify_ready()
         log.info("serving", https=config.https_port, http=config.http_port)
         await waiting
+    background.require_sound()
 
 
-async def _start(config: ApiConfig, stack: AsyncExitStack) -> None:
+class Background:
+    """What runs beside the calls, as long as the server does. If some of it fails the server ends: it is started anew."""
+
+    def __init__(self, stopped: asyncio.Event) -> None:
+        self._stopped = stopped
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Begins some work."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = task.exception()
+            log.error("background-failed", work=task.get_name(), exc_info=self._failure)
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        """Ends all of it."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def require_sound(self) -> None:
+        """Raises BackgroundFailed if some of it has failed."""
+        if self._failure is not None:
+            raise BackgroundFailed(f"{type(self._failure).__name__} in the background; see above")
+
+
+class BackgroundFailed(Exception):
+    """The server cannot go on; the log says why."""
+
+
+async def _start(config: ApiConfig, stack: AsyncExitStack, background: Background) -> None:
     state_dir = rooted(config.state_dir)
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database.open(
+        SqliteEngine(state_dir / "pool.db")
+    )  # first: whoever has it open has the sockets too
+    stack.callback(database.close)
     gate = Gate()
-    server = HttpServer(gate, gate.run_cli)
+    server = HttpServer(gate, gate.run_cli, timeouts=Timeouts(shutdown_s=CALLS_GRACE_S))
     stack.push_async_callback(server.close)
     _listen(config, server)
     link = HostLink(rooted(config.hostd_socket))
     stack.push_async_callback(link.close)
-    database = Database.open(SqliteEngine(state_dir / "pool.db"))
-    stack.callback(database.close)
     greeting, observation = await greet(link)
     counters = Counters()
     opened = await open_pool(
@@ -115,19 +162,26 @@ async def _start(config: ApiConfig, stack: AsyncExitStack) -> None:
     coordinator = Coordinator(database=database, hosts=hosts, local_host=host, clock=_now, counters=counters)
     coordinator.start()
     stack.push_async_callback(coordinator.stop)
-    await converge(coordinator, host, [action for _, _, action in opened.guest_actions])
+    stack.push_async_callback(background.stop)
+    unknown_guests = [action for _, _, action in opened.guest_actions]
+    tried = asyncio.Event()
+    background.start(converge(coordinator, host, unknown_guests, tried), "converge")
+    # A host that cannot be made what it should be has to be reachable all the more.
+    with suppress(TimeoutError):
+        await asyncio.wait_for(tried.wait(), SETTLE_S)
     credentials = Credentials(state_dir / "users.toml", PamThroughHostd(link))
-    events = _open_gate(gate, stack, database, coordinator, credentials, host)
+    events = _open_gate(gate, stack, background, database, coordinator, credentials, host)
+    stack.push_async_callback(coordinator.stop)  # so that the calls under way end
     stack.push_async_callback(server.close)  # the doors close before what is behind them
     stack.callback(events.wake_all)
-    _in_background(
-        stack, follow_facts(link=link, hosts=hosts, host=host, coordinator=coordinator, clock=_now), "facts"
-    )
+    facts = follow_facts(link=link, hosts=hosts, host=host, coordinator=coordinator, clock=_now)
+    background.start(facts, "facts")
 
 
 def _open_gate(
     gate: Gate,
     stack: AsyncExitStack,
+    background: Background,
     database: Database,
     coordinator: Coordinator,
     credentials: Credentials,
@@ -159,7 +213,7 @@ def _open_gate(
         await run_command(words, client, login)
 
     gate.open(dispatcher, run_cli)
-    _in_background(stack, _sweep(sessions, tasks), "sweep")
+    background.start(_sweep(sessions, tasks), "sweep")
     return events
 
 
@@ -174,7 +228,8 @@ def _listen(config: ApiConfig, server: HttpServer) -> None:
         addresses=("127.0.0.1", "::1"),
         now=_now(),
     )
-    server.listen_tcp(config.listen, config.http_port)
+    if config.http_port:
+        server.listen_tcp(config.listen, config.http_port)
     server.listen_tcp(config.listen, config.https_port, tls=server_context(identities))
 
 
@@ -194,18 +249,6 @@ def link_reference_socket(reference: Path, ours: Path) -> None:
         reference.symlink_to(ours)
     except OSError as error:
         log.info("reference-socket-not-linked", reason=str(error))
-
-
-def _in_background(stack: AsyncExitStack, work: object, name: str) -> None:
-    task = asyncio.ensure_future(work)  # type: ignore[call-overload]
-
-    async def end() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    task.set_name(name)
-    stack.push_async_callback(end)
 
 
 async def _sweep(sessions: Sessions, tasks: Tasks) -> None:
@@ -228,5 +271,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         config = load_config(options.config)
         asyncio.run(serve(config))
-    except (ConfigError, StartRefused, DatabaseError, OSError) as error:
+    except (ConfigError, StartRefused, BackgroundFailed, DatabaseError, OSError) as error:
         sys.exit(f"poolnet-api: {error}")

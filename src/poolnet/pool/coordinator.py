@@ -167,10 +167,8 @@ class Coordinator:
         self._wake_writes.set()
         return await answer
 
-    def context(
-        self, txn: Txn, session: Session, task: Ref[Any] = NULL, *, counters: Counters | None = None
-    ) -> CallContext:
-        """The context in which a rule decides on this transaction; the pool's own counters unless others are given."""
+    def context(self, txn: Txn, session: Session, task: Ref[Any] = NULL) -> CallContext:
+        """The context in which a rule decides on this transaction."""
         return CallContext(
             txn=txn,
             now=self._clock(),
@@ -179,12 +177,8 @@ class Coordinator:
             session=session,
             task=task,
             facts=self._hosts.facts(),
-            counters=self._counters if counters is None else counters,
+            counters=self._counters,
         )
-
-    def counters(self) -> Counters:
-        """A copy of the counters as they are now: a dry run takes its numbers from there."""
-        return Counters(next_bridge=self._counters.next_bridge, domids=dict(self._counters.domids))
 
     async def converge(self, host: Ref[Host], guests_before: Sequence[protocol.GuestAction] = ()) -> None:
         """Makes a host what the committed database says; see `Rollouts.converge`."""

@@ -7,6 +7,7 @@ runs.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -19,6 +20,8 @@ from poolnet.db.database import Database
 from poolnet.hostnet import protocol
 from poolnet.hostnet.facts import HostFacts
 from poolnet.model.classes.host import Host
+from poolnet.model.classes.vm import VM
+from poolnet.model.enums import VmPowerState
 from poolnet.model.failure import Failure
 from poolnet.model.types import Ref, Value
 from poolnet.pool.coordinator import Coordinator, RuleCall
@@ -32,7 +35,8 @@ from poolnet.rules.vm_power import guest_ended
 log = structlog.get_logger("poolnet.pool")
 
 RETRY_S = 0.2
-CONVERGE_RETRY_S = 2.0
+CONVERGE_RETRY_S = 1.0
+CONVERGE_RETRY_MAX_S = 60.0
 HOST_UUID_FILE = "host-uuid"
 
 
@@ -100,21 +104,43 @@ def host_uuid(state_dir: Path) -> str:
     with suppress(FileNotFoundError):
         return path.read_text().strip()
     uuid = str(uuid4())
-    path.write_text(uuid + "\n")
+    temporary = path.with_suffix(".new")
+    with temporary.open("w") as file:
+        file.write(uuid + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)  # a crash leaves a whole identity or none
     return uuid
 
 
 async def converge(
-    coordinator: Coordinator, host: Ref[Host], guests_before: Sequence[protocol.GuestAction] = ()
+    coordinator: Coordinator,
+    host: Ref[Host],
+    guests_before: Sequence[protocol.GuestAction] = (),
+    tried: asyncio.Event | None = None,
 ) -> None:
-    """Makes the host what the database says, and tries again until it is."""
+    """Makes the host what the database says, and tries again, less and less often, until it is.
+
+    A guest to be removed that the database has come to know meanwhile is left alone. `tried` is set when the first
+    attempt is over.
+    """
+    wait_s = CONVERGE_RETRY_S
     while True:
+        alive = {row.uuid for row in coordinator.view.all(VM) if row.power_state is not VmPowerState.HALTED}
+        guests = [
+            g for g in guests_before if not isinstance(g, protocol.DestroyGuest) or g.vm_uuid not in alive
+        ]
         try:
-            await coordinator.converge(host, guests_before)
+            await coordinator.converge(host, guests)
         except (HostGone, HostRefused) as error:
-            log.warning("host-not-converged", reason=str(error))
-            await asyncio.sleep(CONVERGE_RETRY_S)
+            log.warning("host-not-converged", reason=str(error), again_in_s=wait_s)
+            if tried is not None:
+                tried.set()
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, CONVERGE_RETRY_MAX_S)
         else:
+            if tried is not None:
+                tried.set()
             return
 
 
@@ -128,17 +154,19 @@ async def follow_facts(
 ) -> None:
     """Records what the host reports, as it reports it, forever; a host daemon that comes back is made converge."""
     lost = False
+    async with asyncio.TaskGroup() as group:
+        converging: asyncio.Task[None] | None = None
 
-    def on_loss() -> None:
-        nonlocal lost
-        lost = True
+        def on_loss() -> None:
+            nonlocal lost
+            lost = True
 
-    async for facts in link.watch(on_loss):
-        if lost:
-            lost = False
-            await converge(coordinator, host)
-        hosts.remember(facts)
-        await _record(coordinator, host, facts, clock)
+        async for facts in link.watch(on_loss):
+            if lost and (converging is None or converging.done()):
+                lost = False
+                converging = group.create_task(converge(coordinator, host))
+            hosts.remember(facts)
+            await _record(coordinator, host, facts, clock)
 
 
 async def _record(
