@@ -12,6 +12,7 @@ from typing import Any
 from poolnet.api import implicit
 from poolnet.api.answer import Origin
 from poolnet.api.binding import as_wire, bind
+from poolnet.api.decode import decode_value
 from poolnet.api.dispatch import Dispatcher, session_of
 from poolnet.api.permissions import require_permission
 from poolnet.api.results import plain_value, result_xml
@@ -25,7 +26,7 @@ from poolnet.model.classes.task import Task
 from poolnet.model.declare import MessageDecl
 from poolnet.model.enums import TaskStatusType
 from poolnet.model.registry import CLASSES, MESSAGES
-from poolnet.model.types import Ref
+from poolnet.model.types import Ref, StringT
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.rules.catalog import RULES
@@ -75,6 +76,8 @@ class CliLogin:
 
     async def login(self, user: str, password: str, *, local: bool) -> Caller:
         """Opens a session of the CLI; `local` asks for one that needs no coordinator."""
+        for text in (user, password):
+            decode_value(StringT(), text)
         if local:
             ref = await self._sessions.local_login(user, password, self._origin.local_root)
         else:

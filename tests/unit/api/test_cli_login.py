@@ -15,6 +15,9 @@ from tests.golden.xe_world import Terminal
 from tests.in_process import InProcess, with_server
 
 
+NO_TEXT = b"\xff".decode(errors="surrogateescape")
+
+
 async def xe(server: InProcess, *words: str) -> Terminal:
     terminal = Terminal()
     login = CliLogin(
@@ -87,10 +90,10 @@ def test_what_some_of_several_fail_on_is_said(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text_are_refused_by_the_call_that_gets_them(tmp_path: Path) -> None:
     async def body(server: InProcess) -> None:
-        bad = b"\xff".decode(errors="surrogateescape")
-        terminal = await xe(server, "network-create", f"name-label={bad}")
-        assert terminal.code == 1
-        assert "field: Invalid UTF-8 string in parameter\n" in terminal.err
-        assert (await xe(server, "network-list", f"name-label={bad}")).out == ""
+        for words in (("network-create", f"name-label={NO_TEXT}"), ("network-list", f"password={NO_TEXT}")):
+            terminal = await xe(server, *words)
+            assert terminal.code == 1
+            assert "field: Invalid UTF-8 string in parameter\n" in terminal.err
+        assert (await xe(server, "network-list", f"name-label={NO_TEXT}")).out == ""
 
     with_server(tmp_path, body)
