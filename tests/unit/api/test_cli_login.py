@@ -14,7 +14,6 @@ from poolnet.xe.commands.run import run
 from tests.golden.xe_world import Terminal
 from tests.in_process import InProcess, with_server
 
-
 NO_TEXT = b"\xff".decode(errors="surrogateescape")
 
 
