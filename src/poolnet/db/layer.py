@@ -54,8 +54,8 @@ class Layer(Protocol):
 def filled(layer: Layer, row: R) -> R:
     """Fills in a stored row's computed sets from the layer's indexes (spec §2.3)."""
     computed = {
-        each.attribute: members
-        for each in SHAPES[type(row)].computed
+        name: members
+        for name, each in SHAPES[type(row)].computed.items()
         if (members := layer.lookup(each.other, each.other_attribute, row.ref))
     }
     return with_values(row, computed) if computed else row

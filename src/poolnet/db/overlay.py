@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from poolnet.db.changes import Changes, Key
 from poolnet.db.errors import Duplicate
 from poolnet.db.layer import Layer, filled
-from poolnet.db.shape import SHAPES, uuid_of, with_values, without_computed
+from poolnet.db.shape import SHAPES, OneEnd, uuid_of, with_values, without_computed
 from poolnet.model.errors import handle_invalid
 from poolnet.model.types import Ref, Row, is_null
 
@@ -31,8 +31,8 @@ class _Edits:
     index: dict[str, dict[object, dict[Any, None]]] = field(default_factory=dict)
     """Rows that have a value in an indexed attribute because the overlay says so."""
     uuids: dict[str, str] = field(default_factory=dict)
-    touched: set[str] = field(default_factory=set)
-    """Rows whose computed sets may differ from those in the layer below."""
+    touched: dict[str, set[str]] = field(default_factory=dict)
+    """Rows, and which of their computed sets may differ from those in the layer below."""
     composed: dict[str, tuple[Row, Row]] = field(default_factory=dict)
     """Updated rows: the row below, and that row with the updates."""
     whole: dict[str, Row] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Overlay:
             stored = self.stored(cls, ref)
             if stored is None:
                 return None
-            known = edits.whole[ref] = filled(self, stored)
+            known = edits.whole[ref] = self._whole(edits, stored)
         return known  # type: ignore[return-value]
 
     def refs(self, cls: type[R]) -> Sequence[Ref[R]]:
@@ -169,7 +169,7 @@ class Overlay:
         if uuid:
             edits.uuids[uuid] = row.ref
         for end in shape.one_ends:
-            self._touch_set(end.other, getattr(stored, end.attribute))
+            self._touch_set(end, getattr(stored, end.attribute))
         self._own_stamp += 1
 
     def update(self, cls: type[R], ref: str, fields: Mapping[str, object]) -> None:
@@ -202,8 +202,8 @@ class Overlay:
         edits.whole.pop(ref, None)
         for end in shape.one_ends:
             if end.attribute in changed:
-                self._touch_set(end.other, getattr(old, end.attribute))
-                self._touch_set(end.other, changed[end.attribute])
+                self._touch_set(end, getattr(old, end.attribute))
+                self._touch_set(end, changed[end.attribute])
         self._own_stamp += 1
 
     def destroy(self, cls: type[Row], ref: str) -> None:
@@ -225,7 +225,7 @@ class Overlay:
             notes.pop(ref, None)
         self._touches.pop((cls, ref), None)
         for end in shape.one_ends:
-            self._touch_set(end.other, getattr(old, end.attribute))
+            self._touch_set(end, getattr(old, end.attribute))
         self._own_stamp += 1
 
     def touch(self, cls: type[Row], ref: str) -> None:
@@ -260,6 +260,18 @@ class Overlay:
             touched=tuple(self._touches),
         )
 
+    def _whole(self, edits: _Edits, stored: R) -> R:
+        """Fills in the computed sets of a row: those of the layer below, but for the few that were touched."""
+        cls, ref = type(stored), stored.ref
+        below = None if ref in edits.created else self._below.row(cls, ref)
+        if below is None:
+            return filled(self, stored)
+        computed = SHAPES[cls].computed
+        fields = dict(edits.updated.get(ref, _NO_FIELDS))
+        for name in edits.touched.get(ref, ()):
+            fields[name] = self.lookup(computed[name].other, computed[name].other_attribute, ref)
+        return with_values(below, fields)
+
     def _update_uuid(self, edits: _Edits, old: Row, changed: Mapping[str, object]) -> None:
         """Moves a row in the uuid index, if its uuid changes."""
         if "uuid" not in changed:
@@ -280,11 +292,13 @@ class Overlay:
             updated[name] = value
         edits.composed.pop(ref, None)
 
-    def _touch_set(self, cls: type[Row], ref: object) -> None:
-        """Notes that the computed sets of a row are no longer those of the layer below."""
+    def _touch_set(self, end: OneEnd, ref: object) -> None:
+        """Notes that the computed set at the other end of a relation is no longer that of the layer below."""
         if isinstance(ref, str) and not is_null(ref):
-            edits = self._edits.setdefault(cls, _Edits())
-            edits.touched.add(ref)
+            edits = self._edits.get(end.other)
+            if edits is None:
+                edits = self._edits[end.other] = _Edits()
+            edits.touched.setdefault(ref, set()).add(end.members)
             edits.whole.pop(ref, None)
 
     def _follow_below(self) -> None:
@@ -304,7 +318,7 @@ class Overlay:
         below = self._below.stored(cls, ref)
         for end in SHAPES[cls].one_ends:
             if below is not None and (updated is None or end.attribute in updated):
-                self._touch_set(end.other, getattr(below, end.attribute))
+                self._touch_set(end, getattr(below, end.attribute))
 
 
 _NO_FIELDS: Mapping[str, object] = {}

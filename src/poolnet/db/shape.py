@@ -16,17 +16,20 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OneEnd:
-    """A reference that a relation follows: `attribute` of this class refers to a row of `other`."""
+    """A reference that a relation follows: `attribute` of this class refers to a row of `other`.
+
+    The other row has this one in its computed set `members`.
+    """
 
     attribute: str
     other: type[Row]
+    members: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ComputedSet:
     """A set that a relation makes: all rows of `other` whose `other_attribute` is this row."""
 
-    attribute: str
     other: type[Row]
     other_attribute: str
 
@@ -42,13 +45,16 @@ class Shape:
     """Every attribute of a row, the reference first."""
     values: Callable[[Row], tuple[Any, ...]]
     """The values of `attributes`."""
+    setters: Mapping[str, Callable[[Row, object], None]]
+    """What sets an attribute of a row that nobody has seen yet, in the order of `attributes`."""
     stored: frozenset[str]
     """The attributes that are written: all but the reference and the computed sets."""
     indexed: tuple[str, ...]
     """The attributes with an index: stored references, and name_label."""
     has_uuid: bool
     one_ends: tuple[OneEnd, ...]
-    computed: tuple[ComputedSet, ...]
+    computed: Mapping[str, ComputedSet]
+    """By attribute."""
     durable: tuple[FieldDecl, ...]
     """The fields that an engine keeps; none for a class whose rows live in memory only."""
     durable_attributes: frozenset[str]
@@ -66,6 +72,7 @@ def _shape(decl: ClassDecl) -> Shape:
         name=decl.name,
         attributes=attributes,
         values=operator.attrgetter(*attributes),
+        setters={name: getattr(decl.python_type, name).__set__ for name in attributes},
         stored=names,
         indexed=tuple(
             each.attribute
@@ -77,19 +84,19 @@ def _shape(decl: ClassDecl) -> Shape:
             OneEnd(
                 attribute=decl.field(relation.one_field).attribute,
                 other=CLASSES[relation.many_class].python_type,
+                members=CLASSES[relation.many_class].field(relation.many_field).attribute,
             )
             for relation in RELATIONS
             if relation.one_class == decl.name
         ),
-        computed=tuple(
-            ComputedSet(
-                attribute=decl.field(relation.many_field).attribute,
+        computed={
+            decl.field(relation.many_field).attribute: ComputedSet(
                 other=CLASSES[relation.one_class].python_type,
                 other_attribute=CLASSES[relation.one_class].field(relation.one_field).attribute,
             )
             for relation in RELATIONS
             if relation.many_class == decl.name
-        ),
+        },
         durable=durable,
         durable_attributes=frozenset(each.attribute for each in durable),
     )
@@ -104,16 +111,18 @@ BY_NAME: Final[Mapping[str, Shape]] = {shape.name: shape for shape in SHAPES.val
 
 
 def with_values(row: R, fields: Mapping[str, object]) -> R:
-    """Gives the row with some attributes replaced (`dataclasses.replace`, at half the price)."""
-    shape = SHAPES[type(row)]
-    values = dict(zip(shape.attributes, shape.values(row), strict=True))
-    values.update(fields)
-    return type(row)(**values)
+    """Gives the row with some attributes replaced (`dataclasses.replace`, at a fifth of the price)."""
+    shape, copy = SHAPES[type(row)], object.__new__(type(row))
+    for set_value, value in zip(shape.setters.values(), shape.values(row), strict=True):
+        set_value(copy, value)
+    for name, value in fields.items():
+        shape.setters[name](copy, value)
+    return copy
 
 
 def without_computed(row: R) -> R:
     """Gives the row as it is stored: its computed sets empty."""
-    filled = {each.attribute: () for each in SHAPES[type(row)].computed if getattr(row, each.attribute)}
+    filled = {name: () for name in SHAPES[type(row)].computed if getattr(row, name)}
     return with_values(row, filled) if filled else row
 
 

@@ -6,7 +6,7 @@ I/O, or makes anything durable: `Database.commit` does, with the `Changes` of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from poolnet.db.changes import Changes
@@ -97,27 +97,23 @@ class View:
         shape, layer = SHAPES[cls], self._layer
         if not shape.stored.issuperset(fields):
             raise TypeError(f"{shape.name} has no stored fields {sorted(fields.keys() - shape.stored)}")
-        candidates: Sequence[Ref[R]]
-        indexed = next((name for name in shape.indexed if name in fields), None)
-        if fields.get("uuid"):
-            indexed = "uuid"
-            ref = layer.by_uuid(cls, str(fields["uuid"]))
-            candidates = () if ref is None else (ref,)
-        elif indexed is not None:
-            candidates = layer.lookup(cls, indexed, fields[indexed])
-        else:
-            candidates = layer.refs(cls)
+        indexed, candidates = self._candidates(cls, fields)
         checked = [(name, value) for name, value in fields.items() if name != indexed]
-        found = []
-        for ref in candidates:
-            if checked:
-                stored = layer.stored(cls, ref)
-                if stored is None or any(getattr(stored, name) != value for name, value in checked):
-                    continue
-            row = layer.row(cls, ref)
-            if row is not None:
-                found.append(row)
-        return tuple(found)
+        for name, value in checked:
+            stored = ((ref, layer.stored(cls, ref)) for ref in candidates)
+            candidates = [ref for ref, row in stored if row is not None and getattr(row, name) == value]
+        return tuple([row for ref in candidates if (row := layer.row(cls, ref)) is not None])
+
+    def _candidates(self, cls: type[R], fields: Mapping[str, object]) -> tuple[str, Sequence[Ref[R]]]:
+        """Gives the rows among which those with these values are, and the field of which that is certain, if any."""
+        layer = self._layer
+        if fields.get("uuid"):
+            ref = layer.by_uuid(cls, str(fields["uuid"]))
+            return "uuid", () if ref is None else (ref,)
+        found = [
+            (name, layer.lookup(cls, name, fields[name])) for name in SHAPES[cls].indexed if name in fields
+        ]
+        return min(found, key=lambda each: len(each[1])) if found else ("", layer.refs(cls))
 
 
 class Txn(View):
