@@ -17,6 +17,7 @@ from poolnet.api.dispatch import Dispatcher, session_of
 from poolnet.api.permissions import require_permission
 from poolnet.api.results import plain_value, result_xml
 from poolnet.api.sessions import LiveSession, Sessions
+from poolnet.api.surface import OWN_MESSAGES
 from poolnet.db.database import Database
 from poolnet.db.txn import Txn
 from poolnet.hostnet.show import show_guest_action, show_plan
@@ -145,6 +146,8 @@ class DryRunCaller:
         if message.kind in implicit.WRITES:
             implicit.change(message, self._txn, arguments)
             return None
+        if message.full_name in OWN_MESSAGES:
+            return None  # about connections and running calls: no host has anything to do for it
         raise errors.not_implemented(message.full_name)
 
     def _finished_task(self, message: MessageDecl, result: Any) -> Value:
