@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from poolnet.hostd import arp
 from poolnet.hostd.backend import ApplyFailed
 from poolnet.hostd.checkpoint import write_durably
 from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink, index_of, link_is_up
@@ -87,9 +88,11 @@ class Addressing:
             for bridge in network.bridges:
                 if link_is_up(bridge.name) is False:
                     await self._raise_bridge(bridge, strict=False)
+                arp.tell_own_addresses(bridge.name)
                 for nic in sorted(_members(bridge.uplink)):
                     index = index_of(nic)
                     if index is not None:
+                        arp.tell_nothing(nic)
                         await self._netlink.set_link(index, up=True)
                 await asyncio.sleep(0)
         except LinkError as error:
@@ -101,6 +104,7 @@ class Addressing:
             index = index_of(nic)
             if index is None:
                 continue  # the backend says whether that is a failure
+            arp.tell_nothing(nic)
             await self._netlink.set_link(index, up=True)
             there = (await self._netlink.addresses()).get(nic, NO_ADDRESSES)
             if there == NO_ADDRESSES:
@@ -117,6 +121,8 @@ class Addressing:
 
     async def _release(self, nics: Iterable[str]) -> list[str]:
         """Gives NICs back what they had before they were uplinks."""
+        for nic in nics:
+            arp.tell_as_others(nic)
         released = [nic for nic in sorted(nics) if nic in self._given_up]
         for nic in released:
             index = index_of(nic)
@@ -140,6 +146,7 @@ class Addressing:
                 raise ApplyFailed(Fault.SWITCH_FAILED, f"{bridge.name} has no interface", bridge.name)
             return
         _set_autoconf(bridge.name, bridge.ip.ipv6_mode is Ipv6Mode.AUTOCONF)
+        arp.tell_own_addresses(bridge.name)
         await self._netlink.set_link(index, up=True)
 
     async def _change(self, name: str, old: IpConfig, new: IpConfig) -> None:
