@@ -1,306 +1,98 @@
-"""Sessions of the CLI in the server's own process, and runs that only plan (xe-cli §1)."""
+"""Dry runs of whole `xe` commands on a server: what they print, and that nothing is left of them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from poolnet.api.answer import Origin
 from poolnet.api.cli_login import CliLogin
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
-from poolnet.model.classes.session import Session
-from poolnet.model.classes.task import Task
-from poolnet.model.classes.vif import VIF
-from poolnet.model.classes.vlan import VLAN
-from poolnet.model.classes.vm import VM
-from poolnet.model.errors import Failure
-from poolnet.model.registry import CLASSES
-from poolnet.model.roles import Role
-from poolnet.model.types import NULL, Ref
-from poolnet.xe.caller import Caller, Value
-from poolnet.xe.commands.run import run as run_command
+from poolnet.model.classes.pif import PIF
+from poolnet.xe.commands.run import run
+from tests.golden.xe_world import Terminal
 from tests.in_process import InProcess, with_server
-from tests.unit.api.test_events import minimal_vm
-from tests.unit.pool.test_coordinator import eth1, networks
 
-LOCAL = Origin(local_root=True)
-
-
-@dataclass
-class Terminal:
-    """A thin client that remembers what it was told."""
-
-    out: list[str] = field(default_factory=list)
-    err: list[str] = field(default_factory=list)
-    code: int | None = None
-
-    async def print(self, text: str) -> None:
-        self.out.append(text)
-
-    async def print_error(self, text: str) -> None:
-        self.err.append(text)
-
-    async def error(self, code: str, params: Sequence[str]) -> None:
-        self.err.append(f"{code} {list(params)}")
-
-    async def prompt(self) -> str:
-        return "yes"
-
-    async def load(self, name: str) -> bytes:
-        raise AssertionError(name)
-
-    async def exit(self, code: int) -> None:
-        self.code = code
-
-
-def login_of(server: InProcess, origin: Origin = LOCAL) -> CliLogin:
-    return CliLogin(
-        dispatcher=server.dispatcher,
-        sessions=server.sessions,
-        coordinator=server.coordinator,
-        database=server.database,
-        origin=origin,
-    )
+NO_TEXT = b"\xff".decode(errors="surrogateescape")
 
 
 async def xe(server: InProcess, *words: str) -> Terminal:
     terminal = Terminal()
-    await run_command(words, terminal, login_of(server))
+    login = CliLogin(
+        dispatcher=server.dispatcher,
+        sessions=server.sessions,
+        coordinator=server.coordinator,
+        database=server.database,
+        origin=Origin(local_root=True),
+    )
+    await run([*words, "username=root", "password=null"], terminal, login)
     return terminal
 
 
-def everything(server: InProcess) -> dict[str, Any]:
-    """All rows but those of the CLI's own session and tasks, the hosts, and every number that could move."""
-    rows = {
-        name: tuple(server.database.view.all(decl.python_type))
-        for name, decl in CLASSES.items()
-        if decl.in_database and name not in ("session", "task")
-    }
-    counters = server.coordinator.context(server.database.begin(), Any).counters  # type: ignore[arg-type]
-    return {
-        "rows": rows,
-        "network": server.host.network,
-        "switches": server.host.switches,
-        "guests": list(server.host.guest_actions),
-        "hostname": server.host.hostname,
-        "staged": dict(server.host.staged),
-        "bridge": counters.next_bridge,
-        "domids": dict(counters.domids),
-    }
+async def plan(server: InProcess, *words: str) -> Sequence[str]:
+    terminal = await xe(server, *words, "--dry-run")
+    assert (terminal.err, terminal.code) == ("", 0)
+    return terminal.out.splitlines()[1:]
 
 
-async def rehearse(server: InProcess, body: Callable[[Caller], Awaitable[None]]) -> str:
-    """The plan of a dry run, which must leave everything as it is."""
-    login = login_of(server)
-    caller = await login.login("root", "", local=False)
-    before, number = everything(server), server.database.feed.number
-    try:
-        return await login.dry_run(caller, body)
-    finally:
-        assert everything(server) == before
-        assert server.database.feed.number == number
-        assert server.database.view.count(Task) == 0
-        await login.logout(caller)
+def host(server: InProcess) -> Host:
+    return next(server.database.view.all(Host))
 
 
-async def listed(caller: Caller, method: str, *args: Value) -> tuple[Value, ...]:
-    got = await caller.call(method, *args)
-    assert isinstance(got, tuple)
-    return got
-
-
-async def vm_with_a_vif(server: InProcess, network: Ref[Network]) -> Ref[VM]:
-    caller = await login_of(server).login("root", "", local=False)
-    record: Any = {**minimal_vm(), "name_label": "vm"}
-    vm = Ref[VM](str(await caller.call("VM.create", record)))
-    vif: Any = {
-        "device": "0",
-        "network": network,
-        "VM": vm,
-        "MAC": "",
-        "MTU": 1500,
-        "other_config": {},
-        "qos_algorithm_type": "",
-        "qos_algorithm_params": {},
-    }
-    await caller.call("VIF.create", vif)
-    return vm
-
-
-def test_a_session_of_the_cli_ends_with_it(tmp_path: Path) -> None:
+def test_a_vlan_is_planned_and_nothing_is_made(tmp_path: Path) -> None:
     async def body(server: InProcess) -> None:
-        login = login_of(server)
-        caller = await login.login("root", "", local=False)
-        (row,) = server.database.view.all(Session)
-        assert row.originator == "cli"
-        record = await caller.call("network.get_all_records")
-        assert isinstance(record, dict)
-        assert all(set(one) >= {"name_label", "PIFs", "other_config"} for one in record.values())
-        again = await login.resume(row.ref)
-        assert await again.call("network.get_all") == tuple(record)
-        await login.logout(caller)
-        assert server.database.view.count(Session) == 0
-        with pytest.raises(Failure, match="SESSION_INVALID"):
-            await login.resume(row.ref)
+        network = (await xe(server, "network-create", "name-label=blue")).out.strip()
+        nic = server.database.view.where(PIF, device="eth1")[0]
+        before = server.host.network
+        lines = await plan(server, "vlan-create", f"network-uuid={network}", f"pif-uuid={nic.uuid}", "vlan=5")
+        assert lines[0] == "  create bridge xapi1 on xenbr1, VLAN 5"
+        assert server.host.network == before
+        assert server.database.view.count(PIF) == 2
 
     with_server(tmp_path, body)
 
 
-def test_over_the_network_the_cli_needs_a_password(tmp_path: Path) -> None:
+def test_a_new_host_name_is_part_of_the_plan(tmp_path: Path) -> None:
     async def body(server: InProcess) -> None:
-        login = login_of(server, Origin(local_root=False))
-        for local in (False, True):
-            with pytest.raises(Failure, match="SESSION_AUTHENTICATION_FAILED"):
-                await login.login("root", "wrong", local=local)
-            await login.logout(await login.login("root", "secret", local=local))
+        uuid = host(server).uuid
+        words = ("host-set-hostname-live", f"host-uuid={uuid}", "host-name=other")
+        assert await plan(server, *words) == ["  set the host's name to other"]
+        assert server.host.hostname == host(server).hostname == "host1"
 
     with_server(tmp_path, body)
 
 
-def test_the_calls_of_a_dry_run_see_each_other_s_changes_and_nobody_else_does(tmp_path: Path) -> None:
+def test_a_dry_run_uses_no_number_up(tmp_path: Path) -> None:
     async def body(server: InProcess) -> None:
-        async def work(caller: Caller) -> None:
-            network = await caller.call("network.create", {"name_label": "n", "other_config": {}})
-            assert await caller.call("network.get_by_name_label", "n") == (network,)
-            vlan = await caller.call("VLAN.create", eth1(server), 77, network)
-            (pif,) = await listed(caller, "network.get_PIFs", network)
-            assert await caller.call("PIF.get_VLAN_master_of", pif) == vlan
-            await caller.call("network.set_name_label", network, "m")
-            record = await caller.call("network.get_record", network)
-            assert isinstance(record, dict)
-            assert record["name_label"] == "m"
-            assert not server.database.view.where(Network, name_label="m")
-            assert server.database.view.count(VLAN) == 0
-            await caller.call("PIF.plug", pif)
-
-        plan = await rehearse(server, work)
-        (host,) = server.database.view.all(Host)
-        first, *lines = plan.splitlines()
-        assert first == f"host {host.name_label} ({host.uuid}):"
-        assert lines
-        assert any("77" in line for line in lines), plan
+        vm = (await xe(server, "vm-create", "name-label=v")).out.strip()
+        first = await plan(server, "vm-start", f"uuid={vm}")
+        assert "domid 1," in first[0]
+        assert await plan(server, "vm-start", f"uuid={vm}") == first
+        await plan(server, "network-create", "name-label=n")
+        made = (await xe(server, "network-create", "name-label=n")).out.strip()
+        assert server.database.view.by_uuid(Network, made).bridge == "xapi1"
 
     with_server(tmp_path, body)
 
 
-def test_a_refusal_in_a_dry_run_is_heard_and_what_went_before_stays_for_the_rest(tmp_path: Path) -> None:
+def test_what_some_of_several_fail_on_is_said(tmp_path: Path) -> None:
     async def body(server: InProcess) -> None:
-        async def work(caller: Caller) -> None:
-            network = await caller.call("network.create", {"name_label": "n", "other_config": {}})
-            await caller.call("VLAN.create", eth1(server), 77, network)
-            with pytest.raises(Failure, match="NETWORK_ALREADY_CONNECTED"):
-                await caller.call("VLAN.create", eth1(server), 77, network)
-            assert len(await listed(caller, "VLAN.get_all")) == 1
-            await caller.call("VLAN.create", eth1(server), 4095, network)
-
-        with pytest.raises(Failure, match="VLAN_TAG_INVALID"):
-            await rehearse(server, work)
+        for name in ("v1", "v2"):
+            await xe(server, "vm-create", f"name-label={name}")
+        terminal = await xe(server, "vm-shutdown", "--multiple", "--dry-run")
+        assert terminal.code == 1
+        assert terminal.out.count("operation failed on ") == 2
 
     with_server(tmp_path, body)
 
 
-def test_a_background_call_of_a_dry_run_is_over_before_it_is_waited_for(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_are_refused_by_the_call_that_gets_them(tmp_path: Path) -> None:
     async def body(server: InProcess) -> None:
-        (network,) = await networks(server, 1)
-        vm = await vm_with_a_vif(server, network)
-
-        async def work(caller: Caller) -> None:
-            task = str(await caller.call("Async.VM.start", vm, False, False))
-            answer = await caller.call("event.from", (f"task/{task}",), "", 30.0)
-            assert isinstance(answer, dict)
-            (event,) = answer["events"]
-            assert (event["ref"], event["snapshot"]["status"]) == (task, "success")
-            assert await caller.call("task.get_result", task) == "<value></value>"
-            await caller.call("task.destroy", task)
-            assert await caller.call("VM.get_power_state", vm) == "Running"
-            (vif,) = await listed(caller, "VM.get_VIFs", vm)
-            assert await caller.call("VIF.get_currently_attached", vif) is True
-
-        plan = await rehearse(server, work)
-        assert "create guest" in plan
-        assert "run guest" in plan
-        assert "nothing to do" not in plan
-        assert await rehearse(server, work) == plan, "the same numbers are taken again"
-
-    with_server(tmp_path, body)
-
-
-def test_a_dry_run_of_something_that_concerns_no_host_says_so(tmp_path: Path) -> None:
-    async def body(server: InProcess) -> None:
-        async def work(caller: Caller) -> None:
-            await caller.call("session.change_password", "", "new")
-            await caller.call("pool.set_name_label", (await listed(caller, "pool.get_all"))[0], "x")
-
-        plan = await rehearse(server, work)
-        assert plan.splitlines()[1:] == ["  nothing to do"]
-        assert await server.sessions.login_with_password("root", "secret", "", local_root=False)
-
-    with_server(tmp_path, body)
-
-
-def test_a_dry_run_needs_the_role_that_the_run_needs(tmp_path: Path) -> None:
-    async def body(server: InProcess) -> None:
-        login = login_of(server)
-        caller = await login.login("root", "", local=False)
-        (row,) = server.database.view.all(Session)
-        (await server.sessions.check(row.ref)).role = Role.READ_ONLY
-
-        async def work(trial: Caller) -> None:
-            await trial.call("network.create", {"name_label": "n", "other_config": {}})
-
-        with pytest.raises(Failure, match="RBAC_PERMISSION_DENIED"):
-            await login.dry_run(caller, work)
-
-    with_server(tmp_path, body)
-
-
-def test_a_name_that_a_host_would_get_is_part_of_the_plan(tmp_path: Path) -> None:
-    async def body(server: InProcess) -> None:
-        async def work(caller: Caller) -> None:
-            await caller.call("host.set_hostname_live", server.host.host, "renamed")
-
-        assert "renamed" in await rehearse(server, work)
-
-    with_server(tmp_path, body)
-
-
-def test_what_does_not_exist_is_refused_in_a_dry_run_as_everywhere(tmp_path: Path) -> None:
-    async def body(server: InProcess) -> None:
-        for method, params, code in (
-            ("network.fly", (), "MESSAGE_METHOD_UNKNOWN"),
-            ("network.destroy", (NULL,), "HANDLE_INVALID"),
-            ("network.destroy", (), "MESSAGE_PARAMETER_COUNT_MISMATCH"),
-            ("pool.deconfigure_wlb", (), "NOT_IMPLEMENTED"),
-        ):
-
-            async def work(caller: Caller, method: str = method, params: tuple[Any, ...] = params) -> None:
-                await caller.call(method, *params)
-
-            with pytest.raises(Failure, match=code):
-                await rehearse(server, work)
-
-    with_server(tmp_path, body)
-
-
-def test_xe_vm_start_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
-    async def body(server: InProcess) -> None:
-        (network,) = await networks(server, 1)
-        vm = await vm_with_a_vif(server, network)
-        before = everything(server)
-        uuid = server.database.view.get(VM, vm).uuid
-        planned = await xe(server, "vm-start", f"uuid={uuid}", "dry-run=true")
-        assert (planned.code, planned.err) == (0, [])
-        assert planned.out[0].startswith("host ")
-        assert everything(server) == before
-        done = await xe(server, "vm-start", f"uuid={uuid}")
-        assert (done.code, done.err, done.out) == (0, [], [])
-        assert server.host.switches > before["switches"]
-        (vif,) = server.database.view.all(VIF)
-        assert vif.currently_attached
+        for words in (("network-create", f"name-label={NO_TEXT}"), ("network-list", f"password={NO_TEXT}")):
+            terminal = await xe(server, *words)
+            assert terminal.code == 1
+            assert "field: Invalid UTF-8 string in parameter\n" in terminal.err
+        assert (await xe(server, "network-list", f"name-label={NO_TEXT}")).out == ""
 
     with_server(tmp_path, body)
