@@ -83,3 +83,12 @@ def test_of_many_that_want_the_same_vlan_one_gets_it(lab: RunningLab) -> None:
     assert lab.xe("host1", "pif-list", "VLAN=400", "--minimal") == ",".join(made)
     assert len(made) == 1
     lab.xe("host1", "vlan-destroy", f"uuid={made[0]}")
+
+
+def test_a_vm_starts_on_a_network_with_an_mtu_that_no_device_takes(lab: RunningLab) -> None:
+    big = lab.xe("host1", "network-create", "name-label=big", "MTU=99999999")
+    vm = lab.xe("host1", "vm-create", "name-label=big")
+    lab.xe("host1", "vif-create", f"vm-uuid={vm}", f"network-uuid={big}", "device=0")
+    lab.xe("host1", "vm-start", f"uuid={vm}")
+    assert lab.xe("host1", "vif-list", f"vm-uuid={vm}", "params=MTU", "--minimal") == "65521"
+    lab.xe("host1", "vm-uninstall", f"uuid={vm}", "force=true")

@@ -47,7 +47,7 @@ from poolnet.model.types import Ref, is_null
 
 MTU_BYTES_DEFAULT: Final = 1500
 MTU_BYTES_MIN: Final = 68  # RFC 791: every IPv4 link carries that much
-MTU_BYTES_MAX: Final = 65535
+MTU_BYTES_MAX: Final = 65521  # what tap devices take: the bridges of a switch in user space are such
 VLAN_TAG_MAX: Final = 4094
 QOS_TIMESLICE_US: Final = 50000  # spec §15.10
 QOS_BYTES_MAX: Final = 2**32 - 2
