@@ -17,7 +17,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from poolnet.lab import console, life, machine
+from poolnet.lab import cli, console, life, machine
 from tests.lab.running import MADE, RunningLab
 
 BACK_WITHIN_S = 15.0
@@ -70,7 +70,7 @@ class Api:
         )
         return found
 
-    def network(self, name: str, mtu: int = 1500) -> str:
+    def network(self, name: str, mtu: int = 1500, bridge: str = "") -> str:
         """A new network."""
         record = {
             "name_label": name,
@@ -78,6 +78,7 @@ class Api:
             "other_config": {},
             "MTU": str(mtu),
             "tags": [],
+            "bridge": bridge,
         }
         return str(self.call("network.create", record))
 
@@ -170,6 +171,22 @@ def serves(lab: RunningLab, host: str) -> bool:
         Api(lab, host)
         return True
     return False
+
+
+def wait_until_served(lab: RunningLab, host: str) -> Api:
+    """A session, as soon as the API answers."""
+    eventually(lambda: serves(lab, host), "the API serves")
+    return Api(lab, host)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still."""
+    return " T " in Path(f"/proc/{pid}/stat").read_text()
+
+
+def poolnet(lab: RunningLab, action: str, *words: str) -> None:
+    """A lab command on this lab, as a user gives it."""
+    assert cli.main(("lab", action, "--name", lab.name, *words)) == 0
 
 
 def log_of(lab: RunningLab, host: str, program: str) -> str:
@@ -301,7 +318,10 @@ def assert_agreed(lab: RunningLab, host: str, api: Api) -> None:
         lambda: tags_in_switch(lab, host) == tags_in_database(api),
         "the VLANs of switch and database agree",
     )
-    assert vifs_in_switch(lab, host) == vifs_in_database(api) == vifs_on_host(lab, host)
+    eventually(
+        lambda: vifs_in_switch(lab, host) == vifs_in_database(api) == vifs_on_host(lab, host),
+        "the guest ports of switch, database and kernel agree",
+    )
     running = {vm["uuid"] for vm in api.records("VM").values() if vm["power_state"] == "Running"}
     records = (lab.lab.directory / host / "run/poolnet/guests").glob("*.json")
     domain_zero = {vm["uuid"] for vm in api.records("VM").values() if vm["is_control_domain"]}

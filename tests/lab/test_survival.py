@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab import survival
 from tests.lab.running import RunningLab, running_lab
-from tests.lab.survival import Api, Refused, assert_agreed, at_once, eventually, kill, pinging
+from tests.lab.survival import Api, assert_agreed, at_once, eventually, kill, pinging
 
 pytestmark = pytest.mark.lab
 
@@ -56,11 +56,6 @@ def api(lab: RunningLab) -> Api:
     return Api(lab, "host1")
 
 
-def wait_until_served(lab: RunningLab) -> Api:
-    eventually(lambda: survival.serves(lab, "host1"), "the API serves")
-    return Api(lab, "host1")
-
-
 def ends(api: Api, *vms: str) -> None:
     for vm in vms:
         api.call("VM.hard_shutdown", vm)
@@ -74,7 +69,7 @@ def test_guests_lose_nothing_while_an_idle_daemon_is_killed(lab: RunningLab, pro
     with pinging(lab, "steady1", SECOND) as pinged:
         kill(lab, "host1", program)
         eventually(lambda: bool(survival.pid_of(lab, "host1", program)), f"{program} is started again")
-        api = wait_until_served(lab)
+        api = survival.wait_until_served(lab, "host1")
         vm = api.vm("after")
         api.vif(vm, api.network(f"after {program}"))
         api.call("VM.start", vm, False, False)
@@ -98,7 +93,7 @@ def test_a_burst_of_vlans_outlives_a_killed_daemon(lab: RunningLab, api: Api, pr
 
     with pinging(lab, "steady1", SECOND) as pinged:
         answers = at_once([*calls[:20], kill_in_the_middle, *calls[20:]])
-        api = wait_until_served(lab)
+        api = survival.wait_until_served(lab, "host1")
         assert_agreed(lab, "host1", api)
     assert pinged.received == pinged.sent
     acknowledged = {answer for answer in answers if isinstance(answer, str)}
@@ -124,7 +119,7 @@ def test_guests_that_start_while_a_daemon_is_killed_run_or_are_gone(
     starts = [partial(api.call, "VM.start", vm, False, False) for vm in vms]
     with pinging(lab, "steady1", SECOND) as pinged:
         answers = at_once([kill_in_the_middle, *starts])[1:]
-        api = wait_until_served(lab)
+        api = survival.wait_until_served(lab, "host1")
         assert_agreed(lab, "host1", api)
     assert pinged.received == pinged.sent
     for vm, answer in zip(vms, answers, strict=True):
@@ -162,12 +157,12 @@ def locked(lab: RunningLab, api: Api) -> Iterator[tuple[str, str]]:
     for name, address in (("locked", "10.8.0.1"), ("peer", "10.8.0.2")):
         vm = api.vm(name)
         refs.append(vm)
-        lock = {"locking_mode": "locked", "ipv4_allowed": [address]} if name == "locked" else {}
-        api.vif(vm, network, **lock)
+        lock: dict[str, Any] = {"locking_mode": "locked", "ipv4_allowed": [address]}
+        api.vif(vm, network, **(lock if name == "locked" else {}))
         api.call("VM.start", vm, False, False)
         lab.guest(name, "ip", "address", "add", f"{address}/24", "dev", "eth0")
     yield "locked", "peer"
-    ends(wait_until_served(lab), *refs)
+    ends(survival.wait_until_served(lab, "host1"), *refs)
 
 
 @pytest.mark.parametrize("program", [*SWITCHES, *DAEMONS])
@@ -182,7 +177,7 @@ def test_a_lock_leaks_nothing_while_a_program_is_killed(
         assert lab.pings("locked", "10.8.0.2")
         kill(lab, "host1", program)
         eventually(lambda: bool(survival.pid_of(lab, "host1", program)), f"{program} is started again")
-        wait_until_served(lab)
+        survival.wait_until_served(lab, "host1")
         lab.guest("locked", "ip", "neigh", "flush", "all")
         eventually(lambda: lab.pings("locked", "10.8.0.2"), "the flows are back", 5.0)
     assert seen
@@ -197,7 +192,7 @@ def test_management_comes_back_with_the_switch(lab: RunningLab, program: str) ->
     eventually(
         lambda: address in lab.run("host1", "ip", "-br", "address", "show", "xenbr0", check=False), "address"
     )
-    api = wait_until_served(lab)
+    api = survival.wait_until_served(lab, "host1")
     eventually(lambda: lab.pings("steady1", SECOND), "flows return", 5.0)
     assert_agreed(lab, "host1", api)
 

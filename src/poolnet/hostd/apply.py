@@ -146,9 +146,11 @@ class Applier:
     def _require_devices(self, step: Step, bridges: dict[str, Bridge]) -> None:
         match step:
             case CreateBridge(bridge=bridge) if bridge.parent:
-                parent = bridges[bridge.parent]
-                for nic in _members(parent.uplink):
+                nics = _members(bridges[bridge.parent].uplink)
+                for nic in nics:
                     _require_free_vlan(nic, bridge.vlan_tag)
+                if nics and all(index_of(nic) is None for nic in nics):  # a bond may lack some
+                    self._require_nic(nics[0])
             case CreateBridge(bridge=Bridge(uplink=uplink)) | ReplaceUplink(new=uplink):
                 for nic in _members(uplink):
                     self._require_nic(nic)
