@@ -1,7 +1,7 @@
 """What happens to a call? Declaration, session, role, then whoever carries it out, and the answer (spec §1.5).
 
 The HTTP server calls `dispatch` with what it parsed; commands of `xe` call `perform` in this process. The order of the
-checks is the reference's: emergency mode, parameters, session, pool-internal messages, role, then the call itself.
+checks is the reference's: parameters, session, pool-internal messages, role, then the call itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from poolnet.db.database import Database
 from poolnet.model import errors
 from poolnet.model.classes.session import Session as SessionRow
 from poolnet.model.declare import REMOVED, MessageDecl
-from poolnet.model.registry import CLASSES, CLASSES_WITHOUT_TASK_RECORDS, EMERGENCY_CALLS, MESSAGES
+from poolnet.model.registry import CLASSES, CLASSES_WITHOUT_TASK_RECORDS, MESSAGES
 from poolnet.model.types import NULL, Ref, RefT, Row, SetT, StringT, Value
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.rules.catalog import RULES
@@ -84,7 +84,6 @@ class Dispatcher:
         self._sessions = sessions
         self._tasks = tasks
         self._own = own
-        self.emergency: errors.Failure | None = None
 
     async def dispatch(self, method: str, params: Sequence[Wire], origin: Origin) -> Answer:
         """Answers a call that came over the wire; nothing that a client sends raises."""
@@ -95,6 +94,9 @@ class Dispatcher:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # a bug is this call's failure, and the server goes on
+            if _has_secrets(method):  # the text of an error may quote what was wrong
+                log.error("call-failed", method=method, error=type(error).__name__)  # noqa: TRY400
+                return Refusal("INTERNAL_ERROR", (type(error).__name__,))
             log.exception("call-failed", method=method[:128])
             return Refusal("INTERNAL_ERROR", (f"{type(error).__name__}: {error}",))
 
@@ -104,8 +106,6 @@ class Dispatcher:
         if method.startswith("system.isAlive:"):
             return Success(StringT(), str(params[0]) if params else "")
         name, is_async = _split(method)
-        if self.emergency is not None and name not in EMERGENCY_CALLS:
-            return Refusal(self.emergency.code, self.emergency.params, before_dispatch=True)
         message = MESSAGES.get(name) or (None if is_async else _ALIASES.get(name))
         if message is None:
             return await self._unknown(method, params)
@@ -227,6 +227,17 @@ def session_of(live: LiveSession | None) -> Session:
 def row_of(live: LiveSession) -> Ref[SessionRow]:
     """The session's row for others to refer to; local sessions have none."""
     return NULL if live.is_local else live.ref
+
+
+def _has_secrets(method: str) -> bool:
+    """Whether a message takes a password or another secret."""
+    name, _ = _split(method)
+    message = MESSAGES.get(name) or _ALIASES.get(name)
+    if message is None:
+        return False
+    return "secret_args" in message.flags or any(
+        "pwd" in p.name or "secret" in p.name for p in message.params
+    )
 
 
 def _split(method: str) -> tuple[str, bool]:

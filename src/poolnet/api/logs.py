@@ -8,22 +8,23 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 
-def configure_logs() -> None:
-    """Sends events of level INFO and above to stderr, as `key=value` pairs."""
+def configure_logs(stream: TextIO) -> None:
+    """Writes events of level INFO and above to a stream, as `key=value` pairs."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             _traceback_as_text,
+            _one_line,
             structlog.processors.LogfmtRenderer(key_order=["level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
     )
 
 
@@ -37,3 +38,17 @@ def _traceback_as_text(_: WrappedLogger, __: str, event: EventDict) -> EventDict
     if isinstance(exc_info, tuple) and exc_info[1] is not None:
         event["exception"] = "".join(traceback.format_exception(exc_info[1]))
     return event
+
+
+def _one_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escapes what could end a line or command a terminal: user names and errors come from anywhere."""
+    return {key: _escaped(value) for key, value in event.items()}
+
+
+def _escaped(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    # A newline is left to the renderer, which escapes it itself.
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value)
+    )

@@ -267,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="poolnet-api", description="The XenAPI and xe server of poolnet.")
     parser.add_argument("--config", type=Path, help="read this file instead of /etc/poolnet/api.toml")
     options = parser.parse_args(arguments)
-    configure_logs()
+    configure_logs(sys.stderr)
     try:
         config = load_config(options.config)
         asyncio.run(serve(config))
