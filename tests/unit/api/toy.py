@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from poolnet.api.answer import Answer, Codec, Encoded, Origin, Refusal, Success
+from poolnet.api.answer import Answer, Codec, Dispatch, Encoded, Origin, Refusal, Success
 from poolnet.api.fragments import encode_value, member, struct
 from poolnet.api.http import HttpServer, RunCli, Timeouts
 from poolnet.api.wire import Wire
@@ -80,7 +80,7 @@ async def no_cli(words: Sequence[str], client: Client, origin: Origin) -> None:
 
 @asynccontextmanager
 async def serving(
-    toy: Toy, run_cli: RunCli = no_cli, *, timeouts: Timeouts | None = None, connections_max: int = 100
+    toy: Dispatch, run_cli: RunCli = no_cli, *, timeouts: Timeouts | None = None, connections_max: int = 100
 ) -> AsyncIterator[tuple[HttpServer, int]]:
     """A server on a port of loopback."""
     server = HttpServer(
