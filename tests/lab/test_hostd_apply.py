@@ -20,7 +20,16 @@ from poolnet.hostnet.protocol import (
     TracePacket,
 )
 from poolnet.hostnet.show import network_hash
-from poolnet.hostnet.state import EMPTY, BondMode, BondOptions, HostNetwork, IpConfig, Ipv4Mode, LockMode
+from poolnet.hostnet.state import (
+    EMPTY,
+    BondMode,
+    BondOptions,
+    HostNetwork,
+    IpConfig,
+    Ipv4Mode,
+    Ipv6Mode,
+    LockMode,
+)
 from poolnet.hostnet.steps import ReplaceLock, ReplaceUplink
 from poolnet.pool.hostlink import HostRefused
 from tests.lab.hostd_rig import Rig, eventually, with_rig
@@ -261,7 +270,7 @@ def test_a_dry_run_changes_nothing_and_remembers_nothing(tmp_path: Path) -> None
         (network(replace(XENBR0, uplink=nic("eth7"))), Fault.NO_DEVICE, "eth7"),
         (network(replace(XENBR0, uplink=nic("sw0"))), Fault.NO_DEVICE, "sw0"),  # not one we were given
         (network(VLAN50), Fault.MALFORMED, ""),  # its parent is missing
-        (network(replace(XENBR0, ip=IpConfig(ipv4_mode=Ipv4Mode.DHCP))), Fault.SWITCH_FAILED, "xenbr0"),
+        (network(replace(XENBR0, ip=IpConfig(ipv6_mode=Ipv6Mode.DHCP))), Fault.SWITCH_FAILED, "xenbr0"),
     ],
 )
 def test_what_cannot_be_is_refused_when_it_is_staged(

@@ -2,14 +2,17 @@
 
 Called by `apply` after the backend has done its part. A NIC that becomes an uplink gives its addresses up; they are
 kept on disk and given back when no bridge uses the NIC any more, so that going back to the state before the first
-bridge leaves the host as reachable as it was.
+bridge leaves the host as reachable as it was. A bridge that asks for a DHCP lease gets it whenever it comes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
 
@@ -19,6 +22,8 @@ import structlog
 from poolnet.hostd import arp
 from poolnet.hostd.backend import ApplyFailed
 from poolnet.hostd.checkpoint import write_durably
+from poolnet.hostd.dhcp import DhcpClients, is_installed
+from poolnet.hostd.dhcp_lease import as_leased
 from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink, index_of, link_is_up
 from poolnet.hostnet.protocol import Fault
 from poolnet.hostnet.state import NO_IP, Bridge, HostNetwork, IpConfig, Ipv4Mode, Ipv6Mode, Uplink
@@ -31,8 +36,10 @@ _IPV6_SETTINGS = Path("/proc/sys/net/ipv6/conf")
 def unsupported(network: HostNetwork) -> Iterable[tuple[str, str]]:
     """The bridges whose address configuration cannot be carried out, and why."""
     for bridge in network.bridges:
-        if bridge.ip.ipv4_mode is Ipv4Mode.DHCP or bridge.ip.ipv6_mode is Ipv6Mode.DHCP:
-            yield bridge.name, f"{bridge.name} cannot get its address by DHCP yet; give it a static one"
+        if bridge.ip.ipv4_mode is Ipv4Mode.DHCP and not is_installed():
+            yield bridge.name, f"{bridge.name} cannot get its address by DHCP: dhcpcd is not installed"
+        if bridge.ip.ipv6_mode is Ipv6Mode.DHCP:
+            yield bridge.name, f"{bridge.name} cannot get its IPv6 address by DHCP yet; give it a static one"
         for address in (bridge.ip.ipv4_address, *bridge.ip.ipv6_addresses):
             if address and not _is_interface(address):
                 yield bridge.name, f"{bridge.name} cannot have the address {address!r}"
@@ -41,12 +48,30 @@ def unsupported(network: HostNetwork) -> Iterable[tuple[str, str]]:
 class Addressing:
     """Changes addresses of this host."""
 
-    def __init__(self, netlink: Netlink, state_dir: Path, resolv_conf: Path) -> None:
+    def __init__(self, netlink: Netlink, state_dir: Path, resolv_conf: Path, clients: DhcpClients) -> None:
         """`state_dir` keeps what NICs gave up; `resolv_conf` is written by the bridge that has DNS servers."""
         self._netlink = netlink
+        self._clients = clients
+        self._leasing: dict[str, IpConfig] = {}  # the bridges that ask for a lease
+        self._turn = asyncio.Lock()  # a lease comes at any time
+        self._settling: set[asyncio.Task[None]] = set()
+        self._changed: Callable[[], None] = lambda: None
         self._resolv_conf = resolv_conf
         self._path = state_dir / "nics.json"
         self._given_up = _load(self._path)
+
+    def open(self, changed: Callable[[], None]) -> None:
+        """Takes leases from now on; `changed` is called after each. Raises OSError."""
+        self._changed = changed
+        self._clients.open(self._on_lease)
+
+    async def close(self) -> None:
+        """Takes no more leases; addresses and DHCP clients stay."""
+        self._clients.close()
+        for task in tuple(self._settling):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
         """Carries out what the steps say about addresses; bridges and uplinks are there already.
@@ -56,6 +81,10 @@ class Addressing:
 
         Raises ApplyFailed; without `strict` what concerns a device that does not exist is left out.
         """
+        async with self._turn:
+            await self._apply(steps, strict)
+
+    async def _apply(self, steps: Sequence[Step], strict: bool) -> None:
         was_uplink: set[str] = set()
         is_uplink: set[str] = set()
         try:
@@ -65,6 +94,7 @@ class Addressing:
                         is_uplink |= _members(bridge.uplink)
                     case DestroyBridge(bridge=bridge):
                         was_uplink |= _members(bridge.uplink)
+                        await self._stop_client(bridge.name)
                     case ReplaceUplink(old=old, new=new):
                         was_uplink |= _members(old)
                         is_uplink |= _members(new)
@@ -74,29 +104,99 @@ class Addressing:
                 match step:
                     case CreateBridge(bridge=bridge) if bridge.ip != NO_IP:
                         await self._raise_bridge(bridge, strict)
-                        await self._change(bridge.name, NO_IP, bridge.ip)
+                        await self._configure(bridge.name, NO_IP, bridge.ip)
                     case SetAddresses(name=name, old=old_ip, new=new_ip):
-                        await self._change(name, old_ip, new_ip)
+                        await self._configure(name, old_ip, new_ip)
         except LinkError as error:
             raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
         for nic in given_up:
             LOG.info("a NIC has its addresses back", nic=nic)
 
     async def raise_links(self, network: HostNetwork) -> None:
-        """Sets the bridges' own interfaces and their uplinks up: a boot or a new switch leaves them down."""
-        try:
-            for bridge in network.bridges:
-                if link_is_up(bridge.name) is False:
-                    await self._raise_bridge(bridge, strict=False)
-                arp.tell_own_addresses(bridge.name)
-                for nic in sorted(_members(bridge.uplink)):
-                    index = index_of(nic)
-                    if index is not None:
-                        arp.tell_nothing(nic)
-                        await self._netlink.set_link(index, up=True)
-                await asyncio.sleep(0)
-        except LinkError as error:
-            raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+        """Sets the bridges' own interfaces and their uplinks up: a boot or a new switch leaves them down.
+
+        The bridges that ask for a lease have a DHCP client then, and no others.
+        """
+        async with self._turn:
+            try:
+                for bridge in network.bridges:
+                    if link_is_up(bridge.name) is False:
+                        await self._raise_bridge(bridge, strict=False)
+                    arp.tell_own_addresses(bridge.name)
+                    for nic in sorted(_members(bridge.uplink)):
+                        index = index_of(nic)
+                        if index is not None:
+                            arp.tell_nothing(nic)
+                            await self._netlink.set_link(index, up=True)
+                    await asyncio.sleep(0)
+                await self._keep_clients(network)
+            except LinkError as error:
+                raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+
+    async def _keep_clients(self, network: HostNetwork) -> None:
+        leasing = {bridge.name: bridge.ip for bridge in network.bridges if _asks(bridge.ip)}
+        for name in sorted((self._clients.known() | self._leasing.keys()) - leasing.keys()):
+            await self._stop_client(name)
+        for name, ip in leasing.items():
+            if index_of(name) is not None:
+                self._leasing[name] = ip
+                await self._clients.start(name, socket.gethostname())
+                await self._settle(name, ip)
+
+    async def _stop_client(self, name: str) -> None:
+        self._leasing.pop(name, None)
+        await self._clients.stop(name)
+
+    def _on_lease(self, name: str) -> None:
+        """A lease has come, changed or gone."""
+        task = asyncio.create_task(self._take_lease(name), name=f"lease-{name}")
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _take_lease(self, name: str) -> None:
+        async with self._turn:
+            ip = self._leasing.get(name)
+            if ip is None:
+                return
+            try:
+                await self._settle(name, ip)
+            except (LinkError, ApplyFailed, OSError) as error:
+                LOG.warning("a lease cannot be taken", bridge=name, error=str(error))
+        self._changed()
+
+    async def _settle(self, name: str, ip: IpConfig) -> None:
+        """Leaves a bridge with what it is leased, if it has anything else. Raises LinkError."""
+        index = index_of(name)
+        if index is None:
+            return
+        wanted = as_leased(ip, self._clients.lease(name))
+        seen = await self._seen(name, index)
+        same = (wanted.ipv4_address, wanted.ipv4_gateway) == (seen.ipv4_address, seen.ipv4_gateway)
+        if not same or set(wanted.routes) != set(seen.routes) or wanted.dns_servers:
+            await self._change(name, seen, wanted)
+
+    async def _seen(self, name: str, index: int) -> IpConfig:
+        """What the kernel has of IPv4 on a bridge, written as a configuration."""
+        there = (await self._netlink.addresses()).get(name, NO_ADDRESSES)
+        return IpConfig(
+            ipv4_address=" ".join(there.ipv4),
+            ipv4_gateway=there.gateway,
+            routes=tuple(sorted(await self._netlink.routes(index))),
+        )
+
+    async def _configure(self, name: str, old: IpConfig, new: IpConfig) -> None:
+        """Gives a bridge a new configuration, and a DHCP client if that asks for a lease."""
+        index = index_of(name)
+        if _asks(old) and index is not None:
+            seen = await self._seen(name, index)
+            old = replace(old, ipv4_gateway=seen.ipv4_gateway, routes=seen.routes)
+        if not _asks(new):
+            await self._stop_client(name)
+            await self._change(name, old, new)
+            return
+        self._leasing[name] = new
+        await self._clients.start(name, socket.gethostname())
+        await self._change(name, old, as_leased(new, self._clients.lease(name)))
 
     async def _take(self, nics: Iterable[str]) -> None:
         """Sets NICs up and takes their addresses away."""
@@ -191,7 +291,9 @@ class Addressing:
     def _write_resolv_conf(self, config: IpConfig) -> None:
         lines = [f"search {' '.join(config.dns_search)}"] if config.dns_search else []
         lines += [f"nameserver {server}" for server in config.dns_servers]
-        write_durably(self._resolv_conf, "".join(f"{line}\n" for line in lines).encode(), mode=0o644)
+        text = "".join(f"{line}\n" for line in lines).encode()
+        if not self._resolv_conf.is_file() or self._resolv_conf.read_bytes() != text:
+            write_durably(self._resolv_conf, text, mode=0o644)
 
     def _store(self) -> None:
         write_durably(
@@ -222,6 +324,10 @@ def _load(path: Path) -> dict[str, Addresses]:
         nic: Addresses(ipv4=had.ipv4, ipv6=had.ipv6, gateway=had.gateway, gateway6=had.gateway6)
         for nic, had in kept.items()
     }
+
+
+def _asks(ip: IpConfig) -> bool:
+    return ip.ipv4_mode is Ipv4Mode.DHCP
 
 
 def _members(uplink: Uplink | None) -> frozenset[str]:

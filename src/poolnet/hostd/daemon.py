@@ -17,6 +17,7 @@ from poolnet.hostd.apply import Applier
 from poolnet.hostd.backend import ApplyFailed, Backend, BackendGone
 from poolnet.hostd.checkpoint import Checkpoint
 from poolnet.hostd.config import Config, ConfigError, Paths
+from poolnet.hostd.dhcp import DhcpClients
 from poolnet.hostd.facts import FactsSource
 from poolnet.hostd.guests.netns import NetnsRuntime
 from poolnet.hostd.guests.runtime import GuestRuntime
@@ -71,8 +72,9 @@ class Daemon:
         self._guests: GuestRuntime = (
             NetnsRuntime(paths.run_dir / "guests") if config.guest_runtime == "netns" else NoHypervisor()
         )
-        addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf)
-        self._applier = Applier(self._backend, self._guests, addressing, config.nics)
+        clients = DhcpClients(paths.run_dir, paths.state_dir)
+        self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)
+        self._applier = Applier(self._backend, self._guests, self._addressing, config.nics)
         self._facts = FactsSource(self._backend, self._guests, self._netlink, config.nics, paths.resolv_conf)
         self._rollouts = Rollouts(self._applier, Checkpoint(paths.state_dir))
         self._keeper = Keeper(self._rollouts)
@@ -92,6 +94,8 @@ class Daemon:
             stack.push_async_callback(self._guests.close)
             watch = NetlinkWatch(self._note_change)
             stack.callback(watch.close)
+            self._addressing.open(self._note_change)
+            stack.push_async_callback(self._addressing.close)
             await self._rollouts.start(await self._backend.observe())
             stack.push_async_callback(self._rollouts.close)
             self._keeper.start()
@@ -183,7 +187,7 @@ class Daemon:
             return Refused(fault=Fault.MALFORMED, message=str(error))
         except OSError as error:
             return Refused(fault=Fault.SWITCH_FAILED, message=f"the host cannot be renamed: {error}")
-        self._facts.note_change()
+        self._note_change()  # DHCP clients send the name
         return await self._done()
 
 

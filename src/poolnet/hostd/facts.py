@@ -18,10 +18,10 @@ import structlog
 
 from poolnet.hostd.backend import Backend, BackendGone
 from poolnet.hostd.guests.runtime import GuestRuntime
-from poolnet.hostd.netlink import Netlink, interface_names
+from poolnet.hostd.netlink import NO_ADDRESSES, Netlink, interface_names
 from poolnet.hostd.nics import find_nics
 from poolnet.hostnet.facts import AddressFacts, HostFacts
-from poolnet.hostnet.state import HostNetwork
+from poolnet.hostnet.state import HostNetwork, Ipv4Mode
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.facts")
 TOGETHER_S = 0.05
@@ -128,6 +128,7 @@ class FactsSource:
                 self._gathered.notify_all()
 
     async def _addresses(self, network: HostNetwork) -> tuple[AddressFacts, ...]:
+        """Of the bridges that have addresses, and of those that may lose them without being told to."""
         there = await self._netlink.addresses()
         return tuple(
             AddressFacts(
@@ -138,7 +139,8 @@ class FactsSource:
                 dns_servers=self._dns_servers() if bridge.ip.dns_servers or bridge.ip.dhcp_dns else (),
             )
             for bridge in network.bridges
-            if (addresses := there.get(bridge.name)) is not None
+            if (addresses := there.get(bridge.name, NO_ADDRESSES)) != NO_ADDRESSES
+            or bridge.ip.ipv4_mode is Ipv4Mode.DHCP
         )
 
     def _dns_servers(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """How does the host daemon start another program? The only place where it does.
 
-Always a list of arguments, never a shell; always with a time limit; logged without its input, which may be long.
+Always a list of arguments, never a shell; logged without its input, which may be long; with a time limit, but for the
+few that are to outlive the daemon.
 """
 
 from __future__ import annotations
@@ -75,3 +76,26 @@ async def run(
         reason = completed.stderr.strip()[-ERROR_TEXT_MAX:] or f"it ended with status {status}"
         raise CommandFailed(argv, reason)
     return completed
+
+
+def spawn(argv: Sequence[str]) -> int:
+    """Starts a program that is to outlive this one, in a session of its own, and returns its PID.
+
+    It writes its errors where this program does. Raises CommandFailed.
+    """
+    try:
+        pid = os.posix_spawnp(
+            argv[0],
+            list(argv),
+            {**os.environ, "LC_ALL": "C"},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+            ],
+            setsid=True,
+            setsigmask=(),
+        )
+    except OSError as error:
+        raise CommandFailed(argv, error.strerror or str(error)) from error
+    LOG.debug("started", argv=shlex.join(argv), pid=pid)
+    return pid

@@ -27,6 +27,7 @@ _OWN_DIRECTORIES = (
     "etc/poolnet",
     "etc/openvswitch",
     "var-lib/poolnet",
+    "var-lib/dhcpcd",
     "var-lib/openvswitch",
     "var-lib/xcp",
     "run/poolnet",

@@ -127,7 +127,7 @@ def _record_lease(txn: Txn, pif: PIF, seen: AddressFacts) -> None:
         "IP": str(interface.ip) if interface else "",
         "netmask": str(interface.netmask) if interface else "",
     }
-    if seen.gateway:
+    if seen.gateway or not interface:
         fields["gateway"] = seen.gateway
     if seen.dns_servers:
         fields["DNS"] = ",".join(seen.dns_servers)

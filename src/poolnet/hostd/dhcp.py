@@ -1,0 +1,323 @@
+"""Which DHCP clients run, and what have they been leased? One dhcpcd per bridge that asks for it.
+
+`addressing` starts and stops them and sets what they lease: a client changes nothing on the host itself, it only reports.
+A client outlives this daemon and is found again by its PID and the time it started; one that ended is started again. A
+lease holds until its time is over or the server takes it back, whatever becomes of the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from poolnet.hostd.dhcp_lease import EVENTS, REPORT_SUFFIX, Lease, read_report, reporter
+from poolnet.hostd.guests.namespaces import started_at, wait_gone
+from poolnet.hostd.netlink import index_of
+from poolnet.hostd.run import CommandFailed, spawn
+
+LOG = structlog.stdlib.get_logger("poolnet.hostd.dhcp")
+_PROGRAM: Final = "dhcpcd"
+_LEASES: Final = Path("/var/lib/dhcpcd")  # where dhcpcd keeps them over a reboot; fixed when it is built
+_OPTIONS: Final = "routers,domain_name_servers,domain_name,domain_search,classless_static_routes"
+_CLIENT_SUFFIX: Final = "client"
+_NAMELESS: Final = frozenset(("", "(none)", "localhost", "localhost.localdomain"))
+RETRY_FIRST_S: Final = 0.5  # a client that ended is started again, ever more seldom
+RETRY_MAX_S: Final = 30.0
+STEADY_AFTER_S: Final = 60.0
+STOP_WITHIN_S: Final = 3.0
+
+
+class _Process(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's process, as it is in the run directory. `index` is the interface that it was started on."""
+
+    pid: int
+    started: int
+    index: int
+    hostname: str
+
+
+@dataclass(slots=True)
+class _Client:
+    """What is wanted: a client on this bridge; and what there is of it."""
+
+    name: str
+    hostname: str
+    process: _Process | None = None
+    pidfd: int = -1
+    since: float = 0.0
+    retry_s: float = RETRY_FIRST_S
+    retry: asyncio.TimerHandle | None = None
+    lease: Lease | None = None
+    expiry: asyncio.TimerHandle | None = field(default=None)
+
+
+def is_installed() -> bool:
+    """Whether this host has the DHCP client."""
+    return shutil.which(_PROGRAM) is not None
+
+
+class DhcpClients:
+    """The DHCP clients of this host. Open it before any other method is called."""
+
+    def __init__(self, run_dir: Path, state_dir: Path) -> None:
+        """`run_dir` is emptied when the host boots; the program that clients run is in `state_dir`: /run may be noexec."""
+        self._run_dir = run_dir / "dhcp"
+        self._reporter = state_dir / "dhcp-report"
+        self._changed: Callable[[str], None] = lambda name: None
+        self._clients: dict[str, _Client] = {}
+        self._events = -1
+
+    def open(self, changed: Callable[[str], None]) -> None:
+        """Listens to what clients report; `changed` is called with the bridge whose lease changed. Raises OSError."""
+        self._changed = changed
+        self._run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        text = reporter(self._run_dir)
+        self._reporter.parent.mkdir(parents=True, exist_ok=True)
+        new = self._reporter.with_name(f".{self._reporter.name}.new")
+        new.write_text(text, encoding="utf-8")
+        new.chmod(0o700)
+        new.replace(self._reporter)
+        events = self._run_dir / EVENTS
+        with suppress(FileExistsError):
+            os.mkfifo(events, 0o600)
+        self._events = os.open(events, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        asyncio.get_running_loop().add_reader(self._events, self._hear)
+
+    def close(self) -> None:
+        """Listens no more. The clients go on."""
+        for client in self._clients.values():
+            _cancel(client)
+            self._forget_process(client)
+        self._clients.clear()
+        if self._events >= 0:
+            asyncio.get_running_loop().remove_reader(self._events)
+            os.close(self._events)
+            self._events = -1
+
+    def known(self) -> frozenset[str]:
+        """The bridges that have a client, or had one when the daemon ended."""
+        left = {path.stem for path in self._run_dir.glob(f"*.{_CLIENT_SUFFIX}")}
+        return frozenset(self._clients) | left
+
+    def lease(self, name: str) -> Lease | None:
+        """What a bridge has been leased, as long as it holds."""
+        client = self._clients.get(name)
+        return client.lease if client is not None else None
+
+    async def start(self, name: str, hostname: str) -> None:
+        """Has a client on this bridge, that sends the hostname; nothing to do where it runs so.
+
+        One that cannot be started is tried again: it is no failure of who asks.
+        """
+        client = self._clients.get(name)
+        hostname = "" if hostname in _NAMELESS else hostname
+        if client is None:
+            client = self._clients[name] = _Client(name, hostname)
+            self._adopt(client)
+            self._read(client)
+        client.hostname = hostname
+        process, index = client.process, index_of(name)
+        if process is not None and (process.index, process.hostname) != (index, hostname):
+            await self._end(client)
+        elif process is None and client.retry is not None:
+            return  # it has just ended, on the interface that is there
+        if client.process is None:
+            client.retry_s = RETRY_FIRST_S
+            self._spawn(client)
+
+    async def stop(self, name: str) -> None:
+        """Has no client on this bridge, and forgets its lease, which the server is not told of."""
+        client = self._clients.pop(name, None)
+        if client is None:
+            if not self._path(name, _CLIENT_SUFFIX).exists():
+                return
+            client = _Client(name, "")
+            self._adopt(client)
+        await self._end(client)
+        _cancel(client)
+        client.lease = None
+        self._path(name, REPORT_SUFFIX).unlink(missing_ok=True)
+
+    # --- processes ---------------------------------------------------------------------------------------------
+
+    def _spawn(self, client: _Client) -> None:
+        if client.retry is not None:
+            client.retry.cancel()
+            client.retry = None
+        index = index_of(client.name)
+        if index is None:
+            self._retry_later(client)
+            return
+        try:
+            _LEASES.mkdir(parents=True, exist_ok=True)
+            pid = spawn(self._command(client))
+        except (CommandFailed, OSError) as error:
+            LOG.warning("the DHCP client cannot be started", bridge=client.name, error=str(error))
+            self._retry_later(client)
+            return
+        process = _Process(pid=pid, started=started_at(pid), index=index, hostname=client.hostname)
+        path = self._path(client.name, _CLIENT_SUFFIX)
+        new = path.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(process))
+        new.replace(path)
+        LOG.info("a DHCP client runs", bridge=client.name, pid=pid)
+        self._watch(client, process)
+
+    def _command(self, client: _Client) -> tuple[str, ...]:
+        """IPv4 only, in the foreground, with no file of the machine's; asks forever; known by the bridge's MAC."""
+        hostname = ("-h", client.hostname) if client.hostname else ()
+        return (
+            *(_PROGRAM, "-4", "--nobackground", "--config", "/dev/null", "--quiet", "--noipv4ll"),
+            *("--noconfigure", "--script", str(self._reporter), "--timeout", "0", "-I", ""),
+            *("--option", _OPTIONS, *hostname, client.name),
+        )
+
+    def _adopt(self, client: _Client) -> None:
+        """Takes over the client that an earlier daemon started; what is left of one that was killed is ended."""
+        try:
+            content = self._path(client.name, _CLIENT_SUFFIX).read_bytes()
+            process = msgspec.json.decode(content, type=_Process)
+        except (OSError, msgspec.MsgspecError):
+            return
+        if process.started and started_at(process.pid) == process.started:
+            self._watch(client, process)
+        else:
+            _kill_rest(process)
+
+    def _watch(self, client: _Client, process: _Process) -> None:
+        client.process, client.since = process, time.monotonic()
+        try:
+            client.pidfd = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            self._ended(client)
+            return
+        asyncio.get_running_loop().add_reader(client.pidfd, self._ended, client)
+
+    def _ended(self, client: _Client) -> None:
+        """The client has ended by itself, or was killed."""
+        process = client.process
+        self._forget_process(client)
+        if process is not None:
+            _reap(process)
+            _kill_rest(process)
+        if time.monotonic() - client.since > STEADY_AFTER_S:
+            client.retry_s = RETRY_FIRST_S
+        LOG.warning("a DHCP client ended and is started again", bridge=client.name, in_s=client.retry_s)
+        self._retry_later(client)
+
+    def _retry_later(self, client: _Client) -> None:
+        loop = asyncio.get_running_loop()
+        client.retry = loop.call_later(client.retry_s, self._spawn, client)
+        client.retry_s = min(2 * client.retry_s, RETRY_MAX_S)
+
+    async def _end(self, client: _Client) -> None:
+        """Ends the client's processes, and waits for that."""
+        process = client.process
+        self._forget_process(client)
+        if client.retry is not None:
+            client.retry.cancel()
+            client.retry = None
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
+            if not await wait_gone(process.pid, process.started, STOP_WITHIN_S):
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+                await wait_gone(process.pid, process.started, STOP_WITHIN_S)
+            _reap(process)
+            _kill_rest(process)
+        self._path(client.name, _CLIENT_SUFFIX).unlink(missing_ok=True)
+
+    def _forget_process(self, client: _Client) -> None:
+        if client.pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(client.pidfd)
+            os.close(client.pidfd)
+        client.pidfd, client.process = -1, None
+
+    # --- leases ------------------------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        """Clients have reported: their names are in the pipe, one a line."""
+        said = b""
+        with suppress(BlockingIOError):
+            while chunk := os.read(self._events, 65536):
+                said += chunk
+        for name in dict.fromkeys(said.decode(errors="replace").split()):
+            client = self._clients.get(name)
+            if client is not None and self._read(client):
+                self._changed(name)
+
+    def _read(self, client: _Client) -> bool:
+        """Reads the last report; says whether the lease is another one now."""
+        now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        before = client.lease
+        try:
+            client.lease = read_report(self._path(client.name, REPORT_SUFFIX).read_bytes(), now_s)
+        except OSError:
+            client.lease = None
+        lease = client.lease
+        if client.expiry is not None:
+            client.expiry.cancel()
+            client.expiry = None
+        if lease is not None and lease.expires_s is not None:
+            left_s = lease.expires_s - now_s
+            client.expiry = asyncio.get_running_loop().call_later(left_s, self._expired, client)
+        if lease != before:
+            address = lease.address if lease is not None else "none"
+            LOG.info("a DHCP lease", bridge=client.name, address=address)
+        return lease != before
+
+    def _expired(self, client: _Client) -> None:
+        """The lease is over, unless the machine slept and the clock of the loop with it: then look again."""
+        client.expiry = None
+        if self._read(client):
+            self._changed(client.name)
+
+    def _path(self, name: str, suffix: str) -> Path:
+        return self._run_dir / f"{name}.{suffix}"
+
+
+def _cancel(client: _Client) -> None:
+    for timer in (client.retry, client.expiry):
+        if timer is not None:
+            timer.cancel()
+    client.retry = client.expiry = None
+
+
+def _reap(process: _Process) -> None:
+    """Takes note of its end if it was our child; else its new parent has."""
+    with suppress(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)
+
+
+def _kill_rest(process: _Process) -> None:
+    """Ends the helpers that a killed client leaves behind: they are in its session."""
+    for pid in _session(process):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _session(process: _Process) -> Iterator[int]:
+    """The processes of a client's session, which has its PID for a number; not those that took the number later."""
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdecimal():
+            continue
+        try:
+            stat = Path(entry.path, "stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            continue
+        name = stat.partition("(")[2].rpartition(")")[0]
+        fields = stat.rpartition(")")[2].split()
+        if name == _PROGRAM and int(fields[3]) == process.pid and int(fields[19]) >= process.started:
+            yield int(entry.name)
