@@ -46,7 +46,7 @@ async def daemon(socket: Path, *, answering: bool = True) -> AsyncIterator[None]
         for writer in writers:
             writer.transport.abort()
         await server.wait_closed()
-        socket.unlink()
+        await asyncio.to_thread(socket.unlink)
 
 
 async def greeting(link: HostLink) -> protocol.Greeting:
