@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from poolnet.hostd import arp
+from poolnet.hostd import neighbours
 from poolnet.hostd.backend import ApplyFailed
 from poolnet.hostd.checkpoint import write_durably
 from poolnet.hostd.dhcp import DhcpClients, is_installed
@@ -122,11 +122,11 @@ class Addressing:
                 for bridge in network.bridges:
                     if link_is_up(bridge.name) is False:
                         await self._raise_bridge(bridge, strict=False)
-                    arp.tell_own_addresses(bridge.name)
+                    neighbours.speak_for_bridge(bridge.name, ipv6=bridge.ip.ipv6_mode is not Ipv6Mode.NONE)
                     for nic in sorted(_members(bridge.uplink)):
                         index = index_of(nic)
                         if index is not None:
-                            arp.tell_nothing(nic)
+                            neighbours.silence_uplink(nic)
                             await self._netlink.set_link(index, up=True)
                     await asyncio.sleep(0)
                 await self._keep_clients(network)
@@ -204,25 +204,24 @@ class Addressing:
             index = index_of(nic)
             if index is None:
                 continue  # the backend says whether that is a failure
-            arp.tell_nothing(nic)
             await self._netlink.set_link(index, up=True)
             there = (await self._netlink.addresses()).get(nic, NO_ADDRESSES)
-            if there == NO_ADDRESSES:
-                continue
-            self._given_up[nic] = there
-            self._store()
-            LOG.info(
-                "a NIC becomes an uplink and gives its addresses up",
-                nic=nic,
-                addresses=there.ipv4 + there.ipv6,
-            )
+            if there != NO_ADDRESSES:
+                self._given_up[nic] = there
+                self._store()
+                LOG.info(
+                    "a NIC becomes an uplink and gives its addresses up",
+                    nic=nic,
+                    addresses=there.ipv4 + there.ipv6,
+                )
+            neighbours.silence_uplink(nic)
             for address in there.ipv4 + there.ipv6:
                 await self._netlink.remove_address(index, address)
 
     async def _release(self, nics: Iterable[str]) -> list[str]:
         """Gives NICs back what they had before they were uplinks."""
         for nic in nics:
-            arp.tell_as_others(nic)
+            neighbours.speak_as_others(nic)
         released = [nic for nic in sorted(nics) if nic in self._given_up]
         for nic in released:
             index = index_of(nic)
@@ -246,7 +245,7 @@ class Addressing:
                 raise ApplyFailed(Fault.SWITCH_FAILED, f"{bridge.name} has no interface", bridge.name)
             return
         _set_autoconf(bridge.name, bridge.ip.ipv6_mode is Ipv6Mode.AUTOCONF)
-        arp.tell_own_addresses(bridge.name)
+        neighbours.speak_for_bridge(bridge.name, ipv6=bridge.ip.ipv6_mode is not Ipv6Mode.NONE)
         await self._netlink.set_link(index, up=True)
 
     async def _change(self, name: str, old: IpConfig, new: IpConfig) -> None:
@@ -254,6 +253,7 @@ class Addressing:
         index = index_of(name)
         if index is None:
             raise ApplyFailed(Fault.SWITCH_FAILED, f"{name} has no interface", name)
+        neighbours.speak_for_bridge(name, ipv6=new.ipv6_mode is not Ipv6Mode.NONE)
         _set_autoconf(name, new.ipv6_mode is Ipv6Mode.AUTOCONF)
         there = (await self._netlink.addresses()).get(name, NO_ADDRESSES)
         wanted4 = [new.ipv4_address] if new.ipv4_mode is Ipv4Mode.STATIC and new.ipv4_address else []

@@ -20,7 +20,7 @@ class Ipv4Mode(StrEnum):
 
 
 class Ipv6Mode(StrEnum):
-    """How a bridge gets its IPv6 addresses beyond the link-local one."""
+    """How a bridge gets its IPv6 addresses; with NONE it has not even a link-local one."""
 
     NONE = "none"
     DHCP = "dhcp"

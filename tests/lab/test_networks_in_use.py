@@ -1,0 +1,204 @@
+"""NICs come and go, cables are pulled, VIFs are moved and changed while guests talk: who hears whom, and who hears nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from tests.lab import survival
+from tests.lab.running import RunningLab, running_lab
+from tests.lab.survival import Api, assert_agreed, eventually, pinging, sniffing
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[RunningLab]:
+    """One host with three NICs."""
+    with running_lab(hosts=1, nics=3) as one:
+        yield one
+
+
+@pytest.fixture
+def api(lab: RunningLab) -> Api:
+    """A session."""
+    return Api(lab, "host1")
+
+
+@dataclass
+class Guest:
+    """A running VM with one VIF."""
+
+    name: str
+    vm: str
+    vif: str
+
+
+@contextmanager
+def guests(lab: RunningLab, api: Api, *where: tuple[str, str, str]) -> Iterator[list[Guest]]:
+    """Running VMs, each with a name, on a network, with an address (and prefix length)."""
+    made = []
+    for name, network, address in where:
+        vm = api.vm(name)
+        made.append(Guest(name, vm, api.vif(vm, network)))
+        api.call("VM.start", vm, False, False)
+        lab.guest(name, "ip", "address", "add", address, "dev", "eth0")
+    assert_agreed(lab, "host1", api)
+    yield made
+    assert_agreed(lab, "host1", api)
+    for guest in made:
+        api.call("VM.hard_shutdown", guest.vm)
+        for vif in api.call("VM.get_VIFs", guest.vm):
+            api.call("VIF.destroy", vif)
+        api.call("VM.destroy", guest.vm)
+    assert_agreed(lab, "host1", api)
+
+
+def test_the_host_answers_for_an_address_on_one_nic_only(lab: RunningLab) -> None:
+    """All NICs are in one segment, as in many a rack."""
+    address = lab.lab.host("host1").address
+    said = lab.run("switch", "arping", "-c", "3", "-w", "3", "-I", "switch0", address, check=False)
+    answers = {line.split("[")[1].split("]")[0] for line in said.splitlines() if "reply from" in line}
+    assert {answer.lower() for answer in answers} == {lab.lab.host("host1").nics[0].mac}
+
+
+def test_a_nic_that_is_put_in_is_found_by_a_scan(lab: RunningLab, api: Api) -> None:
+    host = api.ref("host", hostname="host1")
+    survival.poolnet(lab, "nic-add", "host1", "eth3")
+    api.call("PIF.scan", host)
+    pif = api.ref("PIF", device="eth3")
+    api.call("PIF.plug", pif)
+    network = api.call("PIF.get_network", pif)
+    with guests(lab, api, ("scanned", network, "10.7.0.1/24")):
+        lab.run("switch", "ip", "address", "add", "10.7.0.254/24", "dev", "switch0")
+        assert lab.pings("scanned", "10.7.0.254")
+        survival.poolnet(lab, "nic-remove", "host1", "eth3")
+        assert not lab.pings("scanned", "10.7.0.254")
+        survival.poolnet(lab, "nic-add", "host1", "eth3")
+        eventually(lambda: lab.pings("scanned", "10.7.0.254"), "the NIC works again", 10.0)
+        lab.run("switch", "ip", "address", "del", "10.7.0.254/24", "dev", "switch0")
+    survival.poolnet(lab, "nic-remove", "host1", "eth3")
+    api.call("PIF.forget", pif)
+    assert_agreed(lab, "host1", api)
+
+
+def test_a_pulled_cable_is_an_event(lab: RunningLab, api: Api) -> None:
+    metrics = api.call("PIF.get_metrics", api.ref("PIF", device="eth2", VLAN="-1"))
+    assert api.call("PIF_metrics.get_carrier", metrics)
+    token = api.call("event.from", [f"pif_metrics/{metrics}"], "", 0.0)["token"]
+    for state, carrier in (("down", False), ("up", True)):
+        survival.poolnet(lab, "link", "host1", "eth2", state)
+        while True:
+            batch = api.call("event.from", [f"pif_metrics/{metrics}"], token, 2.0)
+            token = batch["token"]
+            assert batch["events"], f"nothing within 2 s of the cable's being {state}"
+            snapshot = batch["events"][-1]["snapshot"]
+            if snapshot["carrier"] is carrier:
+                break
+        assert (snapshot["speed"] != "0") is carrier
+
+
+def test_a_network_of_large_frames(lab: RunningLab, api: Api) -> None:
+    jumbo = api.network("jumbo", mtu=9000)
+    with guests(lab, api, ("jumbo1", jumbo, "10.6.0.1/24"), ("jumbo2", jumbo, "10.6.0.2/24")) as (one, _):
+        domid = api.call("VM.get_domid", one.vm)
+        assert " mtu 9000 " in lab.run("host1", "ip", "link", "show", f"vif{domid}.0")
+        assert " mtu 9000 " in lab.run("host1", "ip", "link", "show", api.call("network.get_bridge", jumbo))
+        lab.guest("jumbo1", "ping", "-c", "1", "-W", "2", "-M", "do", "-s", "8972", "10.6.0.2")
+    outside = api.call("PIF.get_network", api.ref("PIF", device="eth2", VLAN="-1"))
+    pif = api.ref("PIF", device="eth2", VLAN="-1")
+    api.call("PIF.unplug", pif)
+    api.call("network.set_MTU", outside, "9000")
+    api.call("PIF.plug", pif)
+    assert api.call("PIF.get_MTU", pif) == "9000"
+    for device in ("eth2", api.call("network.get_bridge", outside)):
+        assert " mtu 9000 " in lab.run("host1", "ip", "link", "show", device)
+    with guests(lab, api, ("big1", outside, "10.6.1.1/24"), ("big2", outside, "10.6.1.2/24")):
+        lab.guest("big1", "ping", "-c", "1", "-W", "2", "-M", "do", "-s", "8972", "10.6.1.2")
+    api.call("PIF.unplug", pif)
+    api.call("network.set_MTU", outside, "1500")
+    api.call("PIF.plug", pif)
+    assert " mtu 1500 " in lab.run("host1", "ip", "link", "show", "eth2")
+
+
+def test_a_vif_is_unplugged_plugged_and_moved_while_it_is_pinged(lab: RunningLab, api: Api) -> None:
+    here, there = api.network("here"), api.network("there")
+    where = (("mover", here, "10.5.0.1/24"), ("stays", here, "10.5.0.2/24"), ("waits", there, "10.5.0.3/24"))
+    with guests(lab, api, *where) as (mover, _stays, waits):
+        with pinging(lab, "stays", "10.5.0.1"):
+            api.call("VIF.unplug", mover.vif)
+            assert not lab.pings("stays", "10.5.0.1")
+            api.call("VIF.plug", mover.vif)
+            lab.guest("mover", "ip", "address", "add", "10.5.0.1/24", "dev", "eth0")
+            eventually(lambda: lab.pings("stays", "10.5.0.1"), "it is plugged again")
+            api.call("VIF.move", mover.vif, there)
+            assert lab.pings("waits", "10.5.0.1")
+            assert not lab.pings("stays", "10.5.0.1")
+            api.call("VIF.move", mover.vif, here)
+            eventually(lambda: lab.pings("stays", "10.5.0.1"), "it is back")
+            assert not lab.pings("waits", "10.5.0.1")
+        assert api.call("VIF.get_currently_attached", waits.vif)
+
+
+def test_vlans_of_one_uplink_do_not_see_each_other(lab: RunningLab, api: Api) -> None:
+    pif = api.ref("PIF", device="eth1", VLAN="-1")
+    plain = api.call("PIF.get_network", pif)
+    networks = {tag: api.network(f"vlan {tag}") for tag in (10, 20)}
+    vlans = [api.call("VLAN.create", pif, str(tag), network) for tag, network in networks.items()]
+    where = (
+        ("ten", networks[10], "10.4.0.1/24"),
+        ("ten too", networks[10], "10.4.0.2/24"),
+        ("twenty", networks[20], "10.4.0.3/24"),
+        ("untagged", plain, "10.4.0.4/24"),
+    )
+    with guests(lab, api, *where):
+        with (
+            sniffing(survival.in_guest(lab, "twenty"), "eth0", "arp host 10.4.0.1") as other_vlan,
+            sniffing(survival.in_guest(lab, "untagged"), "eth0", "arp host 10.4.0.1 and not vlan") as no_vlan,
+            sniffing(survival.on_switch(lab), "host1-eth1", "vlan 10 and arp") as outside,
+        ):
+            assert lab.pings("ten", "10.4.0.2")
+            assert not lab.pings("ten", "10.4.0.3")
+            assert not lab.pings("ten", "10.4.0.4")
+        assert not other_vlan
+        assert not no_vlan  # a guest of the untagged network hears all VLANs, but each with its tag
+        assert outside
+    for vlan in vlans:
+        api.call("VLAN.destroy", vlan)
+    assert_agreed(lab, "host1", api)
+
+
+def test_a_disabled_vif_is_deaf_and_dumb(lab: RunningLab, api: Api) -> None:
+    network = api.network("silence")
+    where = (("mute", network, "10.3.0.1/24"), ("talker", network, "10.3.0.2/24"))
+    with guests(lab, api, *where) as (mute, _talker):
+        assert lab.pings("talker", "10.3.0.1")
+        api.call("VIF.set_locking_mode", mute.vif, "disabled")
+        with (
+            sniffing(survival.in_guest(lab, "mute"), "eth0", "inbound") as heard,
+            sniffing(survival.in_guest(lab, "talker"), "eth0", "inbound") as said,
+        ):
+            lab.guest("talker", "ip", "neigh", "flush", "all")
+            lab.guest("mute", "ip", "neigh", "flush", "all")
+            assert not lab.pings("talker", "10.3.0.1")
+            assert not lab.pings("mute", "10.3.0.2")
+        assert (heard, said) == ([], [])
+        api.call("VIF.set_locking_mode", mute.vif, "network_default")
+        eventually(lambda: lab.pings("talker", "10.3.0.1"), "it is heard again")
+
+
+def test_a_network_may_disable_its_vifs_by_default(lab: RunningLab, api: Api) -> None:
+    network = api.network("strict")
+    api.call("network.set_default_locking_mode", network, "disabled")
+    where = (("closed1", network, "10.2.0.1/24"), ("closed2", network, "10.2.0.2/24"))
+    with guests(lab, api, *where) as made:
+        assert not lab.pings("closed1", "10.2.0.2")
+        for guest in made:
+            api.call("VIF.set_locking_mode", guest.vif, "unlocked")
+        eventually(lambda: lab.pings("closed1", "10.2.0.2"), "both are open")
+        api.call("VIF.set_locking_mode", made[1].vif, "network_default")
+        assert not lab.pings("closed1", "10.2.0.2")
+    api.call("network.set_default_locking_mode", network, "unlocked")
