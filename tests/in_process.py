@@ -63,6 +63,7 @@ class ModelHost:
     host: Ref[Host]
     network: HostNetwork = field(default_factory=HostNetwork)
     hostname: str = FACTS.hostname
+    reported: HostFacts = FACTS
     switches: int = 0
     guest_actions: list[protocol.GuestAction] = field(default_factory=list)
     refuse: Callable[[HostNetwork], bool] = lambda _: False
@@ -98,7 +99,7 @@ class ModelHost:
         self.hostname = hostname
 
     def facts(self) -> Mapping[Ref[Host], HostFacts]:
-        return {self.host: FACTS}
+        return {self.host: self.reported}
 
 
 @dataclass

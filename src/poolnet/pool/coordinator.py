@@ -23,14 +23,17 @@ from poolnet.db.txn import Txn, View
 from poolnet.hostnet import protocol
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
+from poolnet.model.classes.pif import PIF
 from poolnet.model.types import NULL, Ref, Value
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.pool.rollout import Hosts, HostWork, Rollouts
 from poolnet.rules.context import CallContext, Counters, Session
+from poolnet.rules.facts import record_addresses
 
 CALLS_PER_BATCH_MAX = 1000  # bounds how long the first caller of a burst waits for the last
 COMPANY_S = 0.002  # a lone call waits that long for others; a switch takes ten times that for one port
 COMPANY_ROUNDS_MAX = 20
+LOOKING = frozenset(("PIF.scan", "PIF.introduce"))  # calls about what the host has now, told of or not yet
 TRIES_MAX = 3  # of a call whose rows others changed while it was on its way
 STOP_GRACE_S = 1.5  # for taking back what is under way, at the server's end
 
@@ -135,6 +138,8 @@ class Coordinator:
         Raises:
             Failure: The rule's refusal, or what the host's failure means to a client.
         """
+        if call.method in LOOKING:
+            await self._look(call)
         pending = _Pending(call, asyncio.get_running_loop().create_future())
         self._queue.append(pending)
         self._wake.set()
@@ -148,6 +153,14 @@ class Coordinator:
                     pending.answer.cancel()
                     raise
                 # Too late to withdraw: what happens on the hosts is what the caller must hear.
+
+    async def _look(self, call: RuleCall) -> None:
+        """Has the hosts report now: a NIC that was put in a moment ago is found. Raises Failure."""
+        for host in self._hosts.reachable():
+            try:
+                await self._hosts.look(host)
+            except (HostRefused, HostGone) as error:
+                raise as_failure(error, self.view, call) from error
 
     def ask(self, call: RuleCall) -> Value:
         """Answers a call whose rule only reads, at once and beside all others.
@@ -226,9 +239,26 @@ class Coordinator:
         except (HostRefused, HostGone, DatabaseError) as error:
             await self._try_apart([d.pending for d in decided], error, txn)
             return
+        self._read_addresses_back(changes)
         for one in decided:
             if not one.pending.answer.done():
                 one.pending.answer.set_result(one.result)
+
+    def _read_addresses_back(self, changes: Sequence[Changes]) -> None:
+        """Lets PIFs that have just begun to ask for addresses of the network have those that came meanwhile."""
+        written = (key for one in changes for key in one.updated)
+        if not any(cls is PIF for cls, _ in written):
+            return
+        facts = dict(self._hosts.facts())
+
+        def change(txn: Txn) -> None:
+            for host, seen in facts.items():
+                record_addresses(txn, host, seen)
+
+        answer: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_note_failure)
+        self._writes.append((change, answer))
+        self._wake_writes.set()
 
     async def _try_apart(self, batch: Sequence[_Pending], error: Exception, view: View) -> None:
         """Finds whose call is at fault, by halves; it fails, and the others are carried out."""
@@ -329,6 +359,11 @@ class Coordinator:
                 else:
                     if not answer.done():
                         answer.set_result(result)
+
+
+def _note_failure(answer: asyncio.Future[Value]) -> None:
+    if not answer.cancelled() and (error := answer.exception()) is not None:
+        log.warning("addresses-not-recorded", reason=str(error))
 
 
 def _fail(answer: asyncio.Future[Value], failure: Exception) -> None:

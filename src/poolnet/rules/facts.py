@@ -35,7 +35,7 @@ def record_facts(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime) -> 
     if not txn.exists(Host, host):
         return
     _record_links(txn, host, facts, now)
-    _record_addresses(txn, host, facts)
+    record_addresses(txn, host, facts)
     _record_host(txn, host, facts, now)
     _record_guests(txn, host, facts, now)
 
@@ -105,8 +105,13 @@ def _write_metrics(txn: Txn, pif: PIF, now: datetime, **fields: Any) -> None:
 # --- addresses -------------------------------------------------------------------------------------------------
 
 
-def _record_addresses(txn: Txn, host: Ref[Host], facts: HostFacts) -> None:
-    """Reads addresses from the network back into the PIFs that ask for them there, and the host's own address."""
+def record_addresses(txn: Txn, host: Ref[Host], facts: HostFacts) -> None:
+    """Reads addresses from the network back into the PIFs that ask for them there, and the host's own address.
+
+    Also called after a change of PIFs: an address may have come before the PIF that asks for it was committed.
+    """
+    if not txn.exists(Host, host):
+        return
     by_bridge = {seen.bridge: seen for seen in facts.addresses}
     for pif in txn.where(PIF, host=host):
         network = txn.find(Network, pif.network)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from poolnet.hostnet.facts import AddressFacts
 from poolnet.hostnet.state import HostNetwork
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vlan import VLAN
+from poolnet.model.enums import IpConfigurationMode
 from poolnet.model.errors import Failure
 from poolnet.model.types import Ref
 from poolnet.pool.coordinator import RuleCall
 from poolnet.rules.catalog import RULES
 from poolnet.rules.context import Session
-from tests.in_process import InProcess, with_server
+from tests.in_process import FACTS, InProcess, with_server
 
 
 def rule_call(method: str, **arguments: Any) -> RuleCall:
@@ -140,6 +143,22 @@ def test_a_call_that_is_cancelled_before_its_turn_does_not_happen(tmp_path: Path
     with_server(tmp_path, body)
 
 
+def test_a_lease_that_comes_before_the_pif_is_committed_is_not_missed(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        lease = AddressFacts(bridge="xenbr0", ipv4=("198.51.100.7/24",), gateway="198.51.100.1")
+        server.host.reported = replace(FACTS, addresses=(lease,))
+        view = server.database.view
+        pif = view.where(PIF, device="eth0")[0].ref
+        texts = {"IP": "", "netmask": "", "gateway": "", "DNS": ""}
+        call = rule_call("PIF.reconfigure_ip", self=pif, mode=IpConfigurationMode.DHCP, **texts)
+        await server.coordinator.run(call)
+        await server.coordinator.write(lambda txn: None)  # what was to be written before is written
+        row = view.get(PIF, pif)
+        assert (row.IP, row.netmask, row.gateway) == ("198.51.100.7", "255.255.255.0", "198.51.100.1")
+
+    with_server(tmp_path, body)
+
+
 def test_keys_added_by_many_clients_at_once_all_stay(tmp_path: Path) -> None:
     async def body(server: InProcess) -> None:
         (network,) = await networks(server, 1)
@@ -169,5 +188,15 @@ def test_a_bug_in_a_rule_is_an_internal_error_of_its_caller(tmp_path: Path) -> N
         assert isinstance(results[0], Failure)
         assert results[0].code == "INTERNAL_ERROR"
         assert isinstance(results[1], str)
+
+    with_server(tmp_path, body)
+
+
+def test_a_scan_looks_at_the_host_before_its_rule_decides(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        await server.coordinator.run(rule_call("PIF.scan", host=server.host.host))
+        assert server.host.looks == 1
+        await networks(server, 1)
+        assert server.host.looks == 1
 
     with_server(tmp_path, body)

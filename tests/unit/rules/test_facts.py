@@ -76,6 +76,10 @@ def test_a_lease_becomes_the_pifs_and_the_hosts_address() -> None:
     assert (row.IP, row.netmask) == ("198.51.100.7", "255.255.255.128")
     assert (row.gateway, row.DNS) == ("198.51.100.1", "198.51.100.2")
     assert w.txn.get(Host, LOCAL).address == "198.51.100.7"
+    record(w, replace(facts_with(), addresses=(AddressFacts(bridge="xenbr0"),)))
+    row = w.txn.get(PIF, pif)
+    assert (row.IP, row.netmask, row.gateway) == ("", "", "")
+    assert w.txn.get(Host, LOCAL).address == ""
 
 
 def test_static_addresses_are_not_read_back() -> None:
