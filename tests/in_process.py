@@ -65,6 +65,7 @@ class ModelHost:
     hostname: str = FACTS.hostname
     reported: HostFacts = FACTS
     switches: int = 0
+    looks: int = 0
     guest_actions: list[protocol.GuestAction] = field(default_factory=list)
     refuse: Callable[[HostNetwork], bool] = lambda _: False
     gate: asyncio.Event | None = None
@@ -97,6 +98,9 @@ class ModelHost:
 
     async def set_hostname(self, host: Ref[Host], hostname: str) -> None:
         self.hostname = hostname
+
+    async def look(self, host: Ref[Host]) -> None:
+        self.looks += 1
 
     def facts(self) -> Mapping[Ref[Host], HostFacts]:
         return {self.host: self.reported}

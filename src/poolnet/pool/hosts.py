@@ -46,6 +46,10 @@ class LocalHosts:
         """Renames the host."""
         await self._link.request(protocol.SetHostname(hostname=hostname), protocol.Done)
 
+    async def look(self, host: Ref[Host]) -> None:
+        """Asks the daemon for its facts."""
+        self._facts = (await self._link.request(protocol.Observe(), protocol.Observation)).facts
+
     def facts(self) -> Mapping[Ref[Host], HostFacts]:
         """What the daemon reported last."""
         return {self._host: self._facts}

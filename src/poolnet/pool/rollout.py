@@ -53,6 +53,9 @@ class Hosts(Protocol):
     async def set_hostname(self, host: Ref[Host], hostname: str) -> None:
         """Changes a host's name; raises `HostRefused` or `HostGone`."""
 
+    async def look(self, host: Ref[Host]) -> None:
+        """Has a host report its facts now; raises `HostRefused` or `HostGone`."""
+
     def facts(self) -> Mapping[Ref[Host], HostFacts]:
         """The facts that each host reported last."""
 
