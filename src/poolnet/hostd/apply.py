@@ -97,6 +97,7 @@ class Applier:
         if mismatches(await self._backend.observe(), target):
             return False
         await self._addressing.raise_links(target)
+        await self._backend.reopen_nics()
         return True
 
     async def go_back(self, confirmed: HostNetwork, undo_guests: Sequence[GuestAction]) -> HostNetwork:

@@ -53,6 +53,9 @@ class Backend(Protocol):
         Raises ApplyFailed or BackendGone; then any part may have been done, and `observe` tells which.
         """
 
+    async def reopen_nics(self) -> None:
+        """Let the switch take in NICs that were put in anew. Raises BackendGone."""
+
     def bonds(self) -> tuple[BondFacts, ...]:
         """The links of the bonds, as far as the switch knows them."""
 

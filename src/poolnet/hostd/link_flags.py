@@ -10,6 +10,7 @@ from typing import Final
 _SIOCGIFFLAGS: Final = 0x8913  # <linux/sockios.h>
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x1  # <linux/if.h>
+_IFF_PROMISC: Final = 0x100
 _REQUEST: Final = struct.Struct("16sH22x")
 
 
@@ -17,6 +18,12 @@ def is_up(name: str) -> bool:
     """Whether an interface is set up. Raises OSError when there is none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         return bool(_flags(asked, name) & _IFF_UP)
+
+
+def is_promiscuous(name: str) -> bool:
+    """Whether a program reads all that an interface receives. Raises OSError when there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        return bool(_flags(asked, name) & _IFF_PROMISC)
 
 
 def set_up(name: str, *, up: bool) -> None:

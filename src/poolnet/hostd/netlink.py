@@ -64,6 +64,14 @@ def link_is_up(name: str) -> bool | None:
         return None
 
 
+def link_is_promiscuous(name: str) -> bool | None:
+    """Whether a program has asked for all that the interface of that name receives; None when there is none."""
+    try:
+        return link_flags.is_promiscuous(name)
+    except OSError:
+        return None
+
+
 class Netlink:
     """A connection to the kernel's routing service. Open it with `async with`."""
 

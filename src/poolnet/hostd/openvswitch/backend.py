@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
-from poolnet.hostd.netlink import Netlink, index_of
+from poolnet.hostd.netlink import Netlink, index_of, link_is_promiscuous
 from poolnet.hostd.openvswitch import counters, marks, unixctl
 from poolnet.hostd.openvswitch.advance import advance
 from poolnet.hostd.openvswitch.flows import FlowKeeper, FlowsFailed
@@ -30,6 +30,7 @@ from poolnet.hostd.openvswitch.locks import FlowTexts, secure_bridges
 from poolnet.hostd.openvswitch.marks import Role
 from poolnet.hostd.openvswitch.observe import has_addresses, observe
 from poolnet.hostd.openvswitch.ofports import OFPORT_MAX, OFPORT_MIN, NoFreePort, next_ofport
+from poolnet.hostd.openvswitch.replugged import reopenings
 from poolnet.hostd.openvswitch.session import Session, SwitchGone
 from poolnet.hostd.openvswitch.tables import Port, Tables
 from poolnet.hostd.openvswitch.transact import NotOurs, operations_for
@@ -100,6 +101,17 @@ class OpenvswitchBackend:
                 raise ApplyFailed(
                     Fault.SWITCH_FAILED, f"a step changes what is not there: {error}"
                 ) from error
+
+    async def reopen_nics(self) -> None:
+        """See `Backend.reopen_nics`."""
+        async with self._turn:
+            found = reopenings(self._tables(), link_is_promiscuous)
+            if found:
+                LOG.warning("NICs were put in anew, and the switch opens them again", nics=sorted(found))
+                try:
+                    await self._session.transact(list(found.values()))
+                except (OvsdbError, SwitchGone) as error:
+                    raise BackendGone(str(error)) from error
 
     async def trace(self, device: str, frame: bytes) -> Trace:
         """See `Backend.trace`."""
