@@ -194,6 +194,10 @@ class Tasks:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
+        await self.written()
+
+    async def written(self) -> None:
+        """Waits until the tasks of calls that are over have gone, which takes a moment (see `begin`)."""
         if self._writer is not None:
             await self._writer
 

@@ -71,6 +71,7 @@ async def rehearse(server: InProcess, body: Callable[[Caller], Awaitable[None]])
     """The plan of a dry run, which must leave everything as it is."""
     login = login_of(server)
     caller = await login.login("root", "", local=False)
+    await server.tasks.written()  # those of the calls that prepared the test
     before, number = everything(server), server.database.feed.number
     try:
         return await login.dry_run(caller, body)
