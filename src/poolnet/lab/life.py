@@ -93,6 +93,7 @@ async def reboot(name: str, host_name: str, *, hard: bool) -> None:
         lab = lab.with_host(host)
         lab.save()
         await cabling.lay(lab, (host,))
+        await switch.reopen(lab, host)
         machine.go(pid)
     if not host.partitioned:
         await _wait_serving(lab, host)

@@ -71,7 +71,7 @@ def own_open_vswitch(*configure: str, bridge: str = "") -> tuple[Service, ...]:
             ),
             ready=remote,
         ),
-        once("ovs-vsctl", "ovs-vsctl", "--no-wait", "init", *configure),
+        once("ovs-vsctl", "ovs-vsctl", "--retry", "--timeout=20", "--no-wait", "init", *configure),
         service(
             "ovs-vswitchd",
             *("ovs-vswitchd", f"unix:{remote}", "--pidfile", "-vconsole:info", "-vsyslog:off"),

@@ -58,6 +58,23 @@ async def connect(lab: Lab, host: LabHost, nic: Nic) -> None:
     await machine.run_in(lab.switch_pid, "ovs-vsctl", *_add_port(host, nic))
 
 
+async def reopen(lab: Lab, host: LabHost) -> None:
+    """Have the switch take the new ends of a host's cables: it holds on to those that are gone.
+
+    What is set on the ports stays.
+    """
+    for kind in (
+        "unplugged",
+        '""',
+    ):  # a type that does not exist closes a port, that of every device opens it
+        words = [
+            word
+            for nic in host.nics
+            for word in ("--", "set", "Interface", switch_port(host.name, nic.name), f"type={kind}")
+        ]
+        await machine.run_in(lab.switch_pid, "ovs-vsctl", *words)
+
+
 async def disconnect(lab: Lab, host: LabHost, nic: Nic) -> None:
     """Take the port away."""
     port = switch_port(host.name, nic.name)
