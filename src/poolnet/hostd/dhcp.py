@@ -273,9 +273,9 @@ class DhcpClients:
         if lease is not None and lease.expires_s is not None:
             left_s = lease.expires_s - now_s
             client.expiry = asyncio.get_running_loop().call_later(left_s, self._expired, client)
-        if lease != before:
-            address = lease.address if lease is not None else "none"
-            LOG.info("a DHCP lease", bridge=client.name, address=address)
+        old, new = (one.address if one is not None else "none" for one in (before, lease))
+        if new != old:
+            LOG.info("a bridge has another lease", bridge=client.name, address=new)
         return lease != before
 
     def _expired(self, client: _Client) -> None:

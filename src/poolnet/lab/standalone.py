@@ -74,6 +74,8 @@ def set_up(root: Path, arguments: argparse.Namespace) -> str | None:
     _check_machine(root, arguments.backend)
     found = find_nics(root)
     choices = choose(root, arguments, found)
+    if root == Path("/") and choices.address == "dhcp" and shutil.which("dhcpcd") is None:
+        raise SetupRefused("the DHCP client is not installed: apt-get install dhcpcd-base")
     _show(root, choices, found)
     if not arguments.yes and _ask("Write this configuration? (yes/no)", "no").lower() not in {"y", "yes"}:
         return None
