@@ -170,9 +170,7 @@ class DryRunCaller:
         events: list[Value] = []
         for entry in entries:
             name, _, ref = entry.partition("/")
-            decl = next(
-                (d for d in CLASSES.values() if d.name.lower() == name.lower() and d.in_database), None
-            )
+            decl = next((d for d in CLASSES.values() if d.name.lower() == name.lower() and d.has_table), None)
             if decl is None:
                 continue
             for row in self._txn.all(decl.python_type):

@@ -200,7 +200,7 @@ class Dispatcher:
                 session=session_of(call.live),
                 task=call.task,
             )
-            if message.name.startswith(READING):
+            if f"{message.name}_".startswith(READING):  # message.get reads as well
                 return self._coordinator.ask(rule_call)
             return await self._coordinator.run(rule_call)
         if message.kind in implicit.READS:

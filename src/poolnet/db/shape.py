@@ -65,7 +65,7 @@ def _shape(decl: ClassDecl) -> Shape:
     attributes = ("ref", *(each.attribute for each in decl.all_fields))
     stored = tuple(each for each in decl.all_fields if not each.computed)
     names = frozenset(each.attribute for each in stored)
-    durable = tuple(each for each in stored if each.persisted) if decl.persisted else ()
+    durable = tuple(each for each in stored if each.persisted) if decl.persisted or decl.kept else ()
     return Shape(
         decl=decl,
         row_type=decl.python_type,
@@ -103,7 +103,7 @@ def _shape(decl: ClassDecl) -> Shape:
 
 
 SHAPES: Final[Mapping[type[Row], Shape]] = {
-    decl.python_type: _shape(decl) for decl in CLASSES.values() if decl.in_database
+    decl.python_type: _shape(decl) for decl in CLASSES.values() if decl.has_table
 }
 """Every class that has a table, in the model's order."""
 

@@ -145,6 +145,7 @@ class ClassDecl:
     events: bool
     persisted: bool
     in_database: bool
+    kept: bool
     constructor: bool
     default_role: Role | None
     implicit_role: Role | None
@@ -159,6 +160,11 @@ class ClassDecl:
     def all_fields(self) -> tuple[FieldDecl, ...]:
         """The public fields, then the internal ones."""
         return self.fields + self.internal_fields
+
+    @property
+    def has_table(self) -> bool:
+        """Whether its objects are rows of our database, wherever the API says that they are."""
+        return self.in_database or self.kept
 
     def field(self, name: str) -> FieldDecl:
         """Gives the field, public or internal, with this name on the wire; KeyError if there is none."""
@@ -297,6 +303,7 @@ def api_class(
     implicit_role: Role = Role.READ_ONLY,
     persisted: bool = True,
     in_database: bool = True,
+    kept: bool = False,
     constructor: bool = False,
     lists_all: bool = True,
     computed_records: bool = False,
@@ -313,6 +320,8 @@ def api_class(
         implicit_role: least role for get_all, get_record and the like.
         persisted: whether its objects outlive a restart.
         in_database: whether its objects are rows of the database at all.
+        kept: whether they are durable rows of ours although the API keeps them elsewhere, without the messages that
+            rows imply.
         constructor: whether it has `create(record)` and `destroy(self)`.
         lists_all: whether it has get_all and its relatives.
         computed_records: whether get_all, get_record and the getters are computed, not read (class role).
@@ -324,6 +333,7 @@ def api_class(
         "events": events,
         "persisted": persisted,
         "in_database": in_database,
+        "kept": kept,
         "constructor": constructor,
         "default_role": role,
         "implicit_role": implicit_role,

@@ -107,7 +107,8 @@ RULES: Final[Mapping[str, Rule]] = {
     **_of(
         "message",
         message,
-        "get_all get_all_records get_all_records_where get_since get get_record get_by_uuid destroy",
+        "create get_all get_all_records get_all_records_where get_since get get_record get_by_uuid destroy "
+        "destroy_many destroy_all",
     ),
     **_of(
         "role",

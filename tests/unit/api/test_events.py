@@ -11,6 +11,8 @@ import pytest
 from poolnet.api import events as module
 from poolnet.api.answer import Origin
 from poolnet.api.events import BATCHING_S, EventBatch, Subscriptions, make_token, parse_token
+from poolnet.db.engine_memory import MemoryEngine
+from poolnet.model.classes.host import Host
 from poolnet.model.errors import Failure
 from tests.in_process import InProcess, with_server
 
@@ -81,6 +83,31 @@ def test_writing_the_same_value_is_no_event(tmp_path: Path) -> None:
         assert summary(await batch(server, session, ["network"], token, 0.0)) == []
 
     with_server(tmp_path, body)
+
+
+def test_alerts_are_events_and_outlive_the_server(tmp_path: Path) -> None:
+    engine = MemoryEngine()
+
+    async def raise_one(server: InProcess) -> None:
+        session = await login(server)
+        start = await batch(server, session, ["message"], "", 0.0)
+        assert (start.events, "message" in start.counts) == ((), False)  # spec §5.2: not among the tables
+        uuid = next(iter(server.database.view.all(Host))).uuid
+        ref = await perform(server, session, "message.create", "N", "3", "host", uuid, "b")
+        after = await batch(server, session, ["message"], token_of(start), 5.0)
+        assert [(*one, after.events[0].id) for one in summary(after)] == [("message", "add", ref, "0")]
+
+    async def find_it(server: InProcess) -> None:
+        session = await login(server)
+        (ref,) = await perform(server, session, "message.get_all")
+        start = await batch(server, session, ["*"], "", 0.0)
+        assert summary(start)[0] == ("message", "add", ref)
+        await perform(server, session, "message.destroy", ref)
+        after = await batch(server, session, ["message"], token_of(start), 5.0)
+        assert summary(after) == [("message", "del", ref)]
+
+    with_server(tmp_path, raise_one, engine)
+    with_server(tmp_path, find_it, engine)
 
 
 def test_a_waiting_call_is_answered_when_something_happens(tmp_path: Path) -> None:

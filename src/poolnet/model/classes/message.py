@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from poolnet.model.enums import Cls
 
 
-@api_class("message", events=True, role=Role.POOL_OPERATOR, persisted=False, in_database=False)
+@api_class("message", events=True, role=Role.POOL_OPERATOR, persisted=False, in_database=False, kept=True)
 class Message(Row):
     """An alert about an object."""
 
