@@ -56,8 +56,8 @@ class Backend(Protocol):
     async def reopen_nics(self) -> None:
         """Let the switch take in NICs that were put in anew. Raises BackendGone."""
 
-    def bonds(self) -> tuple[BondFacts, ...]:
-        """The links of the bonds, as far as the switch knows them."""
+    async def bonds(self) -> tuple[BondFacts, ...]:
+        """The links of the bonds, as far as the switch knows them. Raises BackendGone."""
 
     def software(self) -> tuple[tuple[str, str], ...]:
         """Names and versions of the switch's programs."""

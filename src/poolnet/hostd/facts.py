@@ -25,6 +25,7 @@ from poolnet.hostnet.state import HostNetwork, Ipv4Mode
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.facts")
 TOGETHER_S = 0.05
+AGAIN_S, AGAIN_MAX_S = 1.0, 32.0  # between looks at a bond whose members are not in use yet
 _MEMORY = Path("/proc/meminfo")
 
 
@@ -47,6 +48,8 @@ class FactsSource:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._task: asyncio.Task[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._again_s = AGAIN_S
 
     def start(self) -> None:
         """Begins to gather after every change."""
@@ -54,6 +57,8 @@ class FactsSource:
 
     async def close(self) -> None:
         """Stops gathering; whoever watches gets no more."""
+        if self._again is not None:
+            self._again.cancel()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -81,7 +86,7 @@ class FactsSource:
             hostname=socket.gethostname(),
             backend=self._backend.name,
             nics=find_nics(self._nics),
-            bonds=self._backend.bonds(),
+            bonds=await self._backend.bonds(),
             addresses=await self._addresses(network),
             guests=self._guests.guests(),
             bridges_up=tuple(bridge.name for bridge in network.bridges if bridge.name in present),
@@ -122,10 +127,22 @@ class FactsSource:
             except BackendGone as error:
                 LOG.warning("the facts cannot be gathered", error=str(error))
                 continue
+            self._look_again_at_bonds(facts)
             async with self._gathered:
                 self._latest = facts
                 self._version += 1
                 self._gathered.notify_all()
+
+    def _look_again_at_bonds(self, facts: HostFacts) -> None:
+        """Gathers again soon, less and less soon, while a bond has a member in waiting: nothing tells when it joins."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        if not any(bond.is_settling for bond in facts.bonds):
+            self._again_s = AGAIN_S
+            return
+        self._again = asyncio.get_running_loop().call_later(self._again_s, self.note_change)
+        self._again_s = min(2 * self._again_s, AGAIN_MAX_S)
 
     async def _addresses(self, network: HostNetwork) -> tuple[AddressFacts, ...]:
         """Of the bridges that have addresses, and of those that may lose them without being told to."""

@@ -25,13 +25,57 @@ class NicFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LacpMemberFacts:
+    """What LACP says of one member of a bond.
+
+    `current`: the partner was heard of in time. `attached`: the member is in the aggregate that carries the traffic.
+    `partner_system` is the partner's MAC, "" while none was heard of; key and port number are the partner's own.
+    """
+
+    name: str
+    current: bool = False
+    attached: bool = False
+    partner_system: str = ""
+    partner_key: int = 0
+    partner_port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LacpFacts:
+    """What LACP says of a bond. `negotiated`: it has a partner; `system` and `key` are its own."""
+
+    negotiated: bool = False
+    fast: bool = False
+    system: str = ""
+    key: int = 0
+    members: tuple[LacpMemberFacts, ...] = ()
+
+    @property
+    def partner_system(self) -> str:
+        """The partner of the members that carry the traffic, "" when there is none."""
+        return next((m.partner_system for m in self.members if m.attached and m.partner_system), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BondFacts:
-    """A bond's links: `members_up` have carrier, `active` carry traffic (one for active-backup)."""
+    """A bond's links, as names of members.
+
+    `members_up` have carrier. `enabled` may carry traffic: they have had carrier for as long as the bond's options want,
+    and LACP allows them. `active` do carry it: one for active-backup, else those that are enabled. `lacp` is None for
+    a bond that does not speak it.
+    """
 
     device: str
     members: tuple[str, ...]
     members_up: tuple[str, ...] = ()
+    enabled: tuple[str, ...] = ()
     active: tuple[str, ...] = ()
+    lacp: LacpFacts | None = None
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether a member with carrier does not carry traffic yet; nothing may tell when it does."""
+        return not set(self.members_up) <= set(self.enabled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

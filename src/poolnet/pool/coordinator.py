@@ -22,13 +22,14 @@ from poolnet.db.errors import Conflict, DatabaseError, StorageFailed
 from poolnet.db.txn import Txn, View
 from poolnet.hostnet import protocol
 from poolnet.model import errors
+from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pif import PIF
 from poolnet.model.types import NULL, Ref, Value
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.pool.rollout import Hosts, HostWork, Rollouts
 from poolnet.rules.context import CallContext, Counters, Session
-from poolnet.rules.facts import record_addresses
+from poolnet.rules.facts import record_network
 
 CALLS_PER_BATCH_MAX = 1000  # bounds how long the first caller of a burst waits for the last
 COMPANY_S = 0.002  # a lone call waits that long for others; a switch takes ten times that for one port
@@ -185,7 +186,7 @@ class Coordinator:
         return CallContext(
             txn=txn,
             now=self._clock(),
-            new_uuid=lambda: str(uuid4()),
+            new_uuid=_new_uuid,
             local_host=self._local_host,
             session=session,
             task=task,
@@ -239,21 +240,21 @@ class Coordinator:
         except (HostRefused, HostGone, DatabaseError) as error:
             await self._try_apart([d.pending for d in decided], error, txn)
             return
-        self._read_addresses_back(changes)
+        self._read_back(changes)
         for one in decided:
             if not one.pending.answer.done():
                 one.pending.answer.set_result(one.result)
 
-    def _read_addresses_back(self, changes: Sequence[Changes]) -> None:
-        """Lets PIFs that have just begun to ask for addresses of the network have those that came meanwhile."""
+    def _read_back(self, changes: Sequence[Changes]) -> None:
+        """Lets PIFs and bonds that have just changed have the links and addresses that were reported meanwhile."""
         written = (key for one in changes for key in one.updated)
-        if not any(cls is PIF for cls, _ in written):
+        if not any(cls in (PIF, Bond) for cls, _ in written):
             return
         facts = dict(self._hosts.facts())
 
         def change(txn: Txn) -> None:
             for host, seen in facts.items():
-                record_addresses(txn, host, seen)
+                record_network(txn, host, seen, self._clock(), _new_uuid)
 
         answer: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(_note_failure)
@@ -361,9 +362,13 @@ class Coordinator:
                         answer.set_result(result)
 
 
+def _new_uuid() -> str:
+    return str(uuid4())
+
+
 def _note_failure(answer: asyncio.Future[Value]) -> None:
     if not answer.cancelled() and (error := answer.exception()) is not None:
-        log.warning("addresses-not-recorded", reason=str(error))
+        log.warning("reports-not-recorded", reason=str(error))
 
 
 def _fail(answer: asyncio.Future[Value], failure: Exception) -> None:

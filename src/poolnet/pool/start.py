@@ -81,7 +81,7 @@ async def open_pool(
     context = CallContext(
         txn=txn,
         now=clock(),
-        new_uuid=lambda: str(uuid4()),
+        new_uuid=_new_uuid,
         local_host=local,
         facts={local: facts},
         counters=counters,
@@ -111,6 +111,10 @@ def host_uuid(state_dir: Path) -> str:
         os.fsync(file.fileno())
     temporary.replace(path)  # a crash leaves a whole identity or none
     return uuid
+
+
+def _new_uuid() -> str:
+    return str(uuid4())
 
 
 async def converge(
@@ -174,7 +178,7 @@ async def _record(
 ) -> None:
     """Writes facts to the database, and halts the VMs whose guests ended by themselves."""
     try:
-        await coordinator.write(lambda txn: record_facts(txn, host, facts, clock()))
+        await coordinator.write(lambda txn: record_facts(txn, host, facts, clock(), _new_uuid))
         for vm, domid in ended_guests(coordinator.view, host, facts):
             arguments: dict[str, Value] = {"vm": vm, "domid": domid}
             await coordinator.run(

@@ -7,35 +7,38 @@ can run beside calls that are under way; a guest that ended is another matter: `
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from ipaddress import ip_address, ip_interface
-from typing import Any, Final
+from typing import Final
 
 from poolnet.db.txn import Txn, View
-from poolnet.hostnet.facts import AddressFacts, GuestFacts, HostFacts, NicFacts
-from poolnet.model.classes.bond import Bond
+from poolnet.hostnet.facts import AddressFacts, GuestFacts, HostFacts
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
-from poolnet.model.classes.pif_metrics import PIFMetrics
 from poolnet.model.classes.vm import VM
 from poolnet.model.classes.vm_guest_metrics import VMGuestMetrics
-from poolnet.model.enums import BondMode, IpConfigurationMode, Ipv6ConfigurationMode
+from poolnet.model.enums import IpConfigurationMode, Ipv6ConfigurationMode
 from poolnet.model.types import Ref
 from poolnet.rules.attach import LIVE, primary_address
+from poolnet.rules.links import record_links
 
 NAMELESS: Final = ("localhost", "localhost.localdomain")
 CONTROL_DOMAIN_NAME: Final = "Control domain on host: "
 
 
-def record_facts(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime) -> None:
-    """Writes what a host reports of its NICs, bonds, addresses, name, memory and guests to the dynamic fields."""
+def record_facts(
+    txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime, new_uuid: Callable[[], str]
+) -> None:
+    """Writes what a host reports of its NICs, bonds, addresses, name, memory and guests to the dynamic fields.
+
+    What an administrator should know is an alert besides; `new_uuid` names it.
+    """
     if not txn.exists(Host, host):
         return
-    _record_links(txn, host, facts, now)
-    record_addresses(txn, host, facts)
+    record_network(txn, host, facts, now, new_uuid)
     _record_host(txn, host, facts, now)
     _record_guests(txn, host, facts, now)
 
@@ -50,68 +53,23 @@ def ended_guests(view: View, host: Ref[Host], facts: HostFacts) -> tuple[tuple[R
     )
 
 
-# --- links -----------------------------------------------------------------------------------------------------
-
-
-def _record_links(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime) -> None:
-    nics = {nic.name: nic for nic in facts.nics}
-    for pif in txn.where(PIF, host=host):
-        if pif.bond_master_of:
-            _record_bond(txn, pif, facts, nics, now)
-        elif pif.physical and pif.device in nics:
-            nic = nics[pif.device]
-            _write_metrics(
-                txn,
-                pif,
-                now,
-                carrier=nic.carrier,
-                speed=nic.speed_mbps if nic.carrier else 0,
-                duplex=nic.carrier and nic.full_duplex,
-                pci_bus_path=nic.pci_bus_path,
-                vendor_id=nic.vendor_id,
-                device_id=nic.device_id,
-            )
-
-
-def _record_bond(txn: Txn, pif: PIF, facts: HostFacts, nics: dict[str, NicFacts], now: datetime) -> None:
-    bond = txn.find(Bond, pif.bond_master_of[0])
-    if bond is None:
-        return
-    members = [nics[m.device] for m in txn.where(PIF, bond_slave_of=bond.ref) if m.device in nics]
-    reported = next((b for b in facts.bonds if b.device == pif.device), None)
-    up = [nic for nic in members if (nic.name in reported.members_up if reported else nic.carrier)]
-    counted = up
-    if bond.mode is BondMode.ACTIVE_BACKUP:
-        counted = [nic for nic in up if nic.name in reported.active] if reported else up[:1]
-    _write_metrics(
-        txn,
-        pif,
-        now,
-        carrier=bool(up),
-        speed=sum(nic.speed_mbps for nic in counted),
-        duplex=bool(counted) and all(nic.full_duplex for nic in counted),
-    )
-    if len(members) > 1:
-        txn.update(Bond, bond.ref, links_up=len(up))
-
-
-def _write_metrics(txn: Txn, pif: PIF, now: datetime, **fields: Any) -> None:
-    """Writes changed values, and then when they changed."""
-    metrics = txn.find(PIFMetrics, pif.metrics)
-    if metrics is not None and any(getattr(metrics, name) != value for name, value in fields.items()):
-        txn.update(PIFMetrics, metrics.ref, last_updated=now, **fields)
-
-
 # --- addresses -------------------------------------------------------------------------------------------------
 
 
-def record_addresses(txn: Txn, host: Ref[Host], facts: HostFacts) -> None:
-    """Reads addresses from the network back into the PIFs that ask for them there, and the host's own address.
+def record_network(
+    txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime, new_uuid: Callable[[], str]
+) -> None:
+    """Writes what a host reports of its links and addresses.
 
-    Also called after a change of PIFs: an address may have come before the PIF that asks for it was committed.
+    Also called after a change of PIFs: the report may have come before the PIF that it is about was committed.
     """
-    if not txn.exists(Host, host):
-        return
+    if txn.exists(Host, host):
+        record_links(txn, host, facts, now, new_uuid)
+        _record_addresses(txn, host, facts)
+
+
+def _record_addresses(txn: Txn, host: Ref[Host], facts: HostFacts) -> None:
+    """Reads addresses from the network back into the PIFs that ask for them there, and the host's own address."""
     by_bridge = {seen.bridge: seen for seen in facts.addresses}
     for pif in txn.where(PIF, host=host):
         network = txn.find(Network, pif.network)

@@ -124,7 +124,7 @@ def first_boot(ctx: CallContext, host_uuid: str, greeting: protocol.Greeting, fa
     if greeting.management is not None:
         _set_management(ctx, greeting.management)
     _bring_up_all(ctx)
-    record_facts(ctx.txn, ctx.local_host, facts, ctx.now)
+    record_facts(ctx.txn, ctx.local_host, facts, ctx.now, ctx.new_uuid)
 
 
 def resync(ctx: CallContext, facts: HostFacts) -> None:
@@ -138,7 +138,7 @@ def resync(ctx: CallContext, facts: HostFacts) -> None:
     _ensure_himn(ctx)
     _resync_guests(ctx, facts)
     _bring_up_all(ctx)
-    record_facts(ctx.txn, ctx.local_host, facts, ctx.now)
+    record_facts(ctx.txn, ctx.local_host, facts, ctx.now, ctx.new_uuid)
 
 
 # --- the pool and its host -------------------------------------------------------------------------------------

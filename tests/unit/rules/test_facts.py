@@ -3,15 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from poolnet.hostnet.facts import AddressFacts, BondFacts, GuestFacts, HostFacts
-from poolnet.model.classes.bond import Bond
+from poolnet.hostnet.facts import AddressFacts, GuestFacts, HostFacts
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.pif import PIF
-from poolnet.model.classes.pif_metrics import PIFMetrics
 from poolnet.model.classes.vm import VM
 from poolnet.model.classes.vm_guest_metrics import VMGuestMetrics
-from poolnet.model.enums import BondMode, IpConfigurationMode
+from poolnet.model.enums import IpConfigurationMode
 from poolnet.model.types import NULL
 from poolnet.rules.facts import ended_guests, record_facts
 from tests.unit.rules.world import LOCAL, NOW, World, facts_with
@@ -20,7 +18,7 @@ LATER = NOW + timedelta(seconds=5)
 
 
 def record(w: World, facts: HostFacts) -> None:
-    record_facts(w.txn, LOCAL, facts, LATER)
+    record_facts(w.txn, LOCAL, facts, LATER, w.ctx.new_uuid)
 
 
 def test_what_is_known_already_changes_nothing() -> None:
@@ -28,32 +26,6 @@ def test_what_is_known_already_changes_nothing() -> None:
     w.ctx = w.ctx.on(w.txn.nested())
     record(w, facts_with())
     assert not w.txn.changes()
-
-
-def test_a_pulled_cable_shows_in_the_metrics() -> None:
-    w = World.new()
-    facts = facts_with()
-    pulled = replace(facts.nics[1], carrier=False)
-    record(w, replace(facts, nics=(facts.nics[0], pulled, facts.nics[2])))
-    metrics = w.txn.get(PIFMetrics, w.nic_pif("eth1").metrics)
-    assert (metrics.carrier, metrics.speed, metrics.duplex) == (False, 0, False)
-    assert metrics.last_updated == LATER
-    assert w.txn.get(PIFMetrics, w.nic_pif("eth0").metrics).last_updated == NOW
-
-
-def test_a_bond_sums_the_members_that_carry_traffic() -> None:
-    w = World.new()
-    members = (w.nic_pif("eth1").ref, w.nic_pif("eth2").ref)
-    ref = w.call("Bond.create", network=w.network(), members=members, MAC="")
-    seen = BondFacts(device="bond0", members=("eth1", "eth2"), members_up=("eth1", "eth2"), active=("eth2",))
-    record(w, replace(facts_with(), bonds=(seen,)))
-    bond = w.txn.get(Bond, ref)
-    metrics = w.txn.get(PIFMetrics, w.txn.get(PIF, bond.master).metrics)
-    assert (bond.links_up, metrics.speed, metrics.carrier, metrics.duplex) == (2, 2000, True, True)
-    w.call("Bond.set_mode", self=ref, value=BondMode.ACTIVE_BACKUP)
-    record(w, replace(facts_with(), bonds=(replace(seen, members_up=("eth2",)),)))
-    metrics = w.txn.get(PIFMetrics, w.txn.get(PIF, bond.master).metrics)
-    assert (w.txn.get(Bond, ref).links_up, metrics.speed) == (1, 1000)
 
 
 def test_a_lease_becomes_the_pifs_and_the_hosts_address() -> None:
@@ -136,4 +108,4 @@ def test_free_memory_is_recorded_and_unknown_hosts_ignored() -> None:
     record(w, replace(facts_with(), memory_free_bytes=1))
     metrics = w.txn.get(HostMetrics, w.txn.get(Host, LOCAL).metrics)
     assert (metrics.memory_free, metrics.last_updated) == (1, LATER)
-    record_facts(w.txn, NULL, facts_with(), LATER)
+    record_facts(w.txn, NULL, facts_with(), LATER, w.ctx.new_uuid)

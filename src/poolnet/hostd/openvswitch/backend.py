@@ -16,7 +16,7 @@ import structlog
 
 from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
 from poolnet.hostd.netlink import Netlink, index_of, link_is_promiscuous
-from poolnet.hostd.openvswitch import counters, marks, unixctl
+from poolnet.hostd.openvswitch import bond_status, counters, marks, unixctl
 from poolnet.hostd.openvswitch.advance import advance
 from poolnet.hostd.openvswitch.flows import FlowKeeper, FlowsFailed
 from poolnet.hostd.openvswitch.layout import (
@@ -32,7 +32,7 @@ from poolnet.hostd.openvswitch.observe import has_addresses, observe
 from poolnet.hostd.openvswitch.ofports import OFPORT_MAX, OFPORT_MIN, NoFreePort, next_ofport
 from poolnet.hostd.openvswitch.replugged import reopenings
 from poolnet.hostd.openvswitch.session import Session, SwitchGone
-from poolnet.hostd.openvswitch.tables import Port, Tables
+from poolnet.hostd.openvswitch.tables import Tables
 from poolnet.hostd.openvswitch.transact import NotOurs, operations_for
 from poolnet.hostnet.facts import BondFacts, PortFacts
 from poolnet.hostnet.protocol import Fault
@@ -145,13 +145,21 @@ class OpenvswitchBackend:
                     raise BackendGone(str(error)) from error
         return tuple(sorted(found, key=lambda facts: facts.device))
 
-    def bonds(self) -> tuple[BondFacts, ...]:
+    async def bonds(self) -> tuple[BondFacts, ...]:
         """See `Backend.bonds`."""
-        return tuple(
-            _bond_facts(port)
-            for port in self._tables().ports.values()
-            if port.role is Role.UPLINK and marks.BOND in port.map("external_ids")
-        )
+        tables = self._tables()
+        if not bond_status.bonded_ports(tables):
+            return ()
+        texts = []
+        for command in ("bond/show", "lacp/show"):
+            try:
+                texts.append(
+                    await unixctl.ask(unixctl.control_socket(self._run_dir, "ovs-vswitchd"), command, ())
+                )
+            except unixctl.ControlError as error:  # it restarts: what is in its database must do meanwhile
+                LOG.warning("the switch does not tell about its bonds", command=command, error=str(error))
+                texts.append("")
+        return bond_status.read(self._tables(), *texts)
 
     def software(self) -> tuple[tuple[str, str], ...]:
         """See `Backend.software`."""
@@ -316,14 +324,3 @@ def _secure_in(layout: Layout) -> Iterator[str]:
     for name, columns in layout.bridges.items():
         if columns is not None and one_of(columns.get("fail_mode"), str, "") == "secure":
             yield name
-
-
-def _bond_facts(port: Port) -> BondFacts:
-    interfaces = sorted(port.interfaces, key=lambda interface: interface.name)
-    members = tuple(interface.name for interface in interfaces)
-    up = tuple(interface.name for interface in interfaces if interface.text("link_state") == "up")
-    if one_of(port.row.get("bond_mode"), str, "") != "active-backup":
-        return BondFacts(device=port.name, members=members, members_up=up, active=up)
-    mac = one_of(port.row.get("bond_active_slave"), str, "")
-    active = tuple(i.name for i in interfaces if mac and i.text("mac_in_use") == mac)
-    return BondFacts(device=port.name, members=members, members_up=up, active=active)

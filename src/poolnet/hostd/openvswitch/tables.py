@@ -52,6 +52,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "ifindex",
         "admin_state",
         "link_state",
+        "lacp_current",
         "error",
         "external_ids",
         "other_config",
