@@ -50,7 +50,7 @@ class Shape:
     stored: frozenset[str]
     """The attributes that are written: all but the reference and the computed sets."""
     indexed: tuple[str, ...]
-    """The attributes with an index: stored references, and name_label."""
+    """The attributes with an index: stored references, name_label, and what the model says."""
     has_uuid: bool
     one_ends: tuple[OneEnd, ...]
     computed: Mapping[str, ComputedSet]
@@ -77,7 +77,7 @@ def _shape(decl: ClassDecl) -> Shape:
         indexed=tuple(
             each.attribute
             for each in stored
-            if isinstance(each.wire_type, RefT) or each.attribute == "name_label"
+            if isinstance(each.wire_type, RefT) or each.attribute == "name_label" or each.indexed
         ),
         has_uuid="uuid" in names,
         one_ends=tuple(

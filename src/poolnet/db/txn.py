@@ -88,7 +88,7 @@ class View:
     def where(self, cls: type[R], **fields: object) -> tuple[R, ...]:
         """Gives the rows whose stored fields (by attribute name) all have these values.
 
-        With a uuid, a reference field or name_label among them the cost is that of the result; else all rows of the
+        With a uuid, a reference field or another indexed one among them the cost is that of the result; else all rows of the
         class are looked at.
 
         Raises:
@@ -99,9 +99,9 @@ class View:
             raise TypeError(f"{shape.name} has no stored fields {sorted(fields.keys() - shape.stored)}")
         indexed, candidates = self._candidates(cls, fields)
         checked = [(name, value) for name, value in fields.items() if name != indexed]
-        for name, value in checked:
+        if checked:
             stored = ((ref, layer.stored(cls, ref)) for ref in candidates)
-            candidates = [ref for ref, row in stored if row is not None and getattr(row, name) == value]
+            candidates = [ref for ref, row in stored if row is not None and _has(row, checked)]
         return tuple([row for ref in candidates if (row := layer.row(cls, ref)) is not None])
 
     def _candidates(self, cls: type[R], fields: Mapping[str, object]) -> tuple[str, Sequence[Ref[R]]]:
@@ -114,6 +114,10 @@ class View:
             (name, layer.lookup(cls, name, fields[name])) for name in SHAPES[cls].indexed if name in fields
         ]
         return min(found, key=lambda each: len(each[1])) if found else ("", layer.refs(cls))
+
+
+def _has(row: Row, fields: Sequence[tuple[str, object]]) -> bool:
+    return all(getattr(row, name) == value for name, value in fields)
 
 
 class Txn(View):
@@ -139,8 +143,8 @@ class Txn(View):
         self._overlay.create(row)
         return row.ref
 
-    def update(self, cls: type[R], ref: Ref[R], **fields: object) -> R:
-        """Writes stored fields (by attribute name) of a row and gives the row; an equal value is no change.
+    def update(self, cls: type[R], ref: Ref[R], **fields: object) -> None:
+        """Writes stored fields (by attribute name) of a row; an equal value is no change.
 
         Raises:
             TypeError: a field is not a stored one.
@@ -148,7 +152,6 @@ class Txn(View):
             Duplicate: another row has this uuid.
         """
         self._overlay.update(cls, ref, fields)
-        return self.get(cls, ref)
 
     def destroy(self, cls: type[R], ref: Ref[R]) -> None:
         """Takes a row out; references to it go stale (spec §2.3).

@@ -55,10 +55,12 @@ class Applier:
         self._addressing = addressing
         self._nics = nics
         self._changed = asyncio.Event()
+        self._planned: tuple[HostNetwork, Plan] | None = None
 
     def note_change(self) -> None:
         """The switch or the kernel has changed: what waits for a state looks again."""
         self._changed.set()
+        self._planned = None
 
     async def plan(self, desired: HostNetwork) -> Plan:
         """The plan from what is there to `desired`.
@@ -77,6 +79,7 @@ class Applier:
         by_name = {bridge.name: bridge for bridge in desired.bridges}
         for step in plan.steps:
             self._require_devices(step, by_name)
+        self._planned = (desired, plan)
         return plan
 
     async def carry_out(
@@ -84,7 +87,8 @@ class Applier:
     ) -> None:
         """Makes it so. Raises ApplyFailed or BackendGone; then any part may have been done."""
         await self._act(guests_before)
-        plan = await self.plan(desired)
+        planned, self._planned = self._planned, None  # forgotten when anything changed since it was staged
+        plan = planned[1] if planned is not None and planned[0] == desired else await self.plan(desired)
         await self._backend.apply(plan.steps)
         await self._addressing.apply(plan.steps)
         if plan.steps:
@@ -107,6 +111,7 @@ class Applier:
         BackendGone when the network could not be restored.
         """
         target = _with_devices(confirmed)
+        self._planned = None
         try:
             plan = diff(await self._backend.observe(), target)
             await self._backend.apply(plan.steps, strict=False)

@@ -140,7 +140,7 @@ class Daemon:
             case Switch() as command:
                 with self._facts.held():
                     await self._rollouts.switch(command)
-                return await self._done()
+                    return await self._done()
             case Confirm() as command:
                 await self._rollouts.confirm(command)
                 return await self._done()

@@ -78,7 +78,17 @@ class FactsSource:
             self._quiet.set()
 
     async def gather(self) -> HostFacts:
-        """The facts as they are now. Raises BackendGone."""
+        """The facts as they are now; whoever watches is told. Raises BackendGone."""
+        self._dirty.clear()
+        facts = await self._gather()
+        async with self._gathered:
+            self._latest = facts
+            self._version += 1
+            self._gathered.notify_all()
+        self._look_again_at_bonds(facts)
+        return facts
+
+    async def _gather(self) -> HostFacts:
         network = await self._backend.observe()
         total, free = _memory()
         present = frozenset(interface_names())
@@ -119,19 +129,15 @@ class FactsSource:
             await self._dirty.wait()
             await asyncio.sleep(TOGETHER_S)
             await self._quiet.wait()
-            self._dirty.clear()
+            if not self._dirty.is_set():  # gathered meanwhile, for whoever changed the host
+                continue
             if not self._watchers:
+                self._dirty.clear()
                 continue
             try:
-                facts = await self.gather()
+                await self.gather()
             except BackendGone as error:
                 LOG.warning("the facts cannot be gathered", error=str(error))
-                continue
-            self._look_again_at_bonds(facts)
-            async with self._gathered:
-                self._latest = facts
-                self._version += 1
-                self._gathered.notify_all()
 
     def _look_again_at_bonds(self, facts: HostFacts) -> None:
         """Gathers again soon, less and less soon, while a bond has a member in waiting: nothing tells when it joins."""

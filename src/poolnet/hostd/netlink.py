@@ -17,7 +17,7 @@ from typing import Any, Self
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from poolnet.hostd import link_flags, proc_net
+from poolnet.hostd import link_requests, proc_net
 
 # Groups of <linux/rtnetlink.h>: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR.
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x100
@@ -51,6 +51,13 @@ def index_of(name: str) -> int | None:
         return None
 
 
+def _name_of(index: int) -> str | None:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:  # it has just gone
+        return None
+
+
 def interface_names() -> tuple[str, ...]:
     """The names of all interfaces in this network namespace."""
     return tuple(name for _, name in socket.if_nameindex())
@@ -59,7 +66,7 @@ def interface_names() -> tuple[str, ...]:
 def link_is_up(name: str) -> bool | None:
     """Whether the interface of that name is set up; None when there is none."""
     try:
-        return link_flags.is_up(name)
+        return link_requests.is_up(name)
     except OSError:
         return None
 
@@ -67,7 +74,15 @@ def link_is_up(name: str) -> bool | None:
 def link_is_promiscuous(name: str) -> bool | None:
     """Whether a program has asked for all that the interface of that name receives; None when there is none."""
     try:
-        return link_flags.is_promiscuous(name)
+        return link_requests.is_promiscuous(name)
+    except OSError:
+        return None
+
+
+def link_mac(name: str) -> str | None:
+    """The hardware address that the interface of that name uses now; None when there is none."""
+    try:
+        return link_requests.mac(name)
     except OSError:
         return None
 
@@ -89,7 +104,7 @@ class Netlink:
     async def set_link(self, index: int, *, up: bool) -> None:
         """Sets an interface up or down. Raises LinkError."""
         try:
-            link_flags.set_up(socket.if_indextoname(index), up=up)
+            link_requests.set_up(socket.if_indextoname(index), up=up)
         except OSError as error:
             raise LinkError(f"interface {index}: {error}") from error
 
@@ -99,10 +114,9 @@ class Netlink:
 
     async def addresses(self) -> dict[str, Addresses]:
         """The addresses of all interfaces that have any, by name."""
-        names = dict(socket.if_nameindex())
         ipv4: dict[str, list[str]] = {}
         for message in await self._dump(self._route.get_addr, family=socket.AF_INET):
-            name = names.get(message["index"])
+            name = _name_of(message["index"])
             local = message.get("local") or message.get("address")
             if name is not None and local is not None:
                 ipv4.setdefault(name, []).append(f"{local}/{message['prefixlen']}")

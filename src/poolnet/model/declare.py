@@ -77,6 +77,7 @@ class FieldDecl:
     stored_ref_set: bool
     internal: bool
     side_effect_setter: bool
+    indexed: bool
     client_cert_setter: bool
     state: str
     since: str
@@ -210,6 +211,7 @@ _FIELD_OPTIONS: Final[Mapping[str, Any]] = {
     "computed": False,
     "stored_ref_set": False,
     "internal": False,
+    "indexed": False,  # rows are looked up by it often; references and name_label always are
     "side_effect_setter": False,  # the setter does more than write the database
     "client_cert_setter": False,
     "state": "published",

@@ -48,10 +48,10 @@ def bring_up(ctx: CallContext, ref: Ref[PIF]) -> None:
     bond = txn.find(Bond, pif.bond_slave_of)
     if bond is not None and not pif.currently_attached and txn.exists(PIF, bond.master):
         txn.update(PIF, bond.master, currently_attached=False)
-    txn.update(PIF, ref, currently_attached=True, MTU=pif_mtu(pif, network))
     if pif.VLAN == -1:
         snooping = PifIgmpStatus.ENABLED if the_pool(txn).igmp_snooping_enabled else PifIgmpStatus.DISABLED
         txn.update(PIF, ref, igmp_snooping_status=snooping)
+    txn.update(PIF, ref, currently_attached=True, MTU=pif_mtu(pif, network))
     if pif.management:
         refresh_address(ctx, pif.host)
 

@@ -127,7 +127,8 @@ class CallContext:
             HANDLE_INVALID: There is no such host.
             HOST_OFFLINE: It is another host, and not live.
         """
-        self.txn.get(Host, host)
+        if not self.txn.exists(Host, host):
+            raise errors.handle_invalid("host", host)
         if not self.is_live(host):
             raise errors.host_offline(host)
 

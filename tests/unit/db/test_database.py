@@ -11,6 +11,7 @@ from poolnet.db.database import Database
 from poolnet.db.engine import CommitRecord
 from poolnet.db.engine_memory import MemoryEngine
 from poolnet.db.errors import BadRow, Conflict, DatabaseInUse, Duplicate, StorageFailed
+from poolnet.db.txn import Txn
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.task import Task
@@ -317,5 +318,10 @@ def test_values_are_those_that_were_written() -> None:
     config: Mapping[str, str] = {"k": "v"}
     database = Database.open(MemoryEngine())
     vif = a_vif()
-    commit(database, lambda txn: [txn.create(vif), txn.update(VIF, vif.ref, other_config=config)])
+
+    def make(txn: Txn) -> None:
+        txn.create(vif)
+        txn.update(VIF, vif.ref, other_config=config)
+
+    commit(database, make)
     assert database.view.get(VIF, vif.ref).other_config == {"k": "v"}

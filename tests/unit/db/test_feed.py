@@ -6,6 +6,7 @@ from poolnet.db.database import Database
 from poolnet.db.engine import DELETIONS_KEPT, DELETIONS_MAX
 from poolnet.db.engine_memory import MemoryEngine
 from poolnet.db.feed import Change, Published
+from poolnet.db.txn import Txn
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.vif import VIF
 from poolnet.model.types import NULL
@@ -22,7 +23,12 @@ def test_per_object_there_is_at_most_one_entry() -> None:
     start = create(database, old, doomed)
     new, brief = a_network(), a_network()
     create(database, new, brief)
-    commit(database, lambda txn: [txn.update(Network, each.ref, MTU=1) for each in (old, new, doomed)])
+
+    def modify(txn: Txn) -> None:
+        for each in (old, new, doomed):
+            txn.update(Network, each.ref, MTU=1)
+
+    commit(database, modify)
     destroy(database, doomed, brief)
     delta = database.feed.changes_since(start)
     assert names(delta.created) == [("network", new.ref)]

@@ -5,6 +5,7 @@ import pytest
 from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
 from poolnet.db.errors import Conflict, Duplicate
+from poolnet.db.txn import Txn
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vif import VIF
@@ -199,10 +200,12 @@ def test_an_open_transaction_shows_others_commits_below_its_own_writes() -> None
     txn.update(VIF, vif.ref, device="mine", network=network.ref)
     assert txn.get(Network, network.ref).VIFs == (vif.ref,)
     later = a_vif(network.ref)
-    commit(
-        database,
-        lambda each: [each.update(VIF, vif.ref, network=other.ref, MAC="theirs"), each.create(later)],
-    )
+
+    def of_others(each: Txn) -> None:
+        each.update(VIF, vif.ref, network=other.ref, MAC="theirs")
+        each.create(later)
+
+    commit(database, of_others)
     assert txn.get(VIF, vif.ref).MAC == "theirs"
     assert txn.get(VIF, vif.ref).device == "mine"
     assert set(txn.get(Network, network.ref).VIFs) == {vif.ref, later.ref}

@@ -108,7 +108,7 @@ def _members(value: Json) -> list[Json]:
 
 def apply_to(database: FakeDatabase, desired: HostNetwork) -> list[Operation]:
     tables = tables_of(database.replica())
-    before = observe(tables, {})
+    before = observe(tables, {}, {})
     steps = diff(before, desired).steps
     ofports = iter(range(OFPORT_MIN, OFPORT_MAX))
     layout = layout_of(
@@ -156,7 +156,7 @@ def test_a_walk_through_states_is_read_back_at_every_station() -> None:
     database = FakeDatabase()
     for desired in (*STATES, *reversed(STATES)):
         apply_to(database, desired)
-        observed = observe(tables_of(database.replica()), {})
+        observed = observe(tables_of(database.replica()), {}, {})
         assert mismatches(observed, desired) == ()
         assert apply_to(database, desired) == []
 
@@ -167,7 +167,7 @@ def test_a_port_that_somebody_moved_to_another_vlan_is_seen_and_repaired() -> No
     apply_to(database, desired)
     row = next(row for row in database.tables["Port"].values() if row["name"] == "vif1.0")
     row |= {"tag": 99, "vlan_mode": ["set", []]}
-    assert mismatches(observe(tables_of(database.replica()), {}), desired)
+    assert mismatches(observe(tables_of(database.replica()), {}, {}), desired)
     apply_to(database, desired)
     assert (row["tag"], row["vlan_mode"]) == (50, "access")
 
@@ -189,7 +189,7 @@ def test_a_mark_that_somebody_spoilt_reads_as_a_lock_that_nobody_wants(spoilt: s
     pairs: Any = row["external_ids"]
     ids: Json = [[key, spoilt if key == marks.LOCK else value] for key, value in pairs[1]]
     row["external_ids"] = ["map", ids]
-    observed = observe(tables_of(database.replica()), {})
+    observed = observe(tables_of(database.replica()), {}, {})
     assert observed.ports[0].lock.mac == ""
     assert mismatches(observed, STATES[1])
 

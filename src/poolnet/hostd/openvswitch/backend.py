@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
-from poolnet.hostd.netlink import Netlink, index_of, link_is_promiscuous
+from poolnet.hostd.netlink import Netlink, index_of, link_is_promiscuous, link_mac
 from poolnet.hostd.openvswitch import bond_status, counters, marks, unixctl
 from poolnet.hostd.openvswitch.advance import advance
 from poolnet.hostd.openvswitch.flows import FlowKeeper, FlowsFailed
@@ -28,7 +28,7 @@ from poolnet.hostd.openvswitch.layout import (
 )
 from poolnet.hostd.openvswitch.locks import FlowTexts, secure_bridges
 from poolnet.hostd.openvswitch.marks import Role
-from poolnet.hostd.openvswitch.observe import has_addresses, observe
+from poolnet.hostd.openvswitch.observe import has_addresses, observe, unreported_macs
 from poolnet.hostd.openvswitch.ofports import OFPORT_MAX, OFPORT_MIN, NoFreePort, next_ofport
 from poolnet.hostd.openvswitch.replugged import reopenings
 from poolnet.hostd.openvswitch.session import Session, SwitchGone
@@ -78,7 +78,9 @@ class OpenvswitchBackend:
     async def observe(self) -> HostNetwork:
         """See `Backend.observe`."""
         tables = self._tables()
-        return observe(tables, await self._netlink.addresses() if has_addresses(tables) else {})
+        addresses = await self._netlink.addresses() if has_addresses(tables) else {}
+        macs = {name: mac for name in unreported_macs(tables) if (mac := link_mac(name))}
+        return observe(tables, addresses, macs)
 
     async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
         """See `Backend.apply`."""

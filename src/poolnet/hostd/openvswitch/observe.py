@@ -32,8 +32,8 @@ MTU_DEFAULT = 1500
 _UNKNOWN_LOCK = PortLock(mode=LockMode.DISABLED, mac="")
 
 
-def observe(tables: Tables, addresses: Mapping[str, Addresses]) -> HostNetwork:
-    """The host's network. `addresses` are those of the kernel by interface."""
+def observe(tables: Tables, addresses: Mapping[str, Addresses], macs: Mapping[str, str]) -> HostNetwork:
+    """The host's network. `addresses` are those of the kernel by interface, `macs` those of `unreported_macs`."""
     bridges: list[Bridge] = []
     ports: list[GuestPort] = []
     foreign: list[str] = []
@@ -43,7 +43,7 @@ def observe(tables: Tables, addresses: Mapping[str, Addresses]) -> HostNetwork:
             foreign.append(switch_bridge.name)
             continue
         if switch_bridge.role is Role.BRIDGE:
-            bridges += _bridges_on(switch_bridge, addresses)
+            bridges += _bridges_on(switch_bridge, addresses, macs)
         vlans = _vlans_of(tables, switch_bridge)
         for port in switch_bridge.ports:
             if port.role is None:
@@ -73,6 +73,18 @@ def has_addresses(tables: Tables) -> bool:
     )
 
 
+def unreported_macs(tables: Tables) -> Iterator[str]:
+    """The bridges' interfaces that were given a hardware address which the switch does not say they have.
+
+    It reports their addresses a while after it has set them: the kernel knows earlier.
+    """
+    for port in tables.ports.values():
+        if port.role in (Role.HOST, Role.VLAN) and port.interfaces:
+            interface = port.interfaces[0]
+            if interface.text("mac") != interface.text("mac_in_use"):
+                yield interface.name
+
+
 def _base_name(bridge: SwitchBridge) -> str:
     if bridge.role is Role.GUESTS:
         return bridge.map("external_ids").get(marks.BRIDGE, bridge.name)
@@ -87,7 +99,9 @@ def _vlans_of(tables: Tables, bridge: SwitchBridge) -> Mapping[int, str]:
     return {one_of(port.row.get("tag"), int, -1): port.name for port in base.ports if port.role is Role.VLAN}
 
 
-def _bridges_on(switch_bridge: SwitchBridge, addresses: Mapping[str, Addresses]) -> Iterator[Bridge]:
+def _bridges_on(
+    switch_bridge: SwitchBridge, addresses: Mapping[str, Addresses], macs: Mapping[str, str]
+) -> Iterator[Bridge]:
     host = next((p for p in switch_bridge.ports if p.role is Role.HOST and p.interfaces), None)
     uplink_port = next((p for p in switch_bridge.ports if p.role is Role.UPLINK and p.interfaces), None)
     external_ids = switch_bridge.map("external_ids")
@@ -99,7 +113,7 @@ def _bridges_on(switch_bridge: SwitchBridge, addresses: Mapping[str, Addresses])
         interface = host.interfaces[0]
         flags = _flags(interface)
         mtu = _mtu(interface)
-        mac = interface.text("mac_in_use") or mac
+        mac = macs.get(interface.name) or interface.text("mac_in_use") or mac
         ip = _ip(interface, addresses)
     if uplink_port is not None:
         # The smallest is what gets through, unless all are larger than asked for.
@@ -116,17 +130,17 @@ def _bridges_on(switch_bridge: SwitchBridge, addresses: Mapping[str, Addresses])
     )
     for port in switch_bridge.ports:
         if port.role is Role.VLAN and port.interfaces:
-            yield _vlan_bridge(port, addresses)
+            yield _vlan_bridge(port, addresses, macs)
 
 
-def _vlan_bridge(port: Port, addresses: Mapping[str, Addresses]) -> Bridge:
+def _vlan_bridge(port: Port, addresses: Mapping[str, Addresses], macs: Mapping[str, str]) -> Bridge:
     interface = port.interfaces[0]
     flags = _flags(interface)
     return Bridge(
         name=port.name,
         parent=port.bridge,
         vlan_tag=one_of(port.row.get("tag"), int, -1),
-        mac=interface.text("mac_in_use") or interface.text("mac"),
+        mac=macs.get(interface.name) or interface.text("mac_in_use") or interface.text("mac"),
         mtu_bytes=_mtu(interface),
         network_uuids=_split(port.map("external_ids").get(marks.VLAN_NETWORK_UUIDS, "")),
         ip=_ip(interface, addresses),

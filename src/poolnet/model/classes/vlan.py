@@ -26,7 +26,7 @@ class VLAN(Row):
     untagged_PIF: Ref[PIF] = dynamic(
         default="", since="miami", doc="The VLAN's own PIF, which its network sees."
     )
-    tag: int = static(default=-1, since="miami", doc="The 802.1Q tag, 0 to 4094.")
+    tag: int = static(default=-1, indexed=True, since="miami", doc="The 802.1Q tag, 0 to 4094.")
     other_config: Mapping[str, str] = rw(default={}, since="miami", doc="Further settings, by key.")
 
 

@@ -1,4 +1,4 @@
-"""How is an interface set up or down without waiting for netlink? One request to the kernel; `netlink` alone asks."""
+"""What can be asked of one interface without waiting for netlink? One request to the kernel each; `netlink` alone asks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Final
 
 _SIOCGIFFLAGS: Final = 0x8913  # <linux/sockios.h>
 _SIOCSIFFLAGS: Final = 0x8914
+_SIOCGIFHWADDR: Final = 0x8927
 _IFF_UP: Final = 0x1  # <linux/if.h>
 _IFF_PROMISC: Final = 0x100
 _REQUEST: Final = struct.Struct("16sH22x")
+_ADDRESS: Final = slice(18, 24)
 
 
 def is_up(name: str) -> bool:
@@ -24,6 +26,13 @@ def is_promiscuous(name: str) -> bool:
     """Whether a program reads all that an interface receives. Raises OSError when there is none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         return bool(_flags(asked, name) & _IFF_PROMISC)
+
+
+def mac(name: str) -> str:
+    """The hardware address that an interface uses now. Raises OSError when there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        answer = fcntl.ioctl(asked, _SIOCGIFHWADDR, _REQUEST.pack(name.encode(), 0))
+    return answer[_ADDRESS].hex(":")
 
 
 def set_up(name: str, *, up: bool) -> None:
