@@ -23,6 +23,8 @@ from poolnet.hostnet.state import (
     Ipv4Mode,
     LockMode,
     PortLock,
+    TunnelKind,
+    TunnelOptions,
     Uplink,
 )
 from poolnet.hostnet.steps import (
@@ -123,11 +125,18 @@ def locks(draw: st.DrawFn) -> PortLock:
     )
 
 
+TUNNEL = Uplink(
+    device="tunnel0",
+    members=(),
+    tunnel=TunnelOptions(kind=TunnelKind.GRE, key=1, remotes=("192.0.2.9",)),
+)
+
+
 def uplinks(draw: st.DrawFn, free: list[str]) -> Uplink | None:
     count = draw(st.integers(0, min(2, len(free))))
     members = tuple(free.pop(draw(st.integers(0, len(free) - 1))) for _ in range(count))
     if not members:
-        return None
+        return draw(st.sampled_from([None, TUNNEL]))
     if len(members) == 1:
         return Uplink(device=members[0], members=members)
     return Uplink(device="bond0", members=members, bond=BondOptions(mode=BondMode.LACP))

@@ -27,6 +27,7 @@ from poolnet.hostnet.state import (
     PortLock,
     Uplink,
 )
+from poolnet.hostnet.tunnels import tunnel_uplink
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
@@ -165,7 +166,8 @@ class _Derivation:
         if not is_null(pif.VLAN_master_of):
             self._add_vlan(pif, network)
         elif pif.tunnel_access_PIF_of:
-            self._add(self._bridge(pif, network, mac=pif.MAC, ip=self._ip(pif, network)))
+            uplink = tunnel_uplink(self._view, pif, network)
+            self._add(self._bridge(pif, network, mac=pif.MAC, ip=self._ip(pif, network), uplink=uplink))
         elif not pif.sriov_logical_PIF_of:
             self._add_uplink(pif, network, self._ip(pif, network))
 

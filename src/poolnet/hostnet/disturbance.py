@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolnet.hostnet.state import HostNetwork, IpConfig
+from poolnet.hostnet.state import HostNetwork, IpConfig, Uplink
 from poolnet.hostnet.steps import (
     AddPort,
     CreateBridge,
@@ -44,8 +44,8 @@ def step_disturbance(step: Step, chain: frozenset[str]) -> Disturbance:
             return Disturbance.MANAGEMENT if bridge.name in chain else Disturbance.NONE
         case DestroyBridge(bridge=bridge):
             return _of_bridge(bridge.name, chain)
-        case ReplaceUplink(name=name):
-            return _of_bridge(name, chain)
+        case ReplaceUplink(name=name, old=previous, new=wanted):
+            return Disturbance.NONE if _only_leads_further(previous, wanted) else _of_bridge(name, chain)
         case SetAddresses():
             return _of_addresses(step, chain)
         case ReplaceBridge(old=before, new=after):
@@ -64,6 +64,14 @@ def step_disturbance(step: Step, chain: frozenset[str]) -> Disturbance:
             return Disturbance.NONE if old.mtu_bytes == new.mtu_bytes else Disturbance.PORT
         case SetManagement():
             return Disturbance.MANAGEMENT
+
+
+def _only_leads_further(old: Uplink | None, new: Uplink | None) -> bool:
+    """Is it the same tunnel, with more other ends?"""
+    if old is None or new is None or old.tunnel is None or new.tunnel is None:
+        return False
+    longer = replace(old.tunnel, remotes=new.tunnel.remotes)
+    return longer == new.tunnel and set(old.tunnel.remotes) <= set(new.tunnel.remotes)
 
 
 def _of_bridge(name: str, chain: frozenset[str]) -> Disturbance:

@@ -172,6 +172,9 @@ def _bridge(bridge: Bridge) -> str:
 def _uplink(uplink: Uplink | None) -> str:
     if uplink is None:
         return "none"
+    if uplink.tunnel is not None:
+        ends = " + ".join(uplink.tunnel.remotes) or "nowhere yet"
+        return f"{uplink.device} ({uplink.tunnel.kind} {uplink.tunnel.key} to {ends})"
     if uplink.bond is None:
         return uplink.device
     return f"{uplink.device} ({' + '.join(uplink.members)}, {_bond(uplink.bond)})"

@@ -44,6 +44,13 @@ class BondMode(StrEnum):
     LACP = "lacp"
 
 
+class TunnelKind(StrEnum):
+    """The tunnel protocols of the XenAPI; both carry Ethernet frames over IP."""
+
+    GRE = "gre"
+    VXLAN = "vxlan"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BondOptions:
     """How a bond's members share its traffic. Times are in milliseconds; `properties` are the XenAPI's LACP keys."""
@@ -58,16 +65,30 @@ class BondOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Uplink:
-    """What connects a bridge to the physical network: one NIC, or a bond of several.
+class TunnelOptions:
+    """Where a tunnel leads. `key` (GRE key, VXLAN network identifier) is the same at all ends, from 0 to 2^24 - 1.
 
-    `device` is the NIC's kernel name, or the bond's name (`bond0`). `members` are NIC names; for a single NIC they are
-    just `(device,)` and `bond` is None.
+    `remotes` are the addresses of the other ends, sorted. Frames go to each of them, and never from one to another:
+    with a tunnel between every two hosts there would be a loop.
+    """
+
+    kind: TunnelKind
+    key: int
+    remotes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uplink:
+    """What connects a bridge to other machines: one NIC, a bond of several, or a tunnel.
+
+    `device` is the NIC's kernel name, or the bond's or tunnel's name (`bond0`, `tunnel0`). `members` are NIC names; for
+    a single NIC they are just `(device,)` and `bond` is None; a tunnel has none.
     """
 
     device: str
     members: tuple[str, ...]
     bond: BondOptions | None = None
+    tunnel: TunnelOptions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

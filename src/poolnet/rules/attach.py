@@ -6,7 +6,6 @@ follows from it through `derive`.
 
 from __future__ import annotations
 
-from poolnet.hostnet.derive import pif_mtu
 from poolnet.model import errors
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
@@ -23,10 +22,12 @@ from poolnet.model.enums import (
     VmPowerState,
 )
 from poolnet.model.types import Ref
+from poolnet.rules import tunnel_status
 from poolnet.rules.addresses import is_ipv6_cidr
 from poolnet.rules.context import CallContext
 from poolnet.rules.features import the_pool
 from poolnet.rules.kinds import Kind, below, is_bond_slave, is_vlan_on_sriov, kind_of
+from poolnet.rules.mtu import lower_above, mtu_of_pif
 
 LIVE = (VmPowerState.RUNNING, VmPowerState.PAUSED)
 
@@ -51,7 +52,9 @@ def bring_up(ctx: CallContext, ref: Ref[PIF]) -> None:
     if pif.VLAN == -1:
         snooping = PifIgmpStatus.ENABLED if the_pool(txn).igmp_snooping_enabled else PifIgmpStatus.DISABLED
         txn.update(PIF, ref, igmp_snooping_status=snooping)
-    txn.update(PIF, ref, currently_attached=True, MTU=pif_mtu(pif, network))
+    pif = txn.update(PIF, ref, currently_attached=True, MTU=mtu_of_pif(txn, pif))
+    lower_above(txn, pif)
+    tunnel_status.refresh(txn, pif)
     if pif.management:
         refresh_address(ctx, pif.host)
 
@@ -70,7 +73,7 @@ def _take_members_place(ctx: CallContext, master: PIF, network: Network) -> None
 
 def bring_down(ctx: CallContext, ref: Ref[PIF]) -> None:
     """Detaches a PIF; its address fields stay (spec §9.3)."""
-    ctx.txn.update(PIF, ref, currently_attached=False)
+    tunnel_status.refresh(ctx.txn, ctx.txn.update(PIF, ref, currently_attached=False))
 
 
 def attach_network(ctx: CallContext, ref: Ref[Network], host: Ref[Host], *, force: bool) -> None:

@@ -11,6 +11,7 @@ from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.enums import TunnelProtocol
 from poolnet.model.types import Ref
+from poolnet.rules import tunnel_status
 from poolnet.rules.context import CallContext
 from poolnet.rules.defaults import generated_mac, lowest_free
 from poolnet.rules.kinds import (
@@ -67,6 +68,7 @@ def make(ctx: CallContext, transport: PIF, network: Ref[Network], protocol: Tunn
             access_PIF=_make_access_pif(ctx, transport, network),
             transport_PIF=transport.ref,
             protocol=protocol,
+            status={"active": "false"},
         )
     )
 
@@ -115,5 +117,7 @@ def destroy(ctx: CallContext, *, self: Ref[Tunnel]) -> None:
     tunnel = ctx.txn.get(Tunnel, self)
     if ctx.txn.exists(PIF, tunnel.access_PIF):
         unplug(ctx, self=tunnel.access_PIF)
+        network = ctx.txn.get(PIF, tunnel.access_PIF).network
         ctx.txn.destroy(PIF, tunnel.access_PIF)
+        tunnel_status.refresh_network(ctx.txn, network)
     ctx.txn.destroy(Tunnel, self)

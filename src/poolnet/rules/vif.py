@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from poolnet.hostnet import protocol
-from poolnet.hostnet.derive import vif_mtu
 from poolnet.model import errors
+from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vif import VIF
@@ -22,6 +22,7 @@ from poolnet.rules.context import CallContext
 from poolnet.rules.defaults import generated_mac
 from poolnet.rules.features import Feature, require_feature, the_pool
 from poolnet.rules.kinds import is_bond_slave, is_sriov_network, local_pif
+from poolnet.rules.mtu import mtu_of_vif
 from poolnet.rules.placement import is_visible, require_shared
 
 NO_DOMAIN: Final = -1
@@ -144,21 +145,20 @@ def plug(ctx: CallContext, *, self: Ref[VIF]) -> None:
     host = vm.resident_on
     ctx.require_live(host)
     attach_network(ctx, vif.network, host, force=False)
-    mark_attached(ctx, vif)
+    mark_attached(ctx, vif, host)
     refresh_vif(ctx.txn, self)
     ctx.before(host, protocol.PlugNic(vm_uuid=vm.uuid, nic=guest_nic(ctx, vif)))
     ctx.after(host, protocol.RaiseNic(vm_uuid=vm.uuid, device=int(vif.device)))
 
 
-def mark_attached(ctx: CallContext, vif: VIF) -> None:
-    """Writes that a VIF is attached, and the MTU it now has."""
-    mtu = vif_mtu(vif, ctx.txn.find(Network, vif.network))
-    ctx.txn.update(VIF, vif.ref, currently_attached=True, MTU=mtu)
+def mark_attached(ctx: CallContext, vif: VIF, host: Ref[Host]) -> None:
+    """Writes that a VIF is attached on a host, and the MTU it now has."""
+    ctx.txn.update(VIF, vif.ref, currently_attached=True, MTU=mtu_of_vif(ctx.txn, vif, host))
 
 
 def guest_nic(ctx: CallContext, vif: VIF) -> protocol.GuestNic:
-    """What the guest's runtime must know of a VIF."""
-    mtu = vif_mtu(vif, ctx.txn.find(Network, vif.network))
+    """What the guest's runtime must know of a VIF that has been marked as attached."""
+    mtu = ctx.txn.get(VIF, vif.ref).MTU
     return protocol.GuestNic(device=int(vif.device), mac=vif.MAC.lower(), mtu_bytes=mtu)
 
 

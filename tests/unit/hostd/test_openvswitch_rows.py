@@ -29,6 +29,8 @@ from poolnet.hostnet.state import (
     Ipv6Mode,
     LockMode,
     PortLock,
+    TunnelKind,
+    TunnelOptions,
     Uplink,
 )
 from poolnet.ovsdb.operations import Operation
@@ -126,6 +128,14 @@ def apply_to(database: FakeDatabase, desired: HostNetwork) -> list[Operation]:
 LOCK = PortLock(
     mode=LockMode.LOCKED, mac="aa:00:00:00:00:01", ipv4_allowed=("10.0.0.1",), ipv6_allowed=("fd00::/64",)
 )
+
+
+def tunnel_to(*remotes: str) -> Uplink:
+    return Uplink(
+        device="tunnel0", members=(), tunnel=TunnelOptions(kind=TunnelKind.VXLAN, key=7, remotes=remotes)
+    )
+
+
 BASE = Bridge(name="xenbr0", uplink=Uplink(device="eth0", members=("eth0",)), mac="02:00:00:00:00:01")
 VLAN = Bridge(name="xapi0", parent="xenbr0", vlan_tag=50, igmp_snooping=True, fail_mode_secure=True)
 LONG = Bridge(name="fifteen-letters", fail_mode_secure=True, network_uuids=("a", "b"))
@@ -148,6 +158,12 @@ STATES = (
         ),
     ),
     HostNetwork(bridges=(replace(LONG, uplink=BASE.uplink),), ports=()),
+    HostNetwork(bridges=(replace(LONG, uplink=tunnel_to(), fail_mode_secure=False),), ports=()),
+    HostNetwork(
+        bridges=(replace(LONG, uplink=tunnel_to("10.0.0.2", "10.0.0.3")),),
+        ports=(GuestPort(device="vif1.0", bridge="fifteen-letters", lock=LOCK),),
+    ),
+    HostNetwork(bridges=(replace(LONG, uplink=tunnel_to("10.0.0.3", "fd00::1")),), ports=()),
     EMPTY,
 )
 
@@ -170,6 +186,19 @@ def test_a_port_that_somebody_moved_to_another_vlan_is_seen_and_repaired() -> No
     assert mismatches(observe(tables_of(database.replica()), {}, {}), desired)
     apply_to(database, desired)
     assert (row["tag"], row["vlan_mode"]) == (50, "access")
+
+
+def test_a_tunnel_that_somebody_bent_or_lengthened_is_seen_and_repaired() -> None:
+    database = FakeDatabase()
+    desired = HostNetwork(bridges=(replace(LONG, uplink=tunnel_to("10.0.0.2", "10.0.0.3")),))
+    apply_to(database, desired)
+    rows = [row for row in database.tables["Interface"].values() if row.get("type") == "vxlan"]
+    rows[0]["options"] = ["map", [["remote_ip", "10.0.0.99"], ["key", "7"]]]
+    assert mismatches(observe(tables_of(database.replica()), {}), desired)
+    apply_to(database, desired)
+    assert observe(tables_of(database.replica()), {}) == desired
+    apply_to(database, HostNetwork(bridges=(replace(LONG, uplink=tunnel_to("10.0.0.2")),)))
+    assert len(tables_of(database.replica()).ports) == 2
 
 
 def test_a_name_that_somebody_else_has_is_not_taken() -> None:

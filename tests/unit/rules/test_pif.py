@@ -353,3 +353,32 @@ def test_a_forgotten_pif_leaves_its_vifs_on_a_bridge_without_wire() -> None:
     assert bridge is not None
     assert bridge.uplink is None
     assert [p.vif_uuid for p in w.derive().ports] == [w.txn.get(VIF, vif).uuid]
+
+
+def test_a_layer_carries_at_most_what_the_one_below_does() -> None:
+    w = World.new()
+    nic, network = w.nic_pif("eth1"), w.network(MTU=9000)
+    vlan = w.txn.get(VLAN, w.vlan(nic.ref, 10, network))
+    assert w.txn.get(PIF, vlan.untagged_PIF).MTU == 1500
+    w.txn.update(Network, nic.network, MTU=9000)
+    w.call("PIF.plug", self=nic.ref)
+    assert w.txn.get(PIF, vlan.untagged_PIF).MTU == 1500  # until it is plugged again
+    w.call("PIF.plug", self=vlan.untagged_PIF)
+    assert w.txn.get(PIF, vlan.untagged_PIF).MTU == 9000
+    vm = w.vm()
+    vif = w.vif(vm, network, other_config={"mtu": "9600"})
+    w.start(vm)
+    assert w.txn.get(VIF, vif).MTU == 9000
+    w.txn.update(PIF, nic.ref, other_config={"mtu": "4000"})
+    w.call("PIF.plug", self=nic.ref)
+    assert {b.mtu_bytes for b in w.derive().bridges if b.name != "xenbr0" and b.name != "xenbr2"} == {4000}
+
+
+def test_a_vlan_on_a_pif_that_is_down_has_what_that_will_have() -> None:
+    w = World.new()
+    nic = w.nic_pif("eth1")
+    w.call("PIF.unplug", self=nic.ref)
+    w.txn.update(Network, nic.network, MTU=3000)
+    vlan = w.txn.get(VLAN, w.vlan(nic.ref, 10, w.network(MTU=9000)))
+    assert w.txn.get(PIF, vlan.untagged_PIF).MTU == 3000
+    assert {b.mtu_bytes for b in w.derive().bridges if b.name in ("xenbr1", "xapi1")} == {3000}

@@ -7,14 +7,14 @@ that the host's own network never depends on flows; an internal bridge has them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from poolnet.hostd.openvswitch import bonds, marks
+from poolnet.hostd.openvswitch import bonds, marks, tunnels
 from poolnet.hostd.openvswitch.marks import Role
 from poolnet.hostd.openvswitch.names import guests_bridge, patch_ports
 from poolnet.hostd.openvswitch.ofports import PATCH_OFPORT
-from poolnet.hostnet.state import NO_IP, Bridge, GuestPort, HostNetwork, LockMode, PortLock
+from poolnet.hostnet.state import NO_IP, Bridge, GuestPort, HostNetwork, LockMode, PortLock, Uplink
 from poolnet.hostnet.steps import (
     AddPort,
     CreateBridge,
@@ -164,7 +164,8 @@ def _lay_bridge(
 ) -> None:
     """The rows of one bridge and its uplink, without its guests' bridge."""
     if old is not None and old.uplink is not None and (new is None or new.uplink != old.uplink):
-        layout.ports.setdefault(old.uplink.device, None)
+        for name in _uplink_ports(old.uplink):
+            layout.ports.setdefault(name, None)
     if old is not None and (new is None or bool(old.parent) != bool(new.parent)):
         if old.parent:
             layout.ports.setdefault(old.name, None)
@@ -184,7 +185,12 @@ def _lay_bridge(
         interfaces=(_host_interface(new, is_management),),
     )
     if new.uplink is not None:
-        layout.ports[new.uplink.device] = _uplink_row(new)
+        for row in _tunnel_rows(new) if new.uplink.tunnel is not None else (_uplink_row(new),):
+            layout.ports[row.name] = row
+
+
+def _uplink_ports(uplink: Uplink) -> tuple[str, ...]:
+    return tuple(tunnels.port_names(uplink)) if uplink.tunnel is not None else (uplink.device,)
 
 
 def _bridge_columns(bridge: Bridge, datapath_type: str) -> Columns:
@@ -192,6 +198,8 @@ def _bridge_columns(bridge: Bridge, datapath_type: str) -> Columns:
     external_ids = _owned(Role.BRIDGE)
     if bridge.network_uuids:
         external_ids[marks.NETWORK_UUIDS] = ";".join(bridge.network_uuids)
+    if bridge.uplink is not None and bridge.uplink.tunnel is not None:
+        external_ids[marks.TUNNEL] = marks.remember(bridge.uplink)
     other_config = _switching_config(bridge)
     if bridge.mac:
         other_config["hwaddr"] = bridge.mac
@@ -274,6 +282,24 @@ def _uplink_row(bridge: Bridge) -> PortRow:
         for member in uplink.members
     )
     return PortRow(bridge=bridge.name, name=uplink.device, columns=columns, interfaces=members)
+
+
+def _tunnel_rows(bridge: Bridge) -> Iterator[PortRow]:
+    """One port for each other end; the switch passes nothing from one protected port to another."""
+    uplink = bridge.uplink
+    assert uplink is not None, "only bridges with an uplink have a tunnel"
+    for name, interface_type, options in tunnels.interfaces(uplink):
+        columns: dict[str, Value] = {
+            "type": interface_type,
+            "options": options,
+            "external_ids": _owned(Role.TUNNEL),
+        }
+        yield PortRow(
+            bridge=bridge.name,
+            name=name,
+            columns={"protected": True, "external_ids": _owned(Role.TUNNEL)},
+            interfaces=(InterfaceRow(name=name, columns=columns),),
+        )
 
 
 def _lay_guests_bridge(

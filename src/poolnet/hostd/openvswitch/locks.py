@@ -26,7 +26,10 @@ class FlowTexts:
 
     def of_bridge(self, bridge: SwitchBridge) -> str:
         """All flows of a secure bridge."""
-        if bridge.role is Role.BRIDGE and any(port.role is Role.UPLINK for port in bridge.ports):
+        has_uplink = marks.TUNNEL in bridge.map("external_ids") or any(
+            port.role is Role.UPLINK for port in bridge.ports
+        )
+        if bridge.role is Role.BRIDGE and has_uplink:
             return _PLAIN_SWITCH  # secure by the user's wish, and without guests
         return "".join((_shared_text(bridge), *self._of_ports(bridge)))
 

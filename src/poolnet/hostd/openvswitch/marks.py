@@ -22,6 +22,7 @@ MANAGEMENT = "poolnet-management"
 RATE = "poolnet-rate-kbytes"
 BRIDGE = "poolnet-bridge"  # on a guests' bridge: the bridge that it belongs to
 BOND = "poolnet-bond"
+TUNNEL = "poolnet-tunnel"  # on a bridge: its uplink, when that is a tunnel
 FLAGS = "poolnet-flags"  # what is asked of a bridge that its rows have no column for: these words
 FLAG_SECURE = "fail-mode-secure"
 FLAG_SNOOPING = "igmp-snooping"
@@ -46,6 +47,7 @@ class Role(StrEnum):
     GUESTS = "guests"  # the secure bridge of the guests of a bridge with an uplink
     HOST = "host"  # a bridge's own interface
     UPLINK = "uplink"
+    TUNNEL = "tunnel"  # one other end of a tunnel
     VLAN = "vlan"  # a fake bridge
     PATCH = "patch"
     GUEST = "guest"

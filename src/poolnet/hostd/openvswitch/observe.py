@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, same_addresses
-from poolnet.hostd.openvswitch import bonds, marks
+from poolnet.hostd.openvswitch import bonds, marks, tunnels
 from poolnet.hostd.openvswitch.layout import vlan_columns
 from poolnet.hostd.openvswitch.marks import Role
 from poolnet.hostd.openvswitch.tables import Interface, Port, SwitchBridge, Tables
@@ -105,6 +105,7 @@ def _bridges_on(
     host = next((p for p in switch_bridge.ports if p.role is Role.HOST and p.interfaces), None)
     uplink_port = next((p for p in switch_bridge.ports if p.role is Role.UPLINK and p.interfaces), None)
     external_ids = switch_bridge.map("external_ids")
+    uplink = _uplink(uplink_port) if uplink_port is not None else _tunnel(switch_bridge)
     flags: list[str] = []
     mtu = MTU_DEFAULT
     mac = switch_bridge.map("other_config").get("hwaddr", "")
@@ -120,13 +121,13 @@ def _bridges_on(
         mtu = min([mtu, *(_mtu(member) for member in uplink_port.interfaces)])
     yield Bridge(
         name=switch_bridge.name,
-        uplink=None if uplink_port is None else _uplink(uplink_port),
+        uplink=uplink,
         mac=mac,
         mtu_bytes=mtu,
         network_uuids=_split(external_ids.get(marks.NETWORK_UUIDS, "")),
         ip=ip,
         igmp_snooping=switch_bridge.row.get("mcast_snooping_enable") is True,
-        fail_mode_secure=marks.FLAG_SECURE in flags if uplink_port is None else switch_bridge.is_secure,
+        fail_mode_secure=marks.FLAG_SECURE in flags if uplink is None else switch_bridge.is_secure,
     )
     for port in switch_bridge.ports:
         if port.role is Role.VLAN and port.interfaces:
@@ -154,6 +155,11 @@ def _uplink(port: Port) -> Uplink:
     if marks.BOND not in port.map("external_ids") and len(members) == 1:
         return Uplink(device=port.name, members=members)
     return Uplink(device=port.name, members=members, bond=bonds.observed(port.row, port.interfaces[0].row))
+
+
+def _tunnel(switch_bridge: SwitchBridge) -> Uplink | None:
+    ports = [port for port in switch_bridge.ports if port.role is Role.TUNNEL]
+    return tunnels.observed(switch_bridge.map("external_ids"), ports)
 
 
 def _guest_port(port: Port, base: str, vlans: Mapping[int, str]) -> GuestPort:

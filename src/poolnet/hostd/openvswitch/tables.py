@@ -30,6 +30,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "trunks",
         "vlan_mode",
         "fake_bridge",
+        "protected",
         "mac",
         "bond_mode",
         "bond_updelay",
