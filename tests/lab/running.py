@@ -15,15 +15,18 @@ from poolnet.lab import console, life, machine
 from poolnet.lab.state import LABS, Lab, load
 
 _NUMBERS = count(1)
-_NAMESPACES = ("net", "mnt", "pid", "uts")
+_NAMESPACES = ("pid", "uts")  # every process of a machine and of its guests is in these
 
 
 @dataclass
 class Made:
-    """What this test session has made, for the check at its end."""
+    """What this test session has made, for the check at its end.
+
+    Its namespaces are held open: else the kernel would give their numbers to those of somebody else's lab.
+    """
 
     names: set[str] = field(default_factory=set)
-    namespaces: set[tuple[str, int]] = field(default_factory=set)
+    namespaces: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def note(self, lab: Lab) -> None:
         """Remember the namespaces of the lab's machines."""
@@ -31,7 +34,15 @@ class Made:
         for pid in (lab.switch_pid, *(host.pid for host in lab.hosts)):
             for kind in _NAMESPACES:
                 with suppress(OSError):
-                    self.namespaces.add((kind, Path(f"/proc/{pid}/ns/{kind}").stat().st_ino))
+                    held = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+                    if self.namespaces.setdefault((kind, os.fstat(held).st_ino), held) != held:
+                        os.close(held)
+
+    def forget(self) -> None:
+        """Let the namespaces go."""
+        for held in self.namespaces.values():
+            os.close(held)
+        self.namespaces.clear()
 
     def left(self) -> list[str]:
         """What is still there: files, mounts, processes by command line or by namespace."""
@@ -45,7 +56,10 @@ class Made:
                     inside = {
                         (kind, Path(f"/proc/{entry.name}/ns/{kind}").stat().st_ino) for kind in _NAMESPACES
                     }
-                    if any(f"{LABS}/{name}/" in words for name in self.names) or inside & self.namespaces:
+                    if (
+                        any(f"{LABS}/{name}/" in words for name in self.names)
+                        or inside & self.namespaces.keys()
+                    ):
                         left.append(f"process {entry.name}: {words}")
         return left
 
