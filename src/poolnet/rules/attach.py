@@ -52,7 +52,7 @@ def bring_up(ctx: CallContext, ref: Ref[PIF]) -> None:
     if pif.VLAN == -1:
         snooping = PifIgmpStatus.ENABLED if the_pool(txn).igmp_snooping_enabled else PifIgmpStatus.DISABLED
         txn.update(PIF, ref, igmp_snooping_status=snooping)
-    pif = txn.update(PIF, ref, currently_attached=True, MTU=mtu_of_pif(txn, pif))
+    txn.update(PIF, ref, currently_attached=True, MTU=mtu_of_pif(txn, pif))
     lower_above(txn, pif)
     tunnel_status.refresh(txn, pif)
     if pif.management:
@@ -73,7 +73,8 @@ def _take_members_place(ctx: CallContext, master: PIF, network: Network) -> None
 
 def bring_down(ctx: CallContext, ref: Ref[PIF]) -> None:
     """Detaches a PIF; its address fields stay (spec §9.3)."""
-    tunnel_status.refresh(ctx.txn, ctx.txn.update(PIF, ref, currently_attached=False))
+    ctx.txn.update(PIF, ref, currently_attached=False)
+    tunnel_status.refresh(ctx.txn, ctx.txn.get(PIF, ref))
 
 
 def attach_network(ctx: CallContext, ref: Ref[Network], host: Ref[Host], *, force: bool) -> None:

@@ -48,7 +48,8 @@ def lower_above(txn: Txn, pif: PIF) -> None:
         upper = txn.find(PIF, ref)
         room = _room_for(txn, upper, _LAYERS_MAX) if upper is not None else None
         if upper is not None and room is not None and upper.currently_attached and room < upper.MTU:
-            lower_above(txn, txn.update(PIF, ref, MTU=max(MTU_BYTES_MIN, room)))
+            txn.update(PIF, ref, MTU=max(MTU_BYTES_MIN, room))
+            lower_above(txn, upper)
 
 
 def _room_for(view: View, pif: PIF, layers: int) -> int | None:

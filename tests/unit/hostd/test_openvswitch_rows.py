@@ -194,9 +194,9 @@ def test_a_tunnel_that_somebody_bent_or_lengthened_is_seen_and_repaired() -> Non
     apply_to(database, desired)
     rows = [row for row in database.tables["Interface"].values() if row.get("type") == "vxlan"]
     rows[0]["options"] = ["map", [["remote_ip", "10.0.0.99"], ["key", "7"]]]
-    assert mismatches(observe(tables_of(database.replica()), {}), desired)
+    assert mismatches(observe(tables_of(database.replica()), {}, {}), desired)
     apply_to(database, desired)
-    assert observe(tables_of(database.replica()), {}) == desired
+    assert observe(tables_of(database.replica()), {}, {}) == desired
     apply_to(database, HostNetwork(bridges=(replace(LONG, uplink=tunnel_to("10.0.0.2")),)))
     assert len(tables_of(database.replica()).ports) == 2
 
