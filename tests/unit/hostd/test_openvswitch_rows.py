@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from poolnet.hostd.openvswitch import bonds, marks
-from poolnet.hostd.openvswitch.advance import advance
-from poolnet.hostd.openvswitch.layout import layout_of, touched_by, vlan_columns
+from poolnet.hostd.openvswitch.layout import layout_of, vlan_columns
 from poolnet.hostd.openvswitch.names import NAME_LENGTH_MAX, guests_bridge, patch_ports
 from poolnet.hostd.openvswitch.observe import observe
 from poolnet.hostd.openvswitch.ofports import OFPORT_MAX, OFPORT_MIN, NoFreePort, next_ofport
 from poolnet.hostd.openvswitch.tables import tables_of
 from poolnet.hostd.openvswitch.transact import NotOurs, operations_for
+from poolnet.hostnet.advance import advance, touched_by
 from poolnet.hostnet.diff import diff
 from poolnet.hostnet.match import mismatches
 from poolnet.hostnet.state import (

@@ -17,14 +17,11 @@ import structlog
 from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
 from poolnet.hostd.netlink import Netlink, index_of, link_is_promiscuous, link_mac
 from poolnet.hostd.openvswitch import bond_status, counters, marks, unixctl
-from poolnet.hostd.openvswitch.advance import advance
 from poolnet.hostd.openvswitch.flows import FlowKeeper, FlowsFailed
 from poolnet.hostd.openvswitch.layout import (
     Layout,
-    Touched,
     layout_of,
     switch_bridge_of,
-    touched_by,
 )
 from poolnet.hostd.openvswitch.locks import FlowTexts, secure_bridges
 from poolnet.hostd.openvswitch.marks import Role
@@ -34,6 +31,7 @@ from poolnet.hostd.openvswitch.replugged import reopenings
 from poolnet.hostd.openvswitch.session import Session, SwitchGone
 from poolnet.hostd.openvswitch.tables import Tables
 from poolnet.hostd.openvswitch.transact import NotOurs, operations_for
+from poolnet.hostnet.advance import Touched, advance, touched_by
 from poolnet.hostnet.facts import BondFacts, PortFacts
 from poolnet.hostnet.protocol import Fault
 from poolnet.hostnet.state import Bridge, HostNetwork, PortLock

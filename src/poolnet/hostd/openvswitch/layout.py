@@ -7,28 +7,15 @@ that the host's own network never depends on flows; an internal bridge has them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from poolnet.hostd.openvswitch import bonds, marks, tunnels
 from poolnet.hostd.openvswitch.marks import Role
 from poolnet.hostd.openvswitch.names import guests_bridge, patch_ports
 from poolnet.hostd.openvswitch.ofports import PATCH_OFPORT
+from poolnet.hostnet.advance import Touched
 from poolnet.hostnet.state import NO_IP, Bridge, GuestPort, HostNetwork, LockMode, PortLock, Uplink
-from poolnet.hostnet.steps import (
-    AddPort,
-    CreateBridge,
-    DestroyBridge,
-    MovePort,
-    RemovePort,
-    ReplaceBridge,
-    ReplaceLock,
-    ReplacePort,
-    ReplaceUplink,
-    SetAddresses,
-    SetManagement,
-    Step,
-)
 from poolnet.ovsdb.values import Value
 
 MAC_TABLE_SIZE = "10000"
@@ -61,33 +48,6 @@ class Layout:
 
     bridges: dict[str, Columns | None] = field(default_factory=dict)
     ports: dict[str, PortRow | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Touched:
-    """The names of the bridges and the devices of the guest ports that some steps change."""
-
-    bridges: frozenset[str]
-    devices: frozenset[str]
-
-
-def touched_by(steps: Iterable[Step]) -> Touched:
-    """What the steps change."""
-    bridges: set[str] = set()
-    devices: set[str] = set()
-    for step in steps:
-        match step:
-            case CreateBridge(bridge=bridge) | DestroyBridge(bridge=bridge) | ReplaceBridge(new=bridge):
-                bridges.add(bridge.name)
-            case ReplaceUplink(name=name) | SetAddresses(name=name):
-                bridges.add(name)
-            case SetManagement(old=old, new=new):
-                bridges |= {old, new} - {""}
-            case AddPort(port=port) | RemovePort(port=port) | MovePort(new=port) | ReplacePort(new=port):
-                devices.add(port.device)
-            case ReplaceLock(device=device):
-                devices.add(device)
-    return Touched(bridges=frozenset(bridges), devices=frozenset(devices))
 
 
 def layout_of(

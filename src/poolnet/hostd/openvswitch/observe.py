@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, same_addresses
+from poolnet.hostd.netlink import NO_ADDRESSES, Addresses
 from poolnet.hostd.openvswitch import bonds, marks, tunnels
 from poolnet.hostd.openvswitch.layout import vlan_columns
 from poolnet.hostd.openvswitch.marks import Role
 from poolnet.hostd.openvswitch.tables import Interface, Port, SwitchBridge, Tables
+from poolnet.hostd.seen_addresses import as_seen
 from poolnet.hostnet.state import (
     NO_IP,
     Bridge,
     GuestPort,
     HostNetwork,
     IpConfig,
-    Ipv4Mode,
-    Ipv6Mode,
     LockMode,
     PortLock,
     Uplink,
@@ -196,16 +195,7 @@ def _ip(interface: Interface, addresses: Mapping[str, Addresses]) -> IpConfig:
     """What is remembered, without what the kernel does not have."""
     text = interface.map("external_ids").get(marks.IP)
     asked = marks.recall(text, IpConfig) if text else NO_IP
-    if asked is None or asked == NO_IP:
-        return NO_IP
-    there = addresses.get(interface.name, NO_ADDRESSES)
-    if asked.ipv4_mode is Ipv4Mode.STATIC and not same_addresses([asked.ipv4_address], there.ipv4):
-        asked = replace(asked, ipv4_address=there.ipv4[0] if there.ipv4 else "")
-    if asked.ipv4_mode is Ipv4Mode.STATIC and asked.ipv4_gateway != there.gateway:
-        asked = replace(asked, ipv4_gateway=there.gateway)
-    if asked.ipv6_mode is Ipv6Mode.STATIC and not same_addresses(asked.ipv6_addresses, there.ipv6):
-        asked = replace(asked, ipv6_addresses=there.ipv6)
-    return asked
+    return NO_IP if asked is None else as_seen(asked, addresses.get(interface.name, NO_ADDRESSES))
 
 
 def _mtu(interface: Interface) -> int:

@@ -1,12 +1,12 @@
-"""What does a state become by some steps?
+"""What does a state become by some steps, and what of it do they change?
 
-`layout` asks, because the switch takes all steps of a plan in one transaction: what counts is the state after them.
+The backends ask, because they take all steps of a plan together: what counts is the state after them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from poolnet.hostnet.state import HostNetwork
 from poolnet.hostnet.steps import (
@@ -23,6 +23,33 @@ from poolnet.hostnet.steps import (
     SetManagement,
     Step,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """The names of the bridges and the devices of the guest ports that some steps change."""
+
+    bridges: frozenset[str]
+    devices: frozenset[str]
+
+
+def touched_by(steps: Iterable[Step]) -> Touched:
+    """What the steps change."""
+    bridges: set[str] = set()
+    devices: set[str] = set()
+    for step in steps:
+        match step:
+            case CreateBridge(bridge=bridge) | DestroyBridge(bridge=bridge) | ReplaceBridge(new=bridge):
+                bridges.add(bridge.name)
+            case ReplaceUplink(name=name) | SetAddresses(name=name):
+                bridges.add(name)
+            case SetManagement(old=old, new=new):
+                bridges |= {old, new} - {""}
+            case AddPort(port=port) | RemovePort(port=port) | MovePort(new=port) | ReplacePort(new=port):
+                devices.add(port.device)
+            case ReplaceLock(device=device):
+                devices.add(device)
+    return Touched(bridges=frozenset(bridges), devices=frozenset(devices))
 
 
 def advance(network: HostNetwork, steps: Iterable[Step]) -> HostNetwork:
