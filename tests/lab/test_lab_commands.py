@@ -74,6 +74,36 @@ def test_link_takes_the_carrier_and_gives_it_back(lab: RunningLab) -> None:
     assert "LOWER_UP" in lab.run("host1", "ip", "link", "show", "eth1")
 
 
+def test_cables_are_bundled_to_a_lag_and_separated(lab: RunningLab) -> None:
+    lab_command(lab, "nic-add", "host1", "eth5")
+    try:
+        lab_command(lab, "bundle", "host1", "eth1", "eth5")
+        show = lab.run("switch", "ovs-appctl", "bond/show", "host1-eth1-lag")
+        assert ("member host1-eth1:" in show, "member host1-eth5:" in show) == (True, True)
+        assert "lacp_fallback_ab: true" in show
+        for words, reason in (
+            (("bundle", "host1", "eth1"), "a LAG has at least two cables"),
+            (("bundle", "host1", "eth0", "eth5"), "eth5 of host host1 is in a LAG"),
+            (("bundle", "host1", "eth0", "eth9"), "has no NIC eth9"),
+            (("separate", "host1", "eth0"), "eth0 of host host1 is in no LAG"),
+        ):
+            assert reason in poolnet("lab", words[0], "--name", lab.name, *words[1:]).stderr
+        lab_command(lab, "separate", "host1", "eth5")
+        lab_command(lab, "bundle", "host1", "eth5", "eth1", "--no-fallback")
+        assert "lacp_fallback_ab: false" in lab.run("switch", "ovs-appctl", "bond/show", "host1-eth5-lag")
+    finally:
+        lab_command(lab, "nic-remove", "host1", "eth5")
+    assert "host1-eth1" in lab.run("switch", "ovs-vsctl", "list-ports", "switch0").split()
+    assert "has no NIC eth5" in poolnet("lab", "separate", "--name", lab.name, "host1", "eth5").stderr
+
+
+def test_whoever_is_asked_answers_once(lab: RunningLab) -> None:
+    """A switch in user space leaves to the kernel what it reads from a NIC; only one of them may answer."""
+    for asker, asked in (("switch", lab.lab.host("host1").address), ("host1", lab.lab.gateway)):
+        said = lab.run(asker, "ping", "-n", "-c", "5", "-i", "0.1", asked)
+        assert (" 5 received" in said, "duplicates" in said) == (True, False)
+
+
 def test_a_nic_is_added_and_removed(lab: RunningLab) -> None:
     lab_command(lab, "nic-add", "host1", "eth5")
     assert "eth5" in lab.run("host1", "ls", "/sys/class/net")

@@ -13,6 +13,9 @@ from pathlib import Path
 _IPV4 = Path("/proc/sys/net/ipv4/conf")
 _IPV6 = Path("/proc/sys/net/ipv6/conf")
 _OWN_ADDRESSES, _NO_ADDRESS = "1", "8"  # values of arp_ignore
+_FROM_WHERE_IT_WOULD_GO = (
+    "1"  # of rp_filter: a sender that an answer would not go to by this interface is not heard
+)
 _BEST_OF_SUBNET = "2"  # of arp_announce: an address of another interface is never the sender
 
 
@@ -24,14 +27,19 @@ def speak_for_bridge(bridge: str, *, ipv6: bool) -> None:
 
 
 def silence_uplink(nic: str) -> None:
-    """An uplink says nothing: what comes in is the bridge's. Its IPv6 addresses are lost."""
+    """An uplink says nothing: what comes in is the bridge's. Its IPv6 addresses are lost.
+
+    A switch in user space reads what comes in, but does not take it from the kernel, which would answer a second time
+    where the bridge has the NIC's MAC address.
+    """
     _set(_IPV4 / nic / "arp_ignore", _NO_ADDRESS)
+    _set(_IPV4 / nic / "rp_filter", _FROM_WHERE_IT_WOULD_GO)
     _set(_IPV6 / nic / "disable_ipv6", "1")
 
 
 def speak_as_others(nic: str) -> None:
     """A NIC that is no uplink any more speaks as the host's new interfaces do."""
-    for settings, name in ((_IPV4, "arp_ignore"), (_IPV6, "disable_ipv6")):
+    for settings, name in ((_IPV4, "arp_ignore"), (_IPV4, "rp_filter"), (_IPV6, "disable_ipv6")):
         with suppress(FileNotFoundError):  # a kernel without IPv6
             _set(settings / nic / name, (settings / "default" / name).read_text())
 

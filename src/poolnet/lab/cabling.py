@@ -13,7 +13,8 @@ from poolnet.lab.state import Lab, LabError, LabHost, Nic, mac_of, switch_port
 async def lay(lab: Lab, hosts: Sequence[LabHost]) -> None:
     """Make all NICs of these hosts; both machines' inits run already. The other end comes up unless it is pulled.
 
-    The NICs compute checksums themselves: the switches here pass frames on without completing them.
+    The NICs compute checksums themselves: the switches here pass frames on without completing them. The other ends are
+    ports of a switch, so the kernel there must not answer what comes in on them.
     """
     pairs = [(host, nic) for host in hosts for nic in host.nics]
     lines = []
@@ -21,11 +22,24 @@ async def lay(lab: Lab, hosts: Sequence[LabHost]) -> None:
         end = f"type veth peer name {switch_port(host.name, nic.name)} netns {lab.switch_pid}"
         lines.append(f"link add name {nic.name} address {nic.mac} netns {host.pid} {end}")
     await machine.run("ip", "-batch", "-", text="\n".join(lines))
+    settings = [setting for host, nic in pairs for setting in _silent(switch_port(host.name, nic.name))]
+    await machine.run(*_in_network(lab.switch_pid), "sh", "-c", "; ".join(settings))
     up = [f"link set {switch_port(host.name, nic.name)} up" for host, nic in pairs if nic.plugged]
     in_switch = _in_network(lab.switch_pid)
     await machine.run(*in_switch, "ip", "-batch", "-", text="\n".join(up))
     for host, nic in pairs:
         await machine.run(*_in_network(host.pid), "ethtool", "-K", nic.name, "tx", "off")
+
+
+def _silent(port: str) -> tuple[str, ...]:
+    """The shell's words that keep a machine's own network stack from speaking on one of its interfaces."""
+    own = {"ipv4": {"arp_ignore": 8, "rp_filter": 1}, "ipv6": {"disable_ipv6": 1}}
+    files = (
+        (f"/proc/sys/net/{family}/conf/{port}/{name}", value)
+        for family, values in own.items()
+        for name, value in values.items()
+    )
+    return tuple(f"test ! -e {file} || echo {value} > {file}" for file, value in files)
 
 
 async def tear_out(lab: Lab, host: LabHost) -> None:
@@ -45,6 +59,41 @@ async def set_link(lab: Lab, host: LabHost, name: str, *, plugged: bool) -> Lab:
     return lab.with_host(msgspec.structs.replace(host, nics=nics))
 
 
+async def bundle(lab: Lab, host: LabHost, names: Sequence[str], *, fallback: bool) -> Lab:
+    """Let the switch treat the cables of these NICs as one LAG.
+
+    Raises LabError when they are fewer than two, or one is in a LAG already.
+    """
+    nics = tuple(_nic(host, name) for name in dict.fromkeys(names))
+    if len(nics) < 2:
+        raise LabError("a LAG has at least two cables")
+    for nic in nics:
+        if nic.bundle:
+            raise LabError(f"{nic.name} of host {host.name} is in a LAG; separate it first")
+    await switch.bundle(lab, host, nics, fallback=fallback)
+    return lab.with_host(_in_bundle(host, nics, nics[0].name))
+
+
+async def separate(lab: Lab, host: LabHost, name: str) -> Lab:
+    """Let the switch treat the cables of a NIC's LAG each by itself. Raises LabError when it is in none."""
+    nics = _bundled(host, _nic(host, name))
+    if not nics:
+        raise LabError(f"{name} of host {host.name} is in no LAG")
+    await switch.separate(lab, host, nics)
+    return lab.with_host(_in_bundle(host, nics, ""))
+
+
+def _bundled(host: LabHost, nic: Nic) -> tuple[Nic, ...]:
+    """All NICs of the LAG that a NIC is in."""
+    return tuple(one for one in host.nics if one.bundle and one.bundle == nic.bundle)
+
+
+def _in_bundle(host: LabHost, nics: Sequence[Nic], bundle: str) -> LabHost:
+    names = {nic.name for nic in nics}
+    changed = (msgspec.structs.replace(n, bundle=bundle) if n.name in names else n for n in host.nics)
+    return msgspec.structs.replace(host, nics=tuple(changed))
+
+
 async def add(lab: Lab, host: LabHost, name: str) -> Lab:
     """Put a NIC into a running host. Raises LabError when it has one of that name."""
     if any(nic.name == name for nic in host.nics):
@@ -60,8 +109,15 @@ async def add(lab: Lab, host: LabHost, name: str) -> Lab:
 
 
 async def remove(lab: Lab, host: LabHost, name: str) -> Lab:
-    """Take a NIC out of a running host. Raises LabError when it has no such NIC."""
+    """Take a NIC out of a running host, and its cable out of its LAG. Raises LabError when it has no such NIC."""
     nic = _nic(host, name)
+    bundled = _bundled(host, nic)
+    if bundled:
+        await switch.separate(lab, host, bundled)
+        rest = tuple(one for one in bundled if one.name != name)
+        if len(rest) > 1:
+            await switch.bundle(lab, host, rest, fallback=True)
+        host = _in_bundle(host, rest, rest[0].name if len(rest) > 1 else "")
     await switch.disconnect(lab, host, nic)
     await _delete_end(lab, host, nic)
     nics = tuple(old for old in host.nics if old.name != name)

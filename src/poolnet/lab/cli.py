@@ -70,6 +70,10 @@ async def _change(arguments: argparse.Namespace) -> None:
             await life.down(name)
         case "link":
             await life.set_link(name, arguments.host, arguments.nic, plugged=arguments.state == "up")
+        case "bundle":
+            await life.bundle(name, arguments.host, arguments.nics, fallback=not arguments.no_fallback)
+        case "separate":
+            await life.separate(name, arguments.host, arguments.nic)
         case "nic-add":
             await life.add_nic(name, arguments.host, arguments.nic)
         case "nic-remove":
@@ -108,7 +112,17 @@ def _parser() -> argparse.ArgumentParser:
     link.add_argument("host")
     link.add_argument("nic")
     link.add_argument("state", choices=("up", "down"))
-    for name, text in (("nic-add", "put a NIC into a host"), ("nic-remove", "take a NIC out of a host")):
+    bundle = action("bundle", "let the switch treat cables as one LAG that speaks LACP")
+    bundle.add_argument("host")
+    bundle.add_argument("nics", nargs="+", metavar="nic")
+    bundle.add_argument(
+        "--no-fallback", action="store_true", help="carry nothing while the host does not speak LACP"
+    )
+    for name, text in (
+        ("separate", "let the switch treat the cables of a NIC's LAG each by itself"),
+        ("nic-add", "put a NIC into a host"),
+        ("nic-remove", "take a NIC out of a host"),
+    ):
         nic = action(name, text)
         nic.add_argument("host")
         nic.add_argument("nic")

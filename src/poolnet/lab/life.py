@@ -124,6 +124,20 @@ async def set_link(name: str, host_name: str, nic: str, *, plugged: bool) -> Non
         (await cabling.set_link(lab, lab.host(host_name), nic, plugged=plugged)).save()
 
 
+async def bundle(name: str, host_name: str, nics: Sequence[str], *, fallback: bool = True) -> None:
+    """Let the switch treat the cables of these NICs as one LAG that speaks LACP; see `switch.bundle`."""
+    with locked(name):
+        lab = load(name)
+        (await cabling.bundle(lab, lab.host(host_name), nics, fallback=fallback)).save()
+
+
+async def separate(name: str, host_name: str, nic: str) -> None:
+    """Let the switch treat the cables of a NIC's LAG each by itself."""
+    with locked(name):
+        lab = load(name)
+        (await cabling.separate(lab, lab.host(host_name), nic)).save()
+
+
 async def add_nic(name: str, host_name: str, nic: str) -> None:
     """Put a NIC into a running host."""
     with locked(name):

@@ -28,12 +28,16 @@ class LabError(Exception):
 
 
 class Nic(msgspec.Struct, frozen=True, kw_only=True):
-    """A host's NIC and its cable. `slot` numbers the host's NICs; the cable may be pulled."""
+    """A host's NIC and its cable. `slot` numbers the host's NICs; the cable may be pulled.
+
+    `bundle` is the first NIC of the LAG that its switch port is in, "" for a port of its own.
+    """
 
     name: str
     mac: str
     slot: int
     plugged: bool = True
+    bundle: str = ""
 
 
 class LabHost(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,13 +1,13 @@
 """What is the lab's physical switch? Called by `lab/life.py` and `lab/cabling.py`.
 
-An Open vSwitch in its own machine. Every port is a trunk of all VLANs and speaks LLDP; an LACP partner or an access VLAN
-is set with `poolnet lab exec switch -- ovs-vsctl …`. Its own port is in the management network, where the loopback forwards
-start from.
+An Open vSwitch in its own machine. Every port is a trunk of all VLANs and speaks LLDP; ports can be bundled to a LAG that
+speaks LACP, and an access VLAN is set with `poolnet lab exec switch -- ovs-vsctl …`. Its own port is in the management
+network, where the loopback forwards start from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from poolnet.lab import machine
 from poolnet.lab.init import Service
@@ -44,9 +44,38 @@ def services(lab: Lab, forwards: tuple[str, ...], fds: tuple[int, ...], python: 
 
 def _add_port(host: LabHost, nic: Nic) -> Iterator[str]:
     """The words of ovs-vsctl; the port's OpenFlow number stays the same when the host reboots."""
+    yield from ("--", "add-port", BRIDGE, switch_port(host.name, nic.name))
+    yield from _set_interface(host, nic)
+
+
+def _set_interface(host: LabHost, nic: Nic) -> Iterator[str]:
     port = switch_port(host.name, nic.name)
-    yield from ("--", "add-port", BRIDGE, port)
     yield from ("--", "set", "Interface", port, f"ofport_request={_ofport(host, nic)}", "lldp:enable=true")
+
+
+async def bundle(lab: Lab, host: LabHost, nics: Sequence[Nic], *, fallback: bool) -> None:
+    """Make one port, a LAG that speaks LACP, of the ports of these NICs, which are ports of their own.
+
+    Without a partner it carries traffic on one member if `fallback`, else none.
+    """
+    ports = [switch_port(host.name, nic.name) for nic in nics]
+    words = [word for port in ports for word in ("--", "del-port", BRIDGE, port)]
+    words += ["--", "add-bond", BRIDGE, _lag(host, nics[0].name), *ports]
+    words += ["bond_mode=balance-tcp", "lacp=active", "other_config:lacp-time=fast"]
+    words += [f"other_config:lacp-fallback-ab={'true' if fallback else 'false'}"]
+    words += [word for nic in nics for word in _set_interface(host, nic)]
+    await machine.run_in(lab.switch_pid, "ovs-vsctl", *words)
+
+
+async def separate(lab: Lab, host: LabHost, nics: Sequence[Nic]) -> None:
+    """Undo `bundle`; these are all NICs of one LAG."""
+    words = ["--", "del-port", BRIDGE, _lag(host, nics[0].bundle)]
+    words += [word for nic in nics for word in _add_port(host, nic)]
+    await machine.run_in(lab.switch_pid, "ovs-vsctl", *words)
+
+
+def _lag(host: LabHost, first_nic: str) -> str:
+    return f"{switch_port(host.name, first_nic)}-lag"
 
 
 def _ofport(host: LabHost, nic: Nic) -> int:
