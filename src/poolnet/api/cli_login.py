@@ -6,8 +6,9 @@ see each other's changes, nobody else does, and what comes out is the plan of ea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from poolnet.api import implicit
 from poolnet.api.answer import Origin
@@ -23,6 +24,7 @@ from poolnet.db.txn import Txn
 from poolnet.hostnet.show import show_guest_action, show_plan
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
+from poolnet.model.classes.network import Network
 from poolnet.model.classes.task import Task
 from poolnet.model.declare import MessageDecl
 from poolnet.model.enums import TaskStatusType
@@ -33,6 +35,9 @@ from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.rules.catalog import RULES
 from poolnet.rules.context import CallContext, Counters
 from poolnet.xe.caller import Caller, Value
+
+ONLY_DATABASE: Final = "nothing to do: only the database changes"
+_NETWORK: Final = re.compile(r"\bnetwork ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
 
 
 class SessionCaller:
@@ -195,10 +200,17 @@ class DryRunCaller:
         row = self._txn.get(Host, host)
         lines = [f"host {row.name_label} ({row.uuid}):"]
         lines += [f"  {show_guest_action(action)}" for action in work.before]
-        lines += [f"  {line}" for line in show_plan(staged.plan).splitlines()] if staged.plan.steps else []
+        if staged.plan.steps:
+            lines += [f"  {self._named(line)}" for line in show_plan(staged.plan).splitlines()]
         lines += [f"  {show_guest_action(action)}" for action in work.after]
         renamed = [name for context in self._contexts for at, name in context.hostname_changes if at == host]
         lines += [f"  set the host's name to {name}" for name in renamed]
         if len(lines) == 1:
-            lines.append("  nothing to do")
+            lines.append("  " + (ONLY_DATABASE if self._txn.changes() else "nothing to do"))
         return "\n".join(lines)
+
+    def _named(self, line: str) -> str:
+        """Adds the name of a network to a line that ends with its uuid: hosts know uuids alone."""
+        found = _NETWORK.search(line)
+        rows = self._txn.where(Network, uuid=found[1]) if found else ()
+        return f"{line} ({rows[0].name_label!r})" if rows else line

@@ -1,7 +1,6 @@
-"""What goes over the connection of one `xe`? The request, the two headers, and the frames (spec xe-cli §11).
+"""How does `xe` talk to its server? It sends the request and obeys frame by frame until Exit (spec xe-cli §11).
 
-Only `thin` and `transfer` use it. Every integer is little-endian and four bytes long; a frame is its length and its
-payload, written at once.
+`thin` starts it; `transfer` is imported only when the server asks for a file.
 """
 
 from __future__ import annotations
@@ -10,51 +9,35 @@ import os
 import sys
 
 from poolnet.xe.connect import Connection, ConnectRefused, open_connection
-from poolnet.xe.words import Options
-
-HEADER = b"XenSource thin CLI protocol" + b"\0\0\0\0" + b"\2\0\0\0"
-MAGIC_LENGTH = 27
-COMMAND, RESPONSE, BLOB = 9, 10, 11
-PRINT, LOAD, PROMPT, EXIT, HTTP_GET, HTTP_PUT, ERROR, DEBUG, PRINT_STDERR, HTTP_CONNECT = (
-    0,
-    1,
-    3,
-    4,
-    12,
-    13,
-    14,
-    15,
-    16,
-    17,
+from poolnet.xe.frames import (
+    BLOB,
+    CHUNK,
+    COMMAND,
+    DEBUG,
+    END,
+    ERROR,
+    EXIT,
+    HEADER,
+    HTTP_CONNECT,
+    HTTP_GET,
+    HTTP_PUT,
+    LOAD,
+    MAGIC_LENGTH,
+    PRINT,
+    PRINT_STDERR,
+    PROMPT,
+    Ended,
+    Link,
+    Reader,
+    integer,
 )
-OK, FAILED, CHUNK, END, WAIT = 5, 6, 7, 8, 18
+
 LOST = "Lost connection to the server.\n"
 UNREACHABLE = "Unable to contact server. Please check server and port settings.\n"
-MAX_LOAD = 0x7FFFFFFF
 
 
-class Ended(Exception):
-    """The session is over: exit code, text for stderr as it is, and whether the usage text follows."""
-
-    def __init__(self, code: int, text: str = "", *, usage: bool = False) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-        self.usage = usage
-
-
-def integer(value: int) -> bytes:
-    """Encode an integer."""
-    return value.to_bytes(4, "little", signed=True)
-
-
-class Session:
+class Session(Link):
     """One command, from the request to Exit."""
-
-    def __init__(self, options: Options, trace: list[str]) -> None:
-        self.options = options
-        self.trace = trace
-        self.connection: Connection | None = None
 
     def run(self) -> int:
         """Send the words and obey the server until its Exit; returns the exit code.
@@ -104,7 +87,7 @@ class Session:
         kind, tag = frame.integer(), frame.integer()
         if kind != COMMAND:
             raise Ended(1, f'Unhandled exception\nUnknown_tag("message", {kind})\n')
-        self._debug(f"command {tag}")
+        self.debug(f"command {tag}")
         if tag == PRINT:
             sys.stdout.buffer.write(frame.text() + b"\n")
             sys.stdout.flush()
@@ -119,7 +102,7 @@ class Session:
         elif tag == PROMPT:
             self._prompt()
         elif tag == DEBUG:
-            self._debug(frame.text().decode("utf-8", "replace"))
+            self.debug(frame.text().decode("utf-8", "replace"))
         else:
             self._transfer(tag, frame)
         return None
@@ -145,43 +128,6 @@ class Session:
         answer = line.removesuffix(b"\n")
         self.send(BLOB, CHUNK, integer(len(answer)), answer)
         self.send(BLOB, END)
-
-    def send(self, kind: int, tag: int, body: bytes = b"", raw: bytes = b"") -> None:
-        """Send one frame, and the raw bytes that follow a chunk's."""
-        connection = self.connection
-        if connection is not None:
-            payload = integer(kind) + integer(tag) + body
-            connection.send(integer(len(payload)) + payload + raw)
-
-    def _debug(self, line: str) -> None:
-        if self.options.debug:
-            sys.stderr.write(f"{line}\n")
-        if self.options.debug_on_fail:
-            self.trace.append(line)
-
-
-class Reader:
-    """Takes the values out of one payload."""
-
-    def __init__(self, payload: bytes) -> None:
-        self._payload = payload
-        self._position = 0
-
-    def integer(self) -> int:
-        """Take an integer; EOFError if the payload is too short."""
-        return int.from_bytes(self._take(4), "little", signed=True)
-
-    def text(self) -> bytes:
-        """Take a string; EOFError if the payload is too short."""
-        return self._take(self.integer())
-
-    def _take(self, count: int) -> bytes:
-        end = self._position + count
-        if count < 0 or end > len(self._payload):
-            raise EOFError
-        data = self._payload[self._position : end]
-        self._position = end
-        return data
 
 
 def _check_header(magic: bytes, version: list[int]) -> None:

@@ -10,7 +10,8 @@ import os
 import sys
 
 from poolnet.xe import words
-from poolnet.xe.session import Ended, Session
+from poolnet.xe.frames import Ended
+from poolnet.xe.session import Session
 
 VERSION = "0.2"
 USAGE = (

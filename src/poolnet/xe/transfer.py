@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from poolnet.xe.connect import Connection, ConnectRefused, Opener
-from poolnet.xe.session import BLOB, CHUNK, END, FAILED, MAX_LOAD, OK, RESPONSE, WAIT, Ended, Session, integer
+from poolnet.xe.frames import BLOB, CHUNK, END, FAILED, MAX_LOAD, OK, RESPONSE, WAIT, Ended, Link, integer
 
 HEARTBEAT_SECONDS = 300
 PIECE = 1 << 16
@@ -29,57 +29,57 @@ class TransferFailed(Exception):
     """The server at the other end of a transfer did not want it."""
 
 
-def load(session: Session, name: str) -> None:
+def load(link: Link, name: str) -> None:
     """Send a file's bytes, or Failed if it cannot be read."""
-    _permit(session, name, download=False)
+    _permit(link, name, download=False)
     try:
         with open(name, "rb") as file:  # noqa: PTH123
             data = file.read(MAX_LOAD)
     except OSError:
-        session.send(RESPONSE, FAILED)
+        link.send(RESPONSE, FAILED)
         return
-    session.send(RESPONSE, OK)
-    session.send(BLOB, CHUNK, integer(len(data)), data)
-    session.send(BLOB, END)
+    link.send(RESPONSE, OK)
+    link.send(BLOB, CHUNK, integer(len(data)), data)
+    link.send(BLOB, END)
 
 
-def get(session: Session, name: str, url: str) -> None:
+def get(link: Link, name: str, url: str) -> None:
     """Download a URL into a new file, or to stdout if the name is empty."""
-    _permit(session, name, download=True)
+    _permit(link, name, download=True)
 
     def fetch() -> None:
-        connection = _request(session, "GET", url, "")
-        with contextlib.closing(connection), _target(session, name) as write:
+        connection = _request(link, "GET", url, "")
+        with contextlib.closing(connection), _target(link, name) as write:
             while data := connection.some():
                 write(data)
 
-    _carry_out(session, fetch)
+    _carry_out(link, fetch)
 
 
-def put(session: Session, name: str, url: str) -> None:
+def put(link: Link, name: str, url: str) -> None:
     """Upload a file to a URL; the server answers before the body, as the reference's does."""
-    _permit(session, name, download=False)
+    _permit(link, name, download=False)
     try:
         file = open(name, "rb")  # noqa: PTH123, SIM115
     except OSError:
-        raise _given_up(session, f"file '{name}' does not exist") from None
+        raise _given_up(link, f"file '{name}' does not exist") from None
 
     def send() -> None:
         length = os.fstat(file.fileno()).st_size
-        with contextlib.closing(_request(session, "PUT", url, f"Content-length: {length}\r\n")) as connection:
+        with contextlib.closing(_request(link, "PUT", url, f"Content-length: {length}\r\n")) as connection:
             while data := file.read(PIECE):
                 connection.send(data)
 
     with file:
-        _carry_out(session, send)
+        _carry_out(link, send)
 
 
-def terminal(session: Session, url: str) -> None:
+def terminal(link: Link, url: str) -> None:
     """Join this terminal to a URL until Ctrl-] or the end of either."""
 
     def join() -> None:
         with (
-            contextlib.closing(_request(session, "CONNECT", url, "content-length: 0\r\n")) as connection,
+            contextlib.closing(_request(link, "CONNECT", url, "content-length: 0\r\n")) as connection,
             _raw_terminal(),
         ):
             while True:
@@ -97,12 +97,12 @@ def terminal(session: Session, url: str) -> None:
                         return
                     connection.send(typed)
 
-    _carry_out(session, join)
+    _carry_out(link, join)
 
 
-def _permit(session: Session, name: str, *, download: bool) -> None:
+def _permit(link: Link, name: str, *, download: bool) -> None:
     """End the session if the command line does not name this file."""
-    words = session.options.command_line
+    words = link.options.command_line
     allowed = {os.path.realpath(word.partition("=")[2]) for word in words if "=" in word}
     if download:
         allowed.add(os.path.realpath(""))
@@ -114,19 +114,19 @@ def _permit(session: Session, name: str, *, download: bool) -> None:
         )
 
 
-def _given_up(session: Session, reason: str) -> Ended:
-    """Tell the server that a transfer failed here; gives the exception that ends the session."""
-    session.send(RESPONSE, FAILED)
+def _given_up(link: Link, reason: str) -> Ended:
+    """Tell the server that a transfer failed here; gives the exception that ends the link."""
+    link.send(RESPONSE, FAILED)
     return Ended(1, f"Operation failed. Error: {reason}\n")
 
 
-def _carry_out(session: Session, action: Callable[[], None]) -> None:
+def _carry_out(link: Link, action: Callable[[], None]) -> None:
     """Do a transfer while telling the server every 300 seconds that it goes on, then how it ended."""
     done = threading.Event()
 
     def beat() -> None:
         while not done.wait(HEARTBEAT_SECONDS):
-            session.send(RESPONSE, WAIT)
+            link.send(RESPONSE, WAIT)
 
     heart = threading.Thread(target=beat, daemon=True)
     heart.start()
@@ -138,11 +138,11 @@ def _carry_out(session: Session, action: Callable[[], None]) -> None:
     finally:
         done.set()
         heart.join()
-    session.send(RESPONSE, answer)
+    link.send(RESPONSE, answer)
 
 
 @contextlib.contextmanager
-def _target(session: Session, name: str) -> Iterator[Callable[[bytes], object]]:
+def _target(link: Link, name: str) -> Iterator[Callable[[bytes], object]]:
     """Open what a download is written to; an existing file is never touched."""
     if not name:
         yield sys.stdout.buffer.write
@@ -151,12 +151,12 @@ def _target(session: Session, name: str) -> Iterator[Callable[[bytes], object]]:
     try:
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise _given_up(session, f'Sys_error("{name}: {os.strerror(error.errno or 0)}")') from None
+        raise _given_up(link, f'Sys_error("{name}: {os.strerror(error.errno or 0)}")') from None
     with os.fdopen(descriptor, "wb") as file:
         yield file.write
 
 
-def _request(session: Session, method: str, url: str, headers: str) -> Connection:
+def _request(link: Link, method: str, url: str, headers: str) -> Connection:
     """Send an HTTP request and follow redirections; returns the connection at the start of the body.
 
     Raises:
@@ -164,7 +164,7 @@ def _request(session: Session, method: str, url: str, headers: str) -> Connectio
         ConnectRefused: the server cannot be reached.
     """
     for _ in range(MAX_REDIRECTS):
-        opener, path = _opener(session, url)
+        opener, path = _opener(link, url)
         connection = opener.open()
         connection.send(f"{method} {path} HTTP/1.0\r\n{headers}\r\n".encode("utf-8", "surrogateescape"))
         status = connection.line().split()
@@ -182,11 +182,11 @@ def _request(session: Session, method: str, url: str, headers: str) -> Connectio
     raise TransferFailed(url)
 
 
-def _opener(session: Session, url: str) -> tuple[Opener, str]:
+def _opener(link: Link, url: str) -> tuple[Opener, str]:
     """Say which server a URL means: a bare path the one that this session talks to, over the same kind of stream."""
-    if session.connection is None:
+    if link.connection is None:
         raise TransferFailed(url)
-    same = session.connection.open_again
+    same = link.connection.open_again
     parts = urlsplit(url)
     if not parts.scheme:
         return same, url

@@ -208,10 +208,13 @@ def test_a_dry_run_of_something_that_concerns_no_host_says_so(tmp_path: Path) ->
     async def body(server: InProcess) -> None:
         async def work(caller: Caller) -> None:
             await caller.call("session.change_password", "", "new")
+
+        async def write(caller: Caller) -> None:
             await caller.call("pool.set_name_label", (await listed(caller, "pool.get_all"))[0], "x")
 
-        plan = await rehearse(server, work)
-        assert plan.splitlines()[1:] == ["  nothing to do"]
+        assert (await rehearse(server, work)).splitlines()[1:] == ["  nothing to do"]
+        plan = await rehearse(server, write)
+        assert plan.splitlines()[1:] == ["  nothing to do: only the database changes"]
         assert await server.sessions.login_with_password("root", "secret", "", local_root=False)
 
     with_server(tmp_path, body)

@@ -66,7 +66,13 @@ def test_the_only_command_ends_with_a_blank(offered: Offered) -> None:
 
 def test_parameters_that_are_not_given_yet_are_offered(offered: Offered) -> None:
     found = offered("xe bond-create network-uuid=x ")
-    assert found == ["pif-uuids=", "mac=", "mode=", "properties:", "--minimal"]
+    assert found == ["pif-uuids=", "mac=", "mode=", "properties:", "--dry-run", "--minimal"]
+
+
+def test_a_dry_run_is_offered_where_there_is_something_to_try(offered: Offered) -> None:
+    assert offered("xe bond-create --d") == ["--dry-run"]
+    assert "--dry-run" in offered("xe vm-shutdown ")
+    assert offered("xe bond-list --d") == []
 
 
 def test_selectors_are_offered_where_they_are_taken(offered: Offered) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Final
 
-from poolnet.xe.commands import hosts, networks, people, plugins, pools, storage, tasks, vifs, vms
+from poolnet.xe.commands import hosts, networks, people, plugins, pools, storage, tasks, unserved, vifs, vms
 from poolnet.xe.commands.command import Command
 from poolnet.xe.commands.generic import generic_commands
 
@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         people.COMMANDS,
         tasks.COMMANDS,
         plugins.COMMANDS,
+        unserved.COMMANDS,
     )
 }
 """Every command by its name; `help` is none of them (spec xe-cli §1 step 6)."""

@@ -64,7 +64,8 @@ class Command:
 
     `summary` is the description that help shows. `common`: listed by a bare `xe help`. `hidden`: in no list. `local`:
     takes a session that works without the coordinator. `never_forward`: runs on the host that was addressed. `changes`:
-    can be tried with `dry-run`. Parameters that end in `:` are maps.
+    can be tried with `dry-run`. Parameters that end in `:` are maps. `instead`: parameters any of which makes the
+    required ones superfluous.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Command:
     summary: str
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
     selects: Selects = Selects.NOTHING
     common: bool = False
     hidden: bool = False
@@ -79,3 +81,14 @@ class Command:
     local: bool = False
     never_forward: bool = False
     changes: bool = True
+
+    def require(self, params: Params) -> None:
+        """Look that the required parameters are there, but for the uuid not if others stand in for them.
+
+        Raises:
+            MissingParameter: one is missing.
+        """
+        replaced = any(name in params for name in self.instead)
+        for parameter in self.required:
+            if parameter == "uuid" or not replaced:
+                params.required(parameter.removesuffix(":"))

@@ -70,17 +70,20 @@ def _writing_commands(table: Table) -> Iterator[Command]:
             summary=f"Sets fields of a {table.name} object; a key of a map is set with NAME:KEY=VALUE.",
         )
     if any(each.adder for each in table.visible):
+        sets = tuple(each.name for each in table.visible if each.adder and each.shape is Shape.SET)
         yield Command(
             name=f"{table.name}-param-add",
             action=partial(writing.param_add, table),
             required=("uuid", "param-name"),
             optional=("param-key",),
+            instead=sets,
             summary=f"Adds an item to a set (param-key=ITEM) or keys to a map (KEY=VALUE) of a {table.name} object.",
         )
         yield Command(
             name=f"{table.name}-param-remove",
             action=partial(writing.param_remove, table),
             required=("uuid", "param-name", "param-key"),
+            instead=sets,
             summary=f"Removes an item from a set, or a key from a map, of a {table.name} object.",
         )
     clearable = [each.name for each in table.visible if each.setter or each.shape is not Shape.PLAIN]

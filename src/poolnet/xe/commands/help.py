@@ -30,6 +30,7 @@ _SELECTING: Final[Mapping[Selects, str]] = {
     Selects.HOST: "The hosts are those that match every FIELD=VALUE of host-list, or host=UUID-OR-NAME.",
     Selects.SR: "The SRs are those that match every FIELD=VALUE of sr-list, or sr=UUID-OR-NAME.",
 }
+DRY_RUN: Final = " With --dry-run it says what it would do."
 _SEVERAL: Final = " More than one needs --multiple."
 
 
@@ -74,6 +75,8 @@ async def _show_command(
         if command.selects is not Selects.NOTHING:
             optional.append(_SELECTORS[command.selects])
             summary = f"{summary} {_SELECTING[command.selects]}{_SEVERAL}"
+        if command.changes:
+            summary += DRY_RUN
         await printer.table(
             [
                 [

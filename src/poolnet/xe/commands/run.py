@@ -101,8 +101,7 @@ class _Request:
             command = COMMANDS.get(name)
             if command is None:
                 raise UnknownCommand(name)
-            for parameter in command.required:
-                params.required(parameter.removesuffix(":"))
+            command.require(params)
             caller = await self._log_in(command, params)
             if command.changes and loose_boolean(DRY_RUN, params.get(DRY_RUN, "false")):
                 await self._rehearse(command, params.without(_DRY_RUN_ONLY), caller)

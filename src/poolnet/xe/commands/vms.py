@@ -70,6 +70,55 @@ async def _vm_create(call: Call) -> None:
     await uuid_of("VM")(call, await call.api("VM.create", record))
 
 
+async def _vm_install(call: Call) -> None:
+    """Make a VM of a template, as a clone of it, or as a full copy where an SR is named; all of it or nothing."""
+    params = call.params
+    template = await _template(call)
+    disks: tuple[Value, ...] = ()
+    if "sr-uuid" in params or "sr-name-label" in params:
+        disks = (await _storage(call),)
+    method = "VM.copy" if disks else "VM.clone"
+    made = await call.api(method, template, params.required("new-name-label"), *disks)
+    try:
+        await call.api("VM.set_name_description", made, "Installed via xe CLI")
+        await call.api("VM.provision", made)
+        if "copy-bios-strings-from" in params:
+            await call.api("VM.copy_bios_strings", made, await call.find("host", "copy-bios-strings-from"))
+    except BaseException:
+        await call.api("VM.destroy", made)
+        raise
+    await uuid_of("VM")(call, made)
+
+
+async def _template(call: Call) -> str:
+    """Find the template that is meant: by uuid, by name, or by either."""
+    params = call.params
+    if "template-uuid" in params:
+        return await call.find("VM", "template-uuid")
+    given = ("template-name-label", "template-name", "template")
+    wanted = next((value for key, value in params if key in given), None)
+    if wanted is None:
+        raise Refused("Required parameter not found: template")
+    records = await call.reader.query("VM", "true")
+    templates = {r: record for r, record in records.items() if record["is_a_template"]}
+    by_uuid = [r for r, record in templates.items() if record["uuid"] == wanted and "template" in params]
+    found = by_uuid or [r for r, record in templates.items() if record["name_label"] == wanted]
+    if not found:
+        raise Refused("No templates matched")
+    if len(found) > 1:
+        raise Refused("More than one matching template found")
+    return found[0]
+
+
+async def _storage(call: Call) -> str:
+    if "sr-uuid" in call.params:
+        return await call.find("SR", "sr-uuid")
+    found = cast("tuple[str, ...]", await call.api("SR.get_by_name_label", call.params.get("sr-name-label")))
+    if len(found) != 1:
+        raise Refused("No SRs matched" if not found else "More than one matching SR found")
+    return found[0]
+
+
 async def _vm_destroy(call: Call) -> None:
     vm = await call.find("VM")
     if await call.api("VM.get_is_control_domain", vm):
@@ -266,6 +315,14 @@ COMMANDS: Final = (
         optional=("name-description",),
         hidden=True,
         summary="Creates a halted VM with one processor and 256 MiB of memory. Prints its uuid.",
+    ),
+    Command(
+        name="vm-install",
+        action=_vm_install,
+        required=("new-name-label",),
+        optional=("sr-name-label", "sr-uuid", "template", "copy-bios-strings-from"),
+        common=True,
+        summary="Makes a VM of a template. Prints its uuid.",
     ),
     Command(name="vm-destroy", action=_vm_destroy, required=("uuid",), summary="Destroys a halted VM."),
     _each(

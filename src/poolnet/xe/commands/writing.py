@@ -69,6 +69,9 @@ async def _set_key(call: Call, ref: str, field: Field, key: str, value: str, *, 
 
 async def param_add(table: Table, call: Call) -> None:
     """Add an item to a set, or keys to a map."""
+    if "param-name" not in call.params:
+        await _items(table, call, adds=True)
+        return
     ref, field = await _object_and_field(table, call)
     if field.shape is Shape.PLAIN:
         raise Refused("Can only add to parameters of type Set or Map")
@@ -89,6 +92,9 @@ async def param_add(table: Table, call: Call) -> None:
 
 async def param_remove(table: Table, call: Call) -> None:
     """Remove an item from a set, or a key from a map."""
+    if "param-name" not in call.params:
+        await _items(table, call, adds=False)
+        return
     ref, field = await _object_and_field(table, call)
     if field.shape is Shape.PLAIN:
         raise Refused("Can only remove from parameters of type Set or Map")
@@ -98,6 +104,31 @@ async def param_remove(table: Table, call: Call) -> None:
     if key not in await _texts(call, ref, field):
         raise Refused(f"Key {key} is not in {'map' if field.shape is Shape.MAP else 'the set'}")
     await call.api(field.remover, ref, key if field.shape is Shape.MAP else await _item(call, field, key))
+
+
+async def _items(table: Table, call: Call, *, adds: bool) -> None:
+    """Add or remove the items of `FIELD=ITEM,ITEM` words, as the manual has it: vif-param-add ipv4-allowed=A,B.
+
+    All items of a field are changed with one call where the API has one.
+    """
+    ref = await call.find(table.api)
+    for name, value in call.params:
+        if name in _NOT_KEYS:
+            continue
+        field = find_named(table, name)
+        if field.shape is not Shape.SET or not field.adder:
+            raise Refused(f"Field '{name}' is not a set that can be changed")
+        given, present = items(value), await _texts(call, ref, field)
+        missing = [] if adds else [item for item in given if item not in present]
+        if missing:
+            raise Refused(f"Key {missing[0]} is not in the set")
+        if field.setter:
+            wanted = (*present, *given) if adds else (item for item in present if item not in given)
+            values = [await _item(call, field, item) for item in dict.fromkeys(wanted)]
+            await call.api(field.setter, ref, tuple(values))
+            continue
+        for item in given:
+            await call.api(field.adder if adds else field.remover, ref, await _item(call, field, item))
 
 
 async def param_clear(table: Table, call: Call) -> None:
