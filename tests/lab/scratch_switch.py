@@ -134,7 +134,7 @@ def scratch_switch(directory: Path, guest_port: int, options: Sequence[str] = ()
             for end in (near, far):
                 _call("ip", "link", "set", end, "mtu", "2000", "arp", "off", "up")
         _start_daemons(stack, directory)
-        sockets = [stack.enter_context(_raw_socket(name)) for name in (GUEST_PEER, UPLINK_PEER)]
+        sockets = [stack.enter_context(raw_socket(name)) for name in (GUEST_PEER, UPLINK_PEER)]
         switch = ScratchSwitch(directory, *sockets)
         bridge = ("set", "bridge", BRIDGE, "datapath_type=netdev", "fail_mode=secure")
         switch.vsctl("add-br", BRIDGE, "--", *bridge)
@@ -165,7 +165,7 @@ def _stop(daemon: subprocess.Popen[bytes]) -> None:
     daemon.wait(20)
 
 
-def _raw_socket(interface: str) -> socket.socket:
+def raw_socket(interface: str) -> socket.socket:
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     link.bind((interface, 0))
     link.settimeout(20)
