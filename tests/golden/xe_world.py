@@ -73,6 +73,11 @@ class World:
         """Note it."""
         self.sessions.append("logout")
 
+    def confirming(self, caller: Caller, within_s: float) -> Caller:
+        """The same world; its calls say that they want confirmations."""
+        self.sessions.append(f"confirming within {within_s:g} s")
+        return caller
+
     async def dry_run(self, caller: Caller, body: Callable[[Caller], Awaitable[None]]) -> str:
         """Run the body and print its calls in place of a plan."""
         before = len(self.calls)

@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias
 
 from poolnet.api.wire import Wire
 from poolnet.model.types import Row, Value, WireType
+from poolnet.pool.guard import CallerPath
 
 
 class Codec(StrEnum):
@@ -27,13 +28,16 @@ class Origin:
     """Where a call comes from.
 
     `local_root`: over the Unix socket, where whoever connects is root (spec §3.2). `peer` is the client's IP address,
-    empty on the Unix socket. `headers` have lower-case names; a repeated one keeps its first value.
+    empty on the Unix socket. `headers` have lower-case names; a repeated one keeps its first value. `path` is the
+    connection itself, if it came over a network; `confirm_within_s` is how the caller wants changes confirmed.
     """
 
     local_root: bool
     tls: bool = False
     peer: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    path: CallerPath | None = None
+    confirm_within_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

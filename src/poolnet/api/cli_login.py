@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from poolnet.api import implicit
@@ -99,6 +100,14 @@ class CliLogin:
         """Closes a session that `login` opened."""
         if isinstance(caller, SessionCaller):
             await self._sessions.logout(caller.session)
+
+    def confirming(self, caller: Caller, within_s: float) -> Caller:
+        """The same session, asking for a time of its own for confirmations."""
+        if not isinstance(caller, SessionCaller):
+            raise TypeError("a confirmation needs a session of this server")
+        return SessionCaller(
+            self._dispatcher, caller.session, replace(self._origin, confirm_within_s=within_s)
+        )
 
     async def dry_run(self, caller: Caller, body: Callable[[Caller], Awaitable[None]]) -> str:
         """Runs `body` on a transaction that is thrown away; gives the plan of each host that would change."""

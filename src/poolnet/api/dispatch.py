@@ -29,6 +29,7 @@ from poolnet.model.declare import REMOVED, MessageDecl
 from poolnet.model.registry import CLASSES, CLASSES_WITHOUT_TASK_RECORDS, MESSAGES
 from poolnet.model.types import NULL, Ref, RefT, Row, SetT, StringT, Value
 from poolnet.pool.coordinator import Coordinator, RuleCall
+from poolnet.pool.guard import Guard
 from poolnet.rules.catalog import RULES
 from poolnet.rules.context import Session
 
@@ -199,6 +200,7 @@ class Dispatcher:
                 arguments=call.arguments,
                 session=session_of(call.live),
                 task=call.task,
+                guard=Guard(confirm_within_s=call.origin.confirm_within_s, caller=call.origin.path),
             )
             if f"{message.name}_".startswith(READING):  # message.get reads as well
                 return self._coordinator.ask(rule_call)

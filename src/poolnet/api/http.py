@@ -25,6 +25,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from poolnet.api import jsonrpc, limits, xmlrpc
 from poolnet.api.answer import Answer, Codec, Dispatch, Encoded, Origin, Refusal, Success
+from poolnet.api.caller_path import CallerConnection, plain_address
 from poolnet.api.fragments import encode_value
 from poolnet.api.listener import Budget, Listener, Slot, bind_tcp, bind_unix
 from poolnet.api.thincli import CliConnection, ClientGone, ThinClient, words_of
@@ -319,9 +320,10 @@ def _origin(request: web.BaseRequest) -> Origin:
     headers: dict[str, str] = {}
     for name, text in request.headers.items():
         headers.setdefault(name.lower(), text)
-    peer = "" if local else str(transport.get_extra_info("peername")[0])
+    peer = "" if local else plain_address(str(transport.get_extra_info("peername")[0]))
     tls = transport.get_extra_info("sslcontext") is not None
-    return Origin(local_root=local, tls=tls, peer=peer, headers=headers)
+    path = None if local else CallerConnection(transport.get_extra_info("socket"))
+    return Origin(local_root=local, tls=tls, peer=peer, headers=headers, path=path)
 
 
 def _preflight(request: web.BaseRequest) -> web.StreamResponse:

@@ -258,6 +258,8 @@ class Addressing:
         there = (await self._netlink.addresses()).get(name, NO_ADDRESSES)
         wanted4 = [new.ipv4_address] if new.ipv4_mode is Ipv4Mode.STATIC and new.ipv4_address else []
         wanted6 = list(new.ipv6_addresses) if new.ipv6_mode is Ipv6Mode.STATIC else []
+        if wanted4 or wanted6:
+            await self._netlink.set_link(index, up=True)  # no route leads to an interface that is down
         await self._replace(index, there.ipv4, wanted4)
         if new.ipv6_mode is not Ipv6Mode.AUTOCONF:
             await self._replace(index, there.ipv6, wanted6)

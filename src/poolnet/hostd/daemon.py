@@ -25,6 +25,7 @@ from poolnet.hostd.keeper import Keeper
 from poolnet.hostd.netlink import Netlink, NetlinkWatch
 from poolnet.hostd.nohypervisor import NoHypervisor
 from poolnet.hostd.openvswitch.backend import OpenvswitchBackend
+from poolnet.hostd.reach import Reach
 from poolnet.hostd.rollout import Rollouts
 from poolnet.hostd.server import Server
 from poolnet.hostnet.protocol import (
@@ -76,7 +77,7 @@ class Daemon:
         self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)
         self._applier = Applier(self._backend, self._guests, self._addressing, config.nics)
         self._facts = FactsSource(self._backend, self._guests, self._netlink, config.nics, paths.resolv_conf)
-        self._rollouts = Rollouts(self._applier, Checkpoint(paths.state_dir))
+        self._rollouts = Rollouts(self._applier, Checkpoint(paths.state_dir), Reach(self._netlink))
         self._keeper = Keeper(self._rollouts)
         uids, self._group = _clients(config.api_user)
         self._server = Server(self._dispatch, self._watch, uids)
@@ -138,9 +139,7 @@ class Daemon:
             case Stage() as command:
                 return await self._rollouts.stage(command)
             case Switch() as command:
-                with self._facts.held():
-                    await self._rollouts.switch(command)
-                    return await self._done()
+                return await self._switch(command)
             case Confirm() as command:
                 await self._rollouts.confirm(command)
                 return await self._done()
@@ -157,6 +156,14 @@ class Daemon:
                 return await self._set_hostname(hostname)
             case Watch():
                 raise AssertionError("the server answers Watch")
+
+    async def _switch(self, command: Switch) -> Done:
+        with self._facts.held():
+            await self._rollouts.switch(command)
+            if not command.reachable:
+                return await self._done()
+        await self._rollouts.require_reachable(command)  # a lease that comes meanwhile is a fact
+        return await self._done()
 
     def _greeting(self) -> Greeting:
         management = self._config.management

@@ -11,6 +11,7 @@ import socket
 import struct
 from array import array
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -36,6 +37,24 @@ def find_nics(patterns: Sequence[str]) -> tuple[NicFacts, ...]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         facts = (_facts(asked, name) for name in sorted(names, key=_order))
         return tuple(nic for nic in facts if nic is not None)
+
+
+def has_carrier(name: str) -> bool:
+    """Whether an interface's cable leads somewhere; an interface that does not exist has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        return bool(_number(asked, name, _ETHTOOL_GLINK))
+
+
+def mac_addresses() -> dict[str, bytes]:
+    """The MAC address that each interface of this host has now, but those without any."""
+    found = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        for name in interface_names():
+            with suppress(OSError):
+                mac = _request(asked, _SIOCGIFHWADDR, name)[18 : 18 + _MAC_LENGTH]
+                if any(mac):
+                    found[name] = mac
+    return found
 
 
 def _order(name: str) -> tuple[str, int]:

@@ -1,13 +1,14 @@
-"""Which IPv6 addresses and default routes does the kernel have? Read from its text files below /proc/net.
+"""Which IPv6 addresses, default routes and peers does the kernel have? Read from its text files below /proc/net.
 
 Every interface of a switch has link-local addresses and routes of its own: asking for them over netlink means decoding
 several messages for each of hundreds of VLANs whenever anything changes. These files say the same in one read.
-`netlink` alone calls this module.
+`netlink` and `reach` call this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,12 @@ from typing import Final
 _IF_INET6: Final = Path("/proc/net/if_inet6")
 _ROUTE: Final = Path("/proc/net/route")
 _IPV6_ROUTE: Final = Path("/proc/net/ipv6_route")
+_ARP: Final = Path("/proc/net/arp")
+_TCP: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _SCOPE_LINK: Final = 0x20
+_UNUSABLE: Final = 0x40 | 0x08  # tentative, and found to be somebody else's: <linux/if_addr.h>
+_COMPLETE: Final = 0x2  # <linux/if_arp.h>
+_ESTABLISHED: Final = "01"
 _FLAG_GATEWAY: Final = 0x2
 _NO_PREFIX: Final = "00"
 
@@ -28,6 +34,41 @@ def ipv6_addresses() -> dict[str, list[str]]:
         if int(scope, 16) & 0xF0 != _SCOPE_LINK:
             found.setdefault(name, []).append(f"{IPv6Address(bytes.fromhex(address))}/{int(length, 16)}")
     return found
+
+
+def unusable_ipv6_addresses(device: str) -> tuple[str, ...]:
+    """The IPv6 addresses of an interface that it may not use, or not yet: somebody else may have them."""
+    rows = (fields for fields in _rows(_IF_INET6) if fields[5] == device and int(fields[4], 16) & _UNUSABLE)
+    return tuple(str(IPv6Address(bytes.fromhex(fields[0]))) for fields in rows)
+
+
+def arp_neighbours(device: str) -> tuple[str, ...]:
+    """The IPv4 addresses on an interface that have answered ARP."""
+    rows = (fields for fields in _rows(_ARP) if fields[-1] == device)
+    return tuple(fields[0] for fields in rows if int(fields[2], 16) & _COMPLETE)
+
+
+def tcp_peers(own: Collection[str]) -> tuple[str, ...]:
+    """Whoever is connected to one of these addresses of ours over TCP; a peer that is ourselves does not count."""
+    found: dict[str, None] = {}
+    for path in _TCP:
+        for fields in _rows(path):
+            if fields[3] == _ESTABLISHED:
+                local, remote = (_socket_address(field) for field in fields[1:3])
+                if local in own and remote not in own:
+                    found[remote] = None
+    return tuple(found)
+
+
+def _socket_address(field: str) -> str:
+    """The address of `ADDRESS:PORT`, whose 32-bit words are in the order of this machine; IPv4 inside IPv6 is IPv4."""
+    words = bytes.fromhex(field.partition(":")[0])
+    swapped = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+    packed = swapped if sys.byteorder == "little" else words
+    if len(packed) == 4:
+        return str(IPv4Address(packed))
+    address = IPv6Address(packed)
+    return str(address.ipv4_mapped or address)
 
 
 def ipv4_gateways() -> dict[str, str]:

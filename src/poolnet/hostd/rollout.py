@@ -16,11 +16,13 @@ import structlog
 from poolnet.hostd.apply import Applier, undo_of
 from poolnet.hostd.backend import ApplyFailed, BackendGone
 from poolnet.hostd.checkpoint import Checkpoint, Journal
+from poolnet.hostd.reach import Before, Reach
 from poolnet.hostnet.protocol import Confirm, Fault, GuestAction, Revert, Stage, Staged, Switch
 from poolnet.hostnet.show import network_hash, plan_hash
 from poolnet.hostnet.state import EMPTY, HostNetwork
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.rollout")
+CONFIRMING_S = 0.5  # for the confirmation itself, after the host was found to be reachable
 STAGED_MAX = 64  # staged and never switched: the oldest are forgotten
 
 
@@ -31,14 +33,16 @@ class _Switched:
     rollout: str
     desired: HostNetwork
     undo_guests: tuple[GuestAction, ...]
+    before: Before
     timer: asyncio.Task[None] | None = field(default=None)
 
 
 class Rollouts:
     """The rollouts of one host."""
 
-    def __init__(self, applier: Applier, checkpoint: Checkpoint) -> None:
+    def __init__(self, applier: Applier, checkpoint: Checkpoint, reach: Reach) -> None:
         self._applier = applier
+        self._reach = reach
         self._checkpoint = checkpoint
         self._staged: OrderedDict[str, Stage] = OrderedDict()
         self._switched: _Switched | None = None
@@ -111,7 +115,11 @@ class Rollouts:
             return Staged(plan=plan, plan_hash=plan_hash(plan))
 
     async def switch(self, command: Switch) -> None:
-        """Carries a staged rollout out, or takes everything back and raises ApplyFailed or BackendGone."""
+        """Carries a staged rollout out, or takes everything back and raises ApplyFailed or BackendGone.
+
+        The time for the confirmation begins now: what is not even carried out by then is taken back (NOT_VERIFIED).
+        """
+        deadline = asyncio.get_running_loop().time() + (command.confirm_within_s or 0.0)
         async with self._writer:
             if self._switched is not None and self._switched.rollout == command.rollout:
                 return
@@ -119,23 +127,42 @@ class Rollouts:
             staged = self._staged.pop(command.rollout, None)
             if staged is None:
                 raise _unknown(command.rollout)
-            actions = (*staged.guests_before, *staged.guests_after)
-            undo = undo_of(actions)
-            switched = _Switched(command.rollout, staged.desired, undo)
+            undo = undo_of((*staged.guests_before, *staged.guests_after))
+            before = await self._reach.look(self._confirmed()) if command.reachable else Before()
+            switched = _Switched(command.rollout, staged.desired, undo, before)
             self._checkpoint.begin(Journal(rollout=command.rollout, undo_guests=undo))
             try:
-                await self._applier.carry_out(staged.desired, staged.guests_before, staged.guests_after)
+                async with asyncio.timeout_at(None if command.confirm_within_s is None else deadline):
+                    await self._applier.carry_out(staged.desired, staged.guests_before, staged.guests_after)
             except BaseException as error:
                 LOG.warning("a rollout failed and is taken back", rollout=command.rollout, error=str(error))
                 await self._go_back(switched)
+                if isinstance(error, TimeoutError):
+                    raise ApplyFailed(Fault.NOT_VERIFIED, "the change took too long") from error
                 raise
             if command.confirm_within_s is None:
                 self._checkpoint.confirm(command.rollout, staged.desired)
                 return
             self._switched = switched
             switched.timer = asyncio.create_task(
-                self._expire(command.rollout, command.confirm_within_s), name=f"dead-man-{command.rollout}"
+                self._expire(command.rollout, deadline), name=f"dead-man-{command.rollout}"
             )
+
+    async def require_reachable(self, command: Switch) -> None:
+        """Returns once the host can be reached as it is switched, or takes the rollout back and says why.
+
+        Nobody else waits for that: others hear BUSY, and the timer runs. Raises ApplyFailed (UNREACHABLE), BackendGone.
+        """
+        switched = self._switched
+        if not command.reachable or switched is None or switched.rollout != command.rollout:
+            return
+        within_s = (command.confirm_within_s or 0.0) - CONFIRMING_S
+        try:
+            await self._reach.require(switched.desired, switched.before, max(within_s, CONFIRMING_S))
+        except ApplyFailed as error:
+            LOG.warning("the host cannot be reached any more", rollout=command.rollout, error=str(error))
+            await self.revert(Revert(rollout=command.rollout))
+            raise
 
     async def confirm(self, command: Confirm) -> None:
         """Keeps the switched state. Raises ApplyFailed (UNKNOWN_ROLLOUT) when it is not this rollout's, or taken back."""
@@ -166,8 +193,8 @@ class Rollouts:
             ):
                 raise _unknown(command.rollout)
 
-    async def _expire(self, rollout: str, within_s: float) -> None:
-        await asyncio.sleep(within_s)
+    async def _expire(self, rollout: str, deadline: float) -> None:
+        await asyncio.sleep(deadline - asyncio.get_running_loop().time())
         async with self._writer:
             switched = self._switched
             if switched is None or switched.rollout != rollout:

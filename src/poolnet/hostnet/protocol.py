@@ -151,11 +151,13 @@ class Switch(Struct, frozen=True, kw_only=True, tag=True):
     """Carry out a staged rollout. Answered by `Done` when the observed state matches.
 
     With `confirm_within_s` the daemon goes back to the last confirmed state unless `Confirm` arrives in that many
-    seconds, also if it or its caller dies; without, the new state is confirmed at once.
+    seconds from now, also if it or its caller dies; without, the new state is confirmed at once. With `reachable` too,
+    it answers `Done` only when the host can be reached by its management interface, and otherwise goes back.
     """
 
     rollout: str
     confirm_within_s: float | None = None
+    reachable: bool = False
 
 
 class Confirm(Struct, frozen=True, kw_only=True, tag=True):
@@ -290,6 +292,9 @@ class Fault(StrEnum):
     NO_DEVICE = "no-device"  # a NIC or port of the desired state does not exist
     VLAN_IN_USE = "vlan-in-use"  # the kernel has that VLAN device already, and it is not ours
     NOT_VERIFIED = "not-verified"  # applied, but what is observed differs; the state before is restored
+    UNREACHABLE = (
+        "unreachable"  # applied, but nobody could reach the host any more; the state before is restored
+    )
 
 
 class Refused(Struct, frozen=True, kw_only=True, tag=True):

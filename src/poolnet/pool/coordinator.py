@@ -26,6 +26,7 @@ from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pif import PIF
 from poolnet.model.types import NULL, Ref, Value
+from poolnet.pool.guard import USUAL, Guard
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.pool.rollout import Hosts, HostWork, Rollouts
 from poolnet.rules.context import CallContext, Counters, Session
@@ -52,6 +53,7 @@ class RuleCall:
     arguments: Mapping[str, Value]
     session: Session
     task: Ref[Any] = NULL
+    guard: Guard = USUAL
 
 
 @dataclass(slots=True)
@@ -236,7 +238,8 @@ class Coordinator:
             return
         contexts, changes = [d.context for d in decided], [d.changes for d in decided]
         try:
-            await self._rollouts.carry_out(txn, contexts, changes)
+            guards = [d.pending.call.guard for d in decided]
+            await self._rollouts.carry_out(txn, contexts, changes, guards)
         except (HostRefused, HostGone, DatabaseError) as error:
             await self._try_apart([d.pending for d in decided], error, txn)
             return
@@ -389,14 +392,19 @@ def as_failure(error: Exception, view: View, call: RuleCall) -> errors.Failure:
     if not isinstance(error, HostRefused):
         return errors.internal_error(str(error))
     refused = error.refused
-    if call.method.startswith(("PIF.", "VLAN.", "Bond.", "tunnel.", "network.", "pool.")):
+    about_pifs = call.method.startswith(
+        ("PIF.", "VLAN.", "Bond.", "tunnel.", "network.", "pool.", "host.management")
+    )
+    if about_pifs or refused.fault is protocol.Fault.UNREACHABLE:
         return errors.pif_configuration_error(_pif_of(call), f"{refused.subject} {refused.message}".strip())
     return errors.internal_error(f"{refused.fault}: {refused.message}")
 
 
 def _pif_of(call: RuleCall) -> Ref[Any]:
-    for name in ("self", "tagged_PIF", "transport_PIF", "pif"):
+    for name in ("self", "tagged_PIF", "transport_PIF", "pif", "members"):
         value = call.arguments.get(name)
+        if isinstance(value, tuple) and value:
+            value = value[0]
         if isinstance(value, str) and value:
             return Ref(value)
     return NULL

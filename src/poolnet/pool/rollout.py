@@ -25,13 +25,12 @@ from poolnet.model.classes.host import Host
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VmPowerState
 from poolnet.model.types import Ref
+from poolnet.pool.guard import Guard, callers_to_ask, within_s
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.rules.context import CallContext, Phase
 
-CONFIRM_WITHIN_S: Final = 20.0
-"""The revert timer of a plan that touches the way to the coordinator (dataplane.md F1)."""
-
 DRY_RUN: Final = "dry-run"
+CONFIRMING_S: Final = 0.5  # for the confirmation itself, after everybody was found to be there
 _ALIVE: Final = (VmPowerState.RUNNING, VmPowerState.PAUSED)
 
 
@@ -89,19 +88,23 @@ class Rollouts:
         self._one_at_a_time = asyncio.Lock()
 
     async def carry_out(
-        self, view: View, contexts: Sequence[CallContext], changes: Sequence[Changes]
+        self,
+        view: View,
+        contexts: Sequence[CallContext],
+        changes: Sequence[Changes],
+        guards: Sequence[Guard] = (),
     ) -> None:
         """Makes the hosts what `view` says, and commits the changes that lead there.
 
         Raises:
-            HostRefused: A host could not be made so.
+            HostRefused: A host could not be made so, or could not be reached afterwards.
             HostGone: A host cannot be reached.
             DatabaseError: The changes could not be committed. In all three cases all hosts are brought back.
         """
         async with self._one_at_a_time:
             works = self._works(view, contexts)
             try:
-                await self._switch(works, contexts)
+                await self._switch(works, contexts, guards)
                 await self._database.commit(changes)
             except BaseException:
                 await self._go_back(works, contexts)
@@ -109,21 +112,27 @@ class Rollouts:
             for host, work in works.items():
                 self._applied[host] = work.desired
 
-    async def _switch(self, works: Mapping[Ref[Host], HostWork], contexts: Sequence[CallContext]) -> None:
+    async def _switch(
+        self, works: Mapping[Ref[Host], HostWork], contexts: Sequence[CallContext], guards: Sequence[Guard]
+    ) -> None:
         rollout = str(uuid4())
         plans = {host: await self._stage(host, rollout, work) for host, work in works.items()}
         armed: list[Ref[Host]] = []
         for host, work in works.items():
             risky = plans[host].plan.disturbance >= Disturbance.MANAGEMENT
-            within_s = CONFIRM_WITHIN_S if risky else None
+            time_s = within_s(guards, management=risky)
+            began = asyncio.get_running_loop().time()
             work.begun = rollout
+            command = protocol.Switch(rollout=rollout, confirm_within_s=time_s, reachable=time_s is not None)
             try:
-                await self._hosts.switch(host, protocol.Switch(rollout=rollout, confirm_within_s=within_s))
+                done = await self._hosts.switch(host, command)
             except HostRefused:
                 work.refused = True
                 raise
-            if risky:
+            if time_s is not None:
                 armed.append(host)
+                left_s = began + time_s - asyncio.get_running_loop().time() - CONFIRMING_S
+                await _require_callers(guards, work.desired, done.facts, max(left_s, CONFIRMING_S))
         for context in contexts:
             for host, name in context.hostname_changes:
                 await self._hosts.set_hostname(host, name)
@@ -204,6 +213,23 @@ class Rollouts:
             work = _work(view, host, contexts)
             answer[host] = (work, await self._stage(host, DRY_RUN, work, dry_run=True))
         return answer
+
+
+async def _require_callers(
+    guards: Sequence[Guard], desired: HostNetwork, facts: HostFacts, left_s: float
+) -> None:
+    """Raises HostRefused when a caller who is connected to the management address is cut off."""
+    has = next((a for a in facts.addresses if a.bridge == desired.management_bridge), None)
+    own = [text.partition("/")[0] for text in (*has.ipv4, *has.ipv6)] if has is not None else []
+    callers = callers_to_ask(guards, own)
+    answers = await asyncio.gather(*(caller.answers(left_s) for caller in callers))
+    if not all(answers):
+        message = "the caller does not answer any more"
+        raise HostRefused(
+            protocol.Refused(
+                fault=protocol.Fault.UNREACHABLE, message=message, subject=desired.management_bridge
+            )
+        )
 
 
 def _work(view: View, host: Ref[Host], contexts: Sequence[CallContext]) -> HostWork:

@@ -55,6 +55,13 @@ class Login(Protocol):
         """Close a session that `login` opened; never raises for a session that is already gone."""
         ...
 
+    def confirming(self, caller: Caller, within_s: float) -> Caller:
+        """Give the same session, whose changes are taken back unless they are found good in that many seconds.
+
+        With 0 they are kept without a check.
+        """
+        ...
+
     async def dry_run(self, caller: Caller, body: Callable[[Caller], Awaitable[None]]) -> str:
         """Run `body` on a caller whose calls see and change one transaction that is thrown away afterwards.
 

@@ -27,6 +27,7 @@ STANDARD: Final = frozenset(
 )
 """Parameters that every command takes, and that never filter or set anything."""
 
+_OPTIONS: Final = frozenset(("confirm-within",))  # of ours: they take `--NAME=VALUE` as well
 _SWITCHES: Final = {"-u": "username", "-pw": "password", "-s": "server", "-h": "server", "-p": "port"}
 _TRUE: Final = ("true", "t", "yes", "y", "1")
 _FALSE: Final = ("false", "f", "no", "n", "0")
@@ -106,7 +107,8 @@ def parse(words: Sequence[str]) -> tuple[str, Params]:
     left = iter(words[1:])
     for word in left:
         if word.startswith("--"):
-            pairs.append((word[2:], "true"))
+            key, _, text = word[2:].partition("=")
+            pairs.append((key, text) if key in _OPTIONS else (word[2:], "true"))
         elif word.startswith("-"):
             value = next(left, None)
             if word not in _SWITCHES or value is None:

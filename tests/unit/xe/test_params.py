@@ -27,6 +27,11 @@ def test_two_dashes_with_a_value_make_a_strange_key() -> None:
     assert parse(["x", "--force=false"])[1].pairs == (("force=false", "true"),)
 
 
+def test_an_option_of_ours_takes_its_value_with_two_dashes_too() -> None:
+    for word in ("--confirm-within=5", "confirm-within=5"):
+        assert parse(["x", word])[1].pairs == (("confirm-within", "5"),)
+
+
 @pytest.mark.parametrize("words", [[], ["a=b"], ["x", "-q"], ["x", "-u"], ["x", "-x=1"]])
 def test_what_cannot_be_parsed_is_refused(words: list[str]) -> None:
     with pytest.raises(BadSyntax):

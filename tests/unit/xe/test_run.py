@@ -169,3 +169,22 @@ def test_a_failed_task_is_the_commands_failure() -> None:
     terminal, _ = carry_out(["vm-start", "vm=web", "username=root"], world)
     assert terminal.err == "You attempted an operation that was not allowed.\nreason: why\n"
     assert terminal.code == 1
+
+
+def test_a_change_is_confirmed_within_the_time_that_is_asked_for() -> None:
+    for words, expected in (
+        (["--confirm-within=5"], ["login", "confirming within 5 s", "logout"]),
+        (["--confirm-within=0"], ["login", "confirming within 0 s", "logout"]),
+        ([], ["login", "logout"]),
+    ):
+        world = World({"PIF": PIF}, [{"call": "PIF.plug"}])
+        terminal, world = carry_out(["pif-plug", "uuid=u1", *words, "username=root"], world)
+        assert (terminal.err, world.sessions) == ("", expected)
+        assert world.calls == ["PIF.plug OpaqueRef:pif"]
+
+
+def test_a_time_that_is_none_is_refused_before_anything_is_done() -> None:
+    for text in ("soon", "-1", "3601", ""):
+        terminal, world = carry_out(["pif-plug", "uuid=u1", f"--confirm-within={text}", "username=root"])
+        assert "confirm-within" in terminal.err
+        assert (terminal.code, world.calls) == (1, [])

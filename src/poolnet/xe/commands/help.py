@@ -15,6 +15,7 @@ USAGE: Final = """Usage:
 A list of all commands:   xe help --all
 What one command does:    xe help COMMAND
 What a command would do:  add --dry-run to any command that changes something
+Longer to confirm it:     add --confirm-within=SECONDS; 0 keeps the change without a check
 
 """
 INDENT: Final = "    "

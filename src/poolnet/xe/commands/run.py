@@ -16,7 +16,7 @@ from poolnet.xe.commands.catalog import COMMANDS
 from poolnet.xe.commands.command import Call, Command
 from poolnet.xe.commands.help import show_help
 from poolnet.xe.failures import failure_text
-from poolnet.xe.params import Params, loose_boolean, parse
+from poolnet.xe.params import Params, integer, loose_boolean, parse
 from poolnet.xe.printers import Printer
 from poolnet.xe.refusals import (
     BadSyntax,
@@ -29,7 +29,9 @@ from poolnet.xe.refusals import (
 
 SESSION: Final = "session_id="
 DRY_RUN: Final = "dry-run"
-_DRY_RUN_ONLY: Final = frozenset((DRY_RUN,))
+CONFIRM_WITHIN: Final = "confirm-within"
+CONFIRM_WITHIN_MAX_S: Final = 3600
+_HOW: Final = frozenset((DRY_RUN, CONFIRM_WITHIN))  # of every command that changes something
 SEE_HELP: Final = "For usage run: 'xe help'\n"
 _EXPECTED: Final = (
     BadSyntax,
@@ -103,11 +105,16 @@ class _Request:
                 raise UnknownCommand(name)
             command.require(params)
             caller = await self._log_in(command, params)
-            if command.changes and loose_boolean(DRY_RUN, params.get(DRY_RUN, "false")):
-                await self._rehearse(command, params.without(_DRY_RUN_ONLY), caller)
-                return
-            left = params.without(_DRY_RUN_ONLY) if command.changes else params
-            await command.action(Call(params=left, caller=caller, client=self.client, printer=printer))
+            if command.changes:
+                within_s = _confirm_within(params)
+                dry = loose_boolean(DRY_RUN, params.get(DRY_RUN, "false"))
+                params = params.without(_HOW)
+                if dry:
+                    await self._rehearse(command, params, caller)
+                    return
+                if within_s is not None:
+                    caller = self.login.confirming(caller, within_s)
+            await command.action(Call(params=params, caller=caller, client=self.client, printer=printer))
         await printer.finish()
 
     async def close(self) -> None:
@@ -175,6 +182,17 @@ class _Silent:
 
     async def exit(self, code: int) -> None:
         """Leave the end to the real run."""
+
+
+def _confirm_within(params: Params) -> float | None:
+    """Read how many seconds a change has to be confirmed in. Raises Refused."""
+    text = params.find(CONFIRM_WITHIN)
+    if text is None:
+        return None
+    seconds = integer(CONFIRM_WITHIN, text)
+    if not 0 <= seconds <= CONFIRM_WITHIN_MAX_S:
+        raise Refused(f"{CONFIRM_WITHIN} must be from 0 to {CONFIRM_WITHIN_MAX_S} seconds")
+    return float(seconds)
 
 
 def _minimal(params: Params) -> bool:

@@ -1,0 +1,198 @@
+"""Can this host be reached by its management interface, now that it has changed?
+
+`rollout` asks after a switch that somebody wants confirmed. What must hold: the bridge is there and a cable of its
+uplink leads somewhere, the address is there and nobody else has it, and somebody answers: the gateway, or where there
+is none (or it was silent before as well) any neighbour. The way that was there before does not count: a host may be
+moved to another network on purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from typing import Final
+
+import structlog
+
+from poolnet.hostd import solicit
+from poolnet.hostd.backend import ApplyFailed
+from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, Netlink, index_of
+from poolnet.hostd.nics import has_carrier
+from poolnet.hostd.proc_net import arp_neighbours, tcp_peers, unusable_ipv6_addresses
+from poolnet.hostnet.protocol import Fault
+from poolnet.hostnet.state import Bridge, HostNetwork, IpConfig, Ipv4Mode, Ipv6Mode
+
+LOG = structlog.stdlib.get_logger("poolnet.hostd.reach")
+AGAIN_S: Final = 0.1
+ANSWER_S: Final = 0.4  # of a neighbour that is there; one that is asleep is asked again
+CLAIM_S: Final = 0.3  # for somebody else to say that the address is his
+BEFORE_TRIES: Final = 3
+SUBNET_MAX: Final = 1024  # addresses; every one of a larger network is not asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """How this host was reached before a change.
+
+    `silent` are the gateways that did not answer, `known` the neighbours and clients it had, `own` its addresses.
+    """
+
+    silent: frozenset[str] = frozenset()
+    known: tuple[str, ...] = ()
+    own: frozenset[str] = frozenset()
+
+
+class _Refuted(Exception):
+    """It can never be reached so, and there is no use in waiting."""
+
+
+class Reach:
+    """Looks whether the management interface can be reached."""
+
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
+
+    async def look(self, network: HostNetwork) -> Before:
+        """How the host is reached now. At most about a second, when a gateway is silent."""
+        there = await self._netlink.addresses()
+        own = frozenset(a.partition("/")[0] for one in there.values() for a in (*one.ipv4, *one.ipv6))
+        bridge = network.bridge(network.management_bridge)
+        if bridge is None:
+            return Before(own=own)
+        known = dict.fromkeys((*tcp_peers(own), *arp_neighbours(bridge.name)))
+        silent = []
+        for gateway in _gateways(bridge.ip, there.get(bridge.name, NO_ADDRESSES)):
+            for _ in range(BEFORE_TRIES):
+                if await _answers(bridge, gateway):
+                    break
+            else:
+                silent.append(gateway)
+        return Before(silent=frozenset(silent), known=tuple(known), own=own)
+
+    async def require(self, network: HostNetwork, before: Before, within_s: float) -> None:
+        """Waits until the host can be reached by the management interface of `network`, if it has one.
+
+        Raises:
+            ApplyFailed: UNREACHABLE, with what is missing; at once when waiting cannot help.
+        """
+        bridge = network.bridge(network.management_bridge)
+        if bridge is None:
+            return
+        reason = f"nobody answers on {bridge.name}"
+        try:
+            async with asyncio.timeout(within_s):
+                while problem := await self._problem(network, bridge, before):
+                    reason = problem
+                    await asyncio.sleep(AGAIN_S)
+        except TimeoutError as error:
+            raise ApplyFailed(Fault.UNREACHABLE, reason, bridge.name) from error
+        except _Refuted as error:
+            raise ApplyFailed(Fault.UNREACHABLE, str(error), bridge.name) from error
+        LOG.info("management can be reached", bridge=bridge.name)
+
+    async def _problem(self, network: HostNetwork, bridge: Bridge, before: Before) -> str:
+        """Why the host cannot be reached; "" when it can. Raises _Refuted."""
+        if index_of(bridge.name) is None:
+            return f"{bridge.name} has no interface"
+        nics = _nics(network, bridge)
+        if nics and not any(has_carrier(nic) for nic in nics):
+            return f"{bridge.name} has no link: nothing is connected to {', '.join(nics)}"
+        there = (await self._netlink.addresses()).get(bridge.name, NO_ADDRESSES)
+        missing = _missing(bridge, there)
+        if missing:
+            return missing
+        await _require_unclaimed(bridge, before)
+        answered = False
+        for gateway in _gateways(bridge.ip, there):
+            if await _answers(bridge, gateway, there):
+                answered = True
+            elif gateway not in before.silent:
+                return f"the gateway {gateway} does not answer on {bridge.name}"
+        if answered or await _anybody(network, bridge, there, before):
+            return ""
+        return f"nobody answers on {bridge.name}"
+
+
+def _nics(network: HostNetwork, bridge: Bridge) -> tuple[str, ...]:
+    lower = network.bridge(bridge.parent) if bridge.parent else bridge
+    return lower.uplink.members if lower is not None and lower.uplink is not None else ()
+
+
+def _missing(bridge: Bridge, there: Addresses) -> str:
+    """What the bridge still has to get; of two families that come by themselves, IPv4 is enough."""
+    ip = bridge.ip
+    has = {ip_interface(text) for text in (*there.ipv4, *there.ipv6)}
+    wanted = [ip.ipv4_address] if ip.ipv4_mode is Ipv4Mode.STATIC else []
+    wanted += ip.ipv6_addresses if ip.ipv6_mode is Ipv6Mode.STATIC else ()
+    for text in wanted:
+        if ip_interface(text) not in has:
+            return f"{bridge.name} has no address {text}"
+    if ip.ipv4_mode is Ipv4Mode.DHCP and not there.ipv4:
+        return f"no DHCP server has given {bridge.name} an address"
+    unusable = unusable_ipv6_addresses(bridge.name)
+    if ip.ipv6_mode is Ipv6Mode.STATIC and unusable:
+        return f"{bridge.name} cannot use {', '.join(unusable)}: somebody else may have it"
+    if ip.ipv4_mode is Ipv4Mode.NONE and not {a.partition("/")[0] for a in there.ipv6} - set(unusable):
+        return f"{bridge.name} has no address"
+    return ""
+
+
+def _gateways(ip: IpConfig, there: Addresses) -> tuple[str, ...]:
+    """The gateways on a bridge: as configured, or as they came."""
+    found = (ip.ipv4_gateway or there.gateway, ip.ipv6_gateway or there.gateway6)
+    return tuple(gateway for gateway in found if gateway)
+
+
+async def _require_unclaimed(bridge: Bridge, before: Before) -> None:
+    """Raises _Refuted when somebody else has the address that this host has just got."""
+    address = bridge.ip.ipv4_address.partition("/")[0] if bridge.ip.ipv4_mode is Ipv4Mode.STATIC else ""
+    if address and address not in before.own:
+        try:
+            claimed = await solicit.who_has(bridge.name, "", (address,), CLAIM_S)
+        except OSError:
+            return  # asked again, when it can be
+        if claimed:
+            raise _Refuted(f"another machine on {bridge.name} has the address {address}")
+
+
+async def _answers(bridge: Bridge, address: str, there: Addresses = NO_ADDRESSES) -> bool:
+    try:
+        if ip_address(address.partition("%")[0]).version == 6:
+            return await solicit.is_neighbour(bridge.name, address, ANSWER_S)
+        return bool(await solicit.who_has(bridge.name, _source(there), (address,), ANSWER_S))
+    except OSError:
+        return False
+
+
+async def _anybody(network: HostNetwork, bridge: Bridge, there: Addresses, before: Before) -> bool:
+    """Whether anybody answers that is not a guest of this host: those known first, then everybody near."""
+    guests = frozenset(bytes.fromhex(p.lock.mac.replace(":", "")) for p in network.ports)
+    try:
+        for text in there.ipv4:
+            targets = _near(IPv4Interface(text), before.known)
+            if targets and await solicit.who_has(
+                bridge.name, _source(there), targets, 2 * ANSWER_S, but=guests
+            ):
+                return True
+        for text in there.ipv6:
+            subnet = IPv6Interface(text).network
+            for known in before.known:
+                address = ip_address(known)
+                if address.version == 6 and address in subnet and await _answers(bridge, known, there):
+                    return True
+        return bool(there.ipv6) and await solicit.anybody_on_link(bridge.name, ANSWER_S)
+    except OSError:
+        return False
+
+
+def _near(own: IPv4Interface, known: Iterable[str]) -> tuple[str, ...]:
+    """The addresses of a subnet that may be somebody else's, the known ones first."""
+    first = [text for text in known if ip_address(text) in own.network]
+    all_of = own.network.hosts() if own.network.num_addresses <= SUBNET_MAX else ()
+    return tuple(text for text in dict.fromkeys((*first, *map(str, all_of))) if text != str(own.ip))
+
+
+def _source(there: Addresses) -> str:
+    return there.ipv4[0].partition("/")[0] if there.ipv4 else ""

@@ -1,0 +1,162 @@
+"""Does anybody answer on this interface? ARP for IPv4, neighbour discovery and echo for IPv6, in frames of our own.
+
+`reach` asks. The frames are written here and not left to the kernel, whose table of neighbours also knows who answered
+a minute ago. What this host itself says never counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any, Final
+
+from poolnet.hostd.nics import mac_addresses
+
+_ARP: Final = 0x0806
+_BROADCAST: Final = b"\xff" * 6
+_REQUEST: Final = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)  # of Ethernet for IPv4
+_ETHERNET_BYTES: Final = 14
+_ARP_BYTES: Final = 28
+_ECHO, _ECHO_REPLY, _SOLICITATION, _ADVERTISEMENT = 128, 129, 135, 136  # ICMPv6 types: RFC 4443, 4861
+_TARGET: Final = slice(8, 24)  # of a solicitation and of an advertisement
+_OWN_LINK_LAYER: Final = b"\x01\x01"
+_SOLICITED: Final = IPv6Address("ff02::1:ff00:0").packed[:13]
+_ALL_NODES: Final = "ff02::1"
+_HOPS: Final = 255  # neighbour discovery takes no other
+_AT_ONCE: Final = 32
+_BETWEEN_S: Final = 0.01  # a switch loses what comes in longer bursts
+_IF_INET6: Final = Path("/proc/net/if_inet6")
+
+
+async def who_has(
+    device: str, sender: str, targets: Sequence[str], within_s: float, *, but: Collection[bytes] = ()
+) -> str:
+    """The first of these IPv4 addresses that somebody else answers ARP for; "" when nobody does in time.
+
+    `sender` is an address that this host has there; "" asks without one (RFC 5227), so that nobody takes note of us.
+    What comes from a MAC address in `but` does not count.
+
+    Raises:
+        OSError: There is no such interface, or it is down.
+    """
+    wanted = {IPv4Address(text).packed: text for text in targets}
+    with _arp_socket(device) as link:
+        own = {*mac_addresses().values(), *but}
+        source = link.getsockname()[4] + IPv4Address(sender or "0.0.0.0").packed
+
+        async def answer() -> str:
+            while True:
+                frame = await asyncio.get_running_loop().sock_recv(link, 2048)
+                body = frame[_ETHERNET_BYTES : _ETHERNET_BYTES + _ARP_BYTES]
+                mac, address = body[8:14], body[14:18]  # of who sent it, be it a request or a reply
+                if len(body) == _ARP_BYTES and mac not in own and address in wanted:
+                    return wanted[address]
+
+        async def ask() -> None:
+            for count, target in enumerate(wanted):
+                if count % _AT_ONCE == _AT_ONCE - 1:
+                    await asyncio.sleep(_BETWEEN_S)
+                frame = (
+                    _BROADCAST + source[:6] + struct.pack("!H", _ARP) + _REQUEST + source + bytes(6) + target
+                )
+                await asyncio.get_running_loop().sock_sendall(link, frame)
+
+        return await _answered(ask, answer, within_s) or ""
+
+
+async def is_neighbour(device: str, target: str, within_s: float) -> bool:
+    """Whether an IPv6 address answers neighbour discovery on this interface. Raises OSError."""
+    address = IPv6Address(target.partition("%")[0]).packed
+    mac = mac_addresses().get(device, bytes(6))
+    question = struct.pack("!BBHI", _SOLICITATION, 0, 0, 0) + address + _OWN_LINK_LAYER + mac
+    group = str(IPv6Address(_SOLICITED + address[13:]))
+    return await _icmp(
+        device,
+        group,
+        question,
+        lambda said, _: said[0] == _ADVERTISEMENT and said[_TARGET] == address,
+        within_s,
+    )
+
+
+async def anybody_on_link(device: str, within_s: float) -> bool:
+    """Whether any other node of this interface's link answers an IPv6 echo to all of them. Raises OSError."""
+    own = _own_ipv6()
+    question = struct.pack("!BBHHH", _ECHO, 0, 0, os.getpid() & 0xFFFF, 1)
+    return await _icmp(
+        device, _ALL_NODES, question, lambda said, who: said[0] == _ECHO_REPLY and who not in own, within_s
+    )
+
+
+async def _icmp(
+    device: str, to: str, question: bytes, counts: Callable[[bytes, IPv6Address], bool], within_s: float
+) -> bool:
+    """Sends a question and waits for an answer that counts: what it says, and who says it."""
+    with _icmp_socket(device) as link:
+        loop, index = asyncio.get_running_loop(), socket.if_nametoindex(device)
+
+        async def answer() -> str:
+            while True:
+                said, who = await loop.sock_recvfrom(link, 2048)
+                if len(said) >= 4 and counts(said, IPv6Address(who[0].partition("%")[0])):
+                    return str(who[0])
+
+        async def ask() -> None:
+            await loop.sock_sendto(link, question, (to, 0, 0, index))
+
+        return bool(await _answered(ask, answer, within_s))
+
+
+async def _answered(
+    ask: Callable[[], Awaitable[None]], answer: Callable[[], Awaitable[str]], within_s: float
+) -> str | None:
+    """The answer, or None when none comes in time. Raises OSError if it cannot be asked."""
+
+    async def both() -> str:
+        asking: asyncio.Future[Any] = asyncio.ensure_future(ask())
+        listening: asyncio.Future[str] = asyncio.ensure_future(answer())
+        try:
+            done, _ = await asyncio.wait((asking, listening), return_when=asyncio.FIRST_COMPLETED)
+            if listening not in done:
+                await asking
+            return await listening
+        finally:
+            for task in (asking, listening):
+                task.cancel()
+            await asyncio.gather(asking, listening, return_exceptions=True)
+
+    with suppress(TimeoutError):
+        return await asyncio.wait_for(both(), within_s)
+    return None
+
+
+@contextmanager
+def _arp_socket(device: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.htons(_ARP)) as link:
+        link.setblocking(False)
+        link.bind((device, _ARP))
+        yield link
+
+
+@contextmanager
+def _icmp_socket(device: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_ICMPV6) as link:
+        link.setblocking(False)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
+        link.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, _HOPS)
+        link.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _HOPS)
+        link.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+        yield link
+
+
+def _own_ipv6() -> frozenset[IPv6Address]:
+    with suppress(OSError):
+        lines = _IF_INET6.read_text(encoding="ascii").splitlines()
+        return frozenset(IPv6Address(bytes.fromhex(line.split()[0])) for line in lines)
+    return frozenset()
