@@ -10,7 +10,7 @@ import subprocess
 import time
 import xmlrpc.client
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -136,6 +136,14 @@ def at_once(calls: Sequence[Callable[[], Any]], threads: int = 32) -> list[Any]:
 
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(attempt, calls))
+
+
+def at_once_later(call: Callable[[], Any]) -> Future[Any]:
+    """A call that is under way; its result is that of `at_once`."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(lambda: at_once([call])[0])
+    pool.shutdown(wait=False)
+    return future
 
 
 def eventually(holds: Callable[[], bool], what: str, timeout_s: float = BACK_WITHIN_S) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 
 import pytest
 
@@ -20,6 +22,12 @@ HOST = "host1"
 SOON = "--confirm-within=3"
 REVERTED_WITHIN_S = 13.0  # the timer and ten seconds
 INTERNAL = ("--", "set", "interface", "v0", "type=internal")
+ASK = """
+import http.client, sys
+link = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=2)
+link.request("POST", "/", "<methodCall><methodName>system.listMethods</methodName><params/></methodCall>")
+print(link.getresponse().status)
+"""
 FIELDS = ("IP", "netmask", "gateway", "management", "ip-configuration-mode", "currently-attached")
 
 
@@ -241,13 +249,49 @@ def test_a_caller_from_the_network_is_asked_whether_it_is_still_there(lab: Runni
         lab.run("switch", "ip", "address", "del", f"{gateway}/24", "dev", "switch0")
 
 
+def listens(lab: RunningLab, address: str, port: int = 80) -> bool:
+    """Whether a machine in the management network gets an answer of the API at this address."""
+    return lab.run("switch", sys.executable, "-c", ASK, address, str(port), check=False).strip() == "200"
+
+
 def test_management_off_and_on_again(lab: RunningLab) -> None:
+    own = lab.lab.host(HOST).address
+    api = survival.Api(lab, HOST)
+    assert listens(lab, own)
+    token = api.call("event.from", ["pool"], "", 1.0)["token"]
+    hanging = survival.at_once_later(lambda: api.call("event.from", ["pool"], token, 60.0))
     lab.xe(HOST, "host-management-disable")
     assert lab.xe(HOST, "host-list", "params=address", "--minimal") == ""
-    eth0 = pif(lab, "eth0")
-    lab.xe(HOST, "host-management-reconfigure", f"pif-uuid={eth0}")
-    assert lab.xe(HOST, "host-list", "params=address", "--minimal") == lab.lab.host(HOST).address
-    assert survival.serves(lab, HOST)
+    eventually(lambda: not listens(lab, own), "the API listens no more")
+    assert is_reached(lab)  # the interface itself stays up (spec §18.4)
+    assert lab.run(HOST, sys.executable, "-c", ASK, "127.0.0.1", "80").strip() == "200"
+    assert isinstance(
+        hanging.result(30.0), OSError | HTTPException
+    )  # sessions from elsewhere lose their connection
+    lab.xe(HOST, "host-management-reconfigure", f"pif-uuid={pif(lab, 'eth0')}")
+    assert lab.xe(HOST, "host-list", "params=address", "--minimal") == own
+    eventually(lambda: listens(lab, own), "the API listens again")
+
+
+@pytest.mark.usefixtures("tidy")
+def test_management_over_ipv6_alone(lab: RunningLab) -> None:
+    lab.run("switch", "ip", "address", "add", "fd00:5::254/64", "dev", "switch0", "nodad")
+    eth1 = pif(lab, "eth1")
+    ipv6 = ("pif-reconfigure-ipv6", f"uuid={eth1}", "mode=static", "IPv6=fd00:5::1/64")
+    lab.xe(HOST, *ipv6, "gateway=fd00:5::77")
+    lab.xe(HOST, "pif-set-primary-address-type", f"uuid={eth1}", "primary_address_type=ipv6")
+    said = refused(lab, "host-management-reconfigure", f"pif-uuid={eth1}", SOON)
+    assert "the gateway fd00:5::77 does not answer on xenbr1" in said
+    for gateway in ("fd00:5::254", ""):
+        lab.xe(HOST, "host-management-reconfigure", f"pif-uuid={pif(lab, 'eth0')}")
+        lab.xe(HOST, *ipv6, f"gateway={gateway}")
+        lab.xe(HOST, "host-management-reconfigure", f"pif-uuid={eth1}")
+        assert lab.xe(HOST, "host-list", "params=address", "--minimal") == "fd00:5::1"
+        eventually(lambda: listens(lab, "fd00:5::1"), "the API listens there")
+    lab.xe(HOST, "pif-set-primary-address-type", f"uuid={pif(lab, 'eth0')}", "primary_address_type=ipv4")
+    lab.xe(HOST, "host-management-reconfigure", f"pif-uuid={pif(lab, 'eth0')}")
+    lab.xe(HOST, "pif-set-primary-address-type", f"uuid={eth1}", "primary_address_type=ipv4")
+    lab.xe(HOST, "pif-reconfigure-ipv6", f"uuid={eth1}", "mode=none")
 
 
 @pytest.mark.parametrize("program", ["poolnet-hostd", "poolnet-api"])

@@ -22,10 +22,10 @@ _AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
 class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The settings of poolnet-api; unknown keys are errors. Paths are absolute and not yet prefixed.
 
-    `listen` is an address, IPv4 or IPv6. An `http_port` of 0 closes the door without TLS.
+    `listen` is an address, IPv4 or IPv6, or "" for all of both. An `http_port` of 0 closes the door without TLS.
     """
 
-    listen: str = "0.0.0.0"
+    listen: str = ""
     https_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 443
     http_port: _Port = 80
     state_dir: _AbsolutePath = "/var/lib/poolnet/api"
@@ -35,7 +35,8 @@ class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     def __post_init__(self) -> None:
         """Raises ValueError if there is no such address."""
-        ip_address(self.listen)
+        if self.listen:
+            ip_address(self.listen)
 
 
 class ConfigError(Exception):

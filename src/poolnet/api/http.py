@@ -13,10 +13,11 @@ import re
 import socket
 import ssl
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
+from weakref import WeakSet
 
 import structlog
 from aiohttp import web
@@ -85,6 +86,7 @@ class HttpServer:
         self._timeouts = timeouts or Timeouts()
         self._budget = Budget(connections_max, connections_reserved)
         self._listeners: list[Listener] = []
+        self._transports: WeakSet[asyncio.Transport] = WeakSet()
         self._closed = False
         # A client that hangs up cancels its call: `event.from` may wait for hours for nobody.
         self._engine = web.Server(self._answer, handler_cancellation=True)
@@ -105,6 +107,8 @@ class HttpServer:
     def listen_tcp(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Serves HTTP, or HTTPS with a context of `tls`; gives the port, which matters if 0 was asked for.
 
+        `host` is an address, or "" for all that this machine has.
+
         Raises:
             OSError: the port is taken or not allowed.
         """
@@ -117,6 +121,21 @@ class HttpServer:
         self._listeners.append(listener)
         return listener
 
+    async def close_tcp(self) -> None:
+        """Listens on Unix sockets only; the connections that there are stay."""
+        closing = [listener for listener in self._listeners if not listener.is_local]
+        self._listeners = [listener for listener in self._listeners if listener.is_local]
+        await asyncio.gather(*(listener.close() for listener in closing))
+
+    def hang_up(self, allowed: Collection[str], *, after_s: float) -> None:
+        """Ends connections to addresses that are not `allowed` ("" allows all); calls under way have that long."""
+        if "" in allowed:
+            return
+        for transport in tuple(self._transports):
+            own = transport.get_extra_info("sockname")
+            if isinstance(own, tuple) and plain_address(str(own[0])) not in allowed:
+                asyncio.get_running_loop().call_later(after_s, transport.abort)
+
     async def close(self) -> None:
         """Accepts no more, lets running calls finish for a while, then drops what is left; closing twice is allowed."""
         if self._closed:
@@ -127,7 +146,7 @@ class HttpServer:
         await self._engine.shutdown(self._timeouts.shutdown_s)
 
     def _connection(self, slot: Slot) -> _Connection:
-        return _Connection(self._engine, slot, keepalive_s=self._timeouts.keepalive_s)
+        return _Connection(self._engine, slot, self._transports, keepalive_s=self._timeouts.keepalive_s)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request, whatever it is."""
@@ -249,9 +268,11 @@ class HttpServer:
 class _Connection(web.RequestHandler):
     """aiohttp's protocol, with our bounds, our pages, and quiet about what clients do wrong."""
 
-    __slots__ = ("_slot",)
+    __slots__ = ("_slot", "_transports")
 
-    def __init__(self, engine: web.Server, slot: Slot, *, keepalive_s: float) -> None:
+    def __init__(
+        self, engine: web.Server, slot: Slot, transports: WeakSet[asyncio.Transport], *, keepalive_s: float
+    ) -> None:
         super().__init__(
             engine,
             loop=asyncio.get_running_loop(),
@@ -264,11 +285,14 @@ class _Connection(web.RequestHandler):
             auto_decompress=False,  # no client compresses, and bombs do
         )
         self._slot = slot
+        self._transports = transports
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Starts serving; only what the system has taken counts as sent, so that every stall is seen."""
         if isinstance(transport, asyncio.WriteTransport):
             transport.set_write_buffer_limits(high=1, low=0)
+        if isinstance(transport, asyncio.Transport):
+            self._transports.add(transport)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:

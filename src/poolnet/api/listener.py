@@ -25,6 +25,8 @@ _log = structlog.get_logger("poolnet.api.listener")
 
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _EXHAUSTED_PAUSE_S: Final = 0.5
+_NO_IPV6: Final = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
+_IP_FREEBIND: Final = 15  # <linux/in.h>; the socket module does not name it
 
 
 class Budget:
@@ -86,6 +88,11 @@ class Listener:
         self._accepting = self._loop.create_task(self._accept())
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is a Unix socket."""
+        return self._local
+
+    @property
     def port(self) -> int:
         """The TCP port that it listens on."""
         port: int = self._socket.getsockname()[1]
@@ -135,15 +142,27 @@ class Listener:
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:
-    """Opens a listening TCP socket; `host` is an address, IPv4 or IPv6.
+    """Opens a listening TCP socket; `host` is an address, IPv4 or IPv6, or "" for all of both.
+
+    An address that this machine does not have yet will do: what comes to it later is accepted.
 
     Raises:
-        OSError: the address is in use, or not one of this machine.
+        OSError: the address is in use.
     """
+    if not host:
+        try:
+            return bind_tcp("::", port)
+        except OSError as error:
+            if error.errno not in _NO_IPV6:
+                raise
+            host = "0.0.0.0"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         listening.bind((host, port))
         return _listening(listening)
     except OSError:

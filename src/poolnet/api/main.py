@@ -23,6 +23,7 @@ from poolnet.api.cli_login import CliLogin
 from poolnet.api.config import ApiConfig, ConfigError, load_config, rooted
 from poolnet.api.credentials import Credentials
 from poolnet.api.dispatch import Dispatcher
+from poolnet.api.doors import Doors
 from poolnet.api.events import Events
 from poolnet.api.gate import Gate
 from poolnet.api.http import HttpServer, Timeouts
@@ -144,7 +145,7 @@ async def _start(config: ApiConfig, stack: AsyncExitStack, background: Backgroun
     gate = Gate()
     server = HttpServer(gate, gate.run_cli, timeouts=Timeouts(shutdown_s=CALLS_GRACE_S))
     stack.push_async_callback(server.close)
-    _listen(config, server)
+    doors = _listen(config, server, database)
     link = HostLink(rooted(config.hostd_socket))
     stack.push_async_callback(link.close)
     greeting, observation = await greet(link)
@@ -170,6 +171,7 @@ async def _start(config: ApiConfig, stack: AsyncExitStack, background: Backgroun
     with suppress(TimeoutError):
         await asyncio.wait_for(tried.wait(), SETTLE_S)
     credentials = Credentials(state_dir / "users.toml", PamThroughHostd(link))
+    background.start(doors.follow(database, host), "doors")
     events = _open_gate(gate, stack, background, database, coordinator, credentials, host)
     stack.push_async_callback(coordinator.stop)  # so that the calls under way end
     stack.push_async_callback(server.close)  # the doors close before what is behind them
@@ -217,7 +219,7 @@ def _open_gate(
     return events
 
 
-def _listen(config: ApiConfig, server: HttpServer) -> None:
+def _listen(config: ApiConfig, server: HttpServer, database: Database) -> Doors:
     path = rooted(config.socket)
     path.parent.mkdir(parents=True, exist_ok=True)
     server.listen_unix(path, mode=SOCKET_MODE)
@@ -228,9 +230,9 @@ def _listen(config: ApiConfig, server: HttpServer) -> None:
         addresses=("127.0.0.1", "::1"),
         now=_now(),
     )
-    if config.http_port:
-        server.listen_tcp(config.listen, config.http_port)
-    server.listen_tcp(config.listen, config.https_port, tls=server_context(identities))
+    doors = Doors(server, config, server_context(identities))
+    doors.open(database.view)
+    return doors
 
 
 def link_reference_socket(reference: Path, ours: Path) -> None:

@@ -232,7 +232,7 @@ def _prepare_machines(lab: Lab, sockets: Sequence[socket.socket]) -> None:
     for host in lab.hosts:
         files = {
             "etc/poolnet/hostd.toml": _hostd_toml(lab, host),
-            "etc/poolnet/api.toml": 'listen = "0.0.0.0"\nhttps_port = 443\nhttp_port = 80\n',
+            "etc/poolnet/api.toml": "https_port = 443\nhttp_port = 80\n",
             "var-lib/poolnet/api/users.toml": f'[users.root]\npassword_hash = "{password_hash}"\n',
         }
         machine.prepare(lab.directory / host.name, host.name, _host_services(lab), files)

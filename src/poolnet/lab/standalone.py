@@ -146,7 +146,7 @@ def write(root: Path, choices: Choices) -> str:
     users = api_state / "users.toml"
     if not users.exists():
         _write(users, f'[users.root]\npassword_hash = "{PasswordHasher().hash(password)}"\n', 0o600)
-    _write(root / "etc/poolnet/api.toml", 'listen = "0.0.0.0"\nhttps_port = 443\nhttp_port = 80\n', 0o644)
+    _write(root / "etc/poolnet/api.toml", "https_port = 443\nhttp_port = 80\n", 0o644)
     source = packaging()
     programs = Path(sys.executable).parent
     for unit in _UNITS:
