@@ -39,7 +39,12 @@ def root(tmp_path: Path) -> Path:
 def init(root: Path, *words: str, answers: str = "") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "POOLNET_ROOT": str(root)}
     return subprocess.run(
-        (POOLNET, "init", *words), check=False, input=answers, capture_output=True, text=True, env=environment
+        (POOLNET, "init", "--in-place", *words),
+        check=False,
+        input=answers,
+        capture_output=True,
+        text=True,
+        env=environment,
     )
 
 
@@ -153,7 +158,29 @@ def test_a_nic_that_debian_sets_up_as_well_is_pointed_out(root: Path) -> None:
     assert "/etc/network/interfaces sets up eno1 as well" in init(root, *STATIC, "--yes").stdout
 
 
-def test_the_units_start_the_programs_that_are_installed(root: Path) -> None:
+def test_the_units_start_the_programs_in_place_if_they_are_told_to(root: Path) -> None:
     init(root, *STATIC, "--yes")
     unit = (root / "etc/systemd/system/poolnet-hostd.service").read_text(encoding="utf-8")
     assert f"ExecStart={Path(sys.executable).parent}/poolnet-hostd\n" in unit
+
+
+@pytest.mark.timeout(180)
+def test_a_checkout_is_installed_where_the_services_may_read_it(root: Path) -> None:
+    environment = {**os.environ, "POOLNET_ROOT": str(root)}
+    done = subprocess.run(
+        (POOLNET, "init", *STATIC, "--yes"), check=False, capture_output=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    unit = (root / "etc/systemd/system/poolnet-api.service").read_text(encoding="utf-8")
+    assert "ExecStart=/usr/local/lib/poolnet/bin/poolnet-api\n" in unit
+    place = root / "usr/local/lib/poolnet"
+    assert all(
+        path.is_symlink() or path.stat().st_mode & 0o044 == 0o044 for path in (place, *place.rglob("*"))
+    )
+    script = (place / "bin/poolnet-api").read_text(encoding="utf-8")
+    assert script.startswith("#!/usr/local/lib/poolnet/bin/python\n")
+    code = "import poolnet.api.main as api, poolnet.hostd.main as hostd; print(api.__file__, hostd.__file__)"
+    words = (str(place / "bin/python"), "-I", "-c", code)
+    ran = subprocess.run(words, check=True, capture_output=True, text=True)
+    assert all(Path(file).is_relative_to(place) for file in ran.stdout.split())
+    assert (root / "usr/local/bin/xe").readlink() == Path("/usr/local/lib/poolnet/bin/xe")

@@ -34,6 +34,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from poolnet.lab import standalone
 
         return standalone.main(arguments)
+    if arguments.program == "upgrade":
+        from poolnet.lab import standalone
+
+        return standalone.upgrade()
     if arguments.program == "tour":
         from poolnet.lab import tour
 
@@ -138,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     tour = programs.add_parser("tour", help="start a lab and show what poolnet does, in a minute")
     tour.add_argument("--name", default="lab", help="the lab's name (default: lab)")
     _add_init(programs.add_parser("init", help="turn this Debian machine into a standalone poolnet host"))
+    programs.add_parser("upgrade", help="install this version on a poolnet host, and restart its services")
     return parser
 
 
@@ -157,6 +162,9 @@ def _add_init(init: argparse.ArgumentParser) -> None:
     init.add_argument("--backend", choices=life.BACKENDS, default="openvswitch")
     init.add_argument("--yes", action="store_true", help="ask nothing")
     init.add_argument("--start", action="store_true", help="start the services as well")
+    init.add_argument(
+        "--in-place", action="store_true", help="have the services run from this directory (for developers)"
+    )
 
 
 if __name__ == "__main__":

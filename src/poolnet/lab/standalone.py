@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from poolnet.lab.program import programs
+
 _NIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _UNITS = ("poolnet-hostd.service", "poolnet-api.service")
 _USER = "poolnet"
@@ -57,16 +59,31 @@ def main(arguments: argparse.Namespace) -> int:
     root = Path(os.environ.get("POOLNET_ROOT") or "/")
     try:
         password = set_up(root, arguments)
-    except SetupRefused as refused:
-        sys.stderr.write(f"poolnet init: {refused}\n")
+    except (SetupRefused, OSError) as error:
+        sys.stderr.write(f"poolnet init: {error}\n")
         return 1
     if password is None:
         sys.stdout.write("Nothing was written.\n")
         return 1
     sys.stdout.write(f"The API's first user is root, with the password {password}\n")
-    if root == Path("/"):
-        _activate(start=arguments.start)
-    return 0
+    sys.stdout.flush()
+    return _activate(start=arguments.start) if root == Path("/") else 0
+
+
+def upgrade() -> int:
+    """Install this version's programs and units on a poolnet host, and restart its services; the network stays up."""
+    root = Path("/")
+    if os.geteuid() != 0 or not (root / "etc/poolnet/hostd.toml").exists():
+        sys.stderr.write("poolnet upgrade: this needs root, on a machine that `poolnet init` has set up\n")
+        return 1
+    try:
+        source = packaging()
+        _install_units(root, source, programs(root, source))
+    except OSError as error:
+        sys.stderr.write(f"poolnet upgrade: {error}\n")
+        return 1
+    subprocess.run(("systemctl", "daemon-reload"), check=True)
+    return subprocess.run(("systemctl", "restart", *_UNITS), check=False).returncode
 
 
 def set_up(root: Path, arguments: argparse.Namespace) -> str | None:
@@ -79,7 +96,8 @@ def set_up(root: Path, arguments: argparse.Namespace) -> str | None:
     _show(root, choices, found)
     if not arguments.yes and _ask("Write this configuration? (yes/no)", "no").lower() not in {"y", "yes"}:
         return None
-    return write(root, choices)
+    source = packaging()
+    return write(root, choices, Path(sys.executable).parent if arguments.in_place else programs(root, source))
 
 
 def find_nics(root: Path) -> tuple[FoundNic, ...]:
@@ -136,8 +154,8 @@ def choose(root: Path, arguments: argparse.Namespace, found: Sequence[FoundNic])
     )
 
 
-def write(root: Path, choices: Choices) -> str:
-    """Write the configuration, install the units, and return the API's first password."""
+def write(root: Path, choices: Choices, directory: Path) -> str:
+    """Write the configuration, install units that start the programs in `directory`, and return the first password."""
     from argon2 import PasswordHasher
 
     password = secrets.token_urlsafe(12)
@@ -148,14 +166,7 @@ def write(root: Path, choices: Choices) -> str:
         _write(users, f'[users.root]\npassword_hash = "{PasswordHasher().hash(password)}"\n', 0o600)
     _write(root / "etc/poolnet/api.toml", "https_port = 443\nhttp_port = 80\n", 0o644)
     source = packaging()
-    programs = Path(sys.executable).parent
-    for unit in _UNITS:
-        text = (
-            (source / "systemd" / unit)
-            .read_text(encoding="utf-8")
-            .replace("/usr/bin/poolnet-", f"{programs}/poolnet-")
-        )
-        _write(root / "etc/systemd/system" / unit, text, 0o644)
+    _install_units(root, source, directory)
     for name, target in (
         ("pam.d/poolnet", "etc/pam.d/poolnet"),
         ("tmpfiles.d/poolnet.conf", "etc/tmpfiles.d/poolnet.conf"),
@@ -165,6 +176,13 @@ def write(root: Path, choices: Choices) -> str:
         root / "etc/poolnet/hostd.toml", hostd_toml(choices), 0o644
     )  # last: it says that the machine is set up
     return password
+
+
+def _install_units(root: Path, source: Path, directory: Path) -> None:
+    for unit in _UNITS:
+        text = (source / "systemd" / unit).read_text(encoding="utf-8")
+        text = text.replace("/usr/bin/poolnet-", f"{directory}/poolnet-")
+        _write(root / "etc/systemd/system" / unit, text, 0o644)
 
 
 def hostd_toml(choices: Choices) -> str:
@@ -312,8 +330,8 @@ def _configured_elsewhere(root: Path, nics: Sequence[str]) -> list[str]:
     return [name for name in nics if any(line[:2] == ["iface", name] for line in words)]
 
 
-def _activate(*, start: bool) -> None:
-    """Make the user, and tell systemd. The services are started only if asked for."""
+def _activate(*, start: bool) -> int:
+    """Make the user, and tell systemd. The services are started only if asked for. 0 when all went well, else 1."""
     home = "/var/lib/poolnet"
     if subprocess.run(("id", _USER), check=False, capture_output=True).returncode != 0:
         account = ("--system", "--user-group", "--home-dir", home, "--shell", "/usr/sbin/nologin", _USER)
@@ -321,14 +339,20 @@ def _activate(*, start: bool) -> None:
     subprocess.run(("chown", "-R", f"{_USER}:", f"{home}/api"), check=True)
     if not Path("/run/systemd/system").exists():
         sys.stdout.write("systemd does not run here: start poolnet-hostd and poolnet-api yourself.\n")
-        return
+        return 0
     subprocess.run(("systemd-tmpfiles", "--create", "poolnet.conf"), check=True)
     subprocess.run(("systemctl", "daemon-reload"), check=True)
-    subprocess.run(("systemctl", "enable", *(("--now",) if start else ()), *_UNITS), check=True)
+    subprocess.run(("systemctl", "enable", *_UNITS), check=True)
     if not start:
         sys.stdout.write(
             "The units are enabled; they start at the next boot, or now with: systemctl start poolnet-api\n"
         )
+    elif subprocess.run(("systemctl", "start", *_UNITS), check=False).returncode != 0:
+        sys.stderr.write(
+            "poolnet init: a service did not start; see: journalctl -u poolnet-hostd -u poolnet-api\n"
+        )
+        return 1
+    return 0
 
 
 def _ask(question: str, default: str) -> str:
