@@ -29,8 +29,9 @@ lint: bootstrap
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -q -n 2 -m "not lab"
-	$(BIN)/python -m pytest -q -m lab
+	$(BIN)/python -m pytest -q -n 2 -m "not lab and not kernel"
+	$(BIN)/python -m pytest -q -m "lab and not kernel"
+	$(BIN)/python -m pytest -q -n 2 -m kernel
 
 bench: bootstrap
 	@$(BIN)/python -m bench

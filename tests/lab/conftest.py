@@ -8,7 +8,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.running import MADE, RunningLab, running_lab
+from tests.lab.running import MADE, PATIENCE, RunningLab, running_lab
+
+DEFAULT_TIMEOUT_S = 120.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A slow machine may take longer for each test."""
+    for item in items if PATIENCE != 1 else ():
+        marker = item.get_closest_marker("timeout")
+        limit_s = marker.args[0] if marker else DEFAULT_TIMEOUT_S
+        item.add_marker(pytest.mark.timeout(limit_s * PATIENCE), append=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

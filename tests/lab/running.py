@@ -14,6 +14,10 @@ from pathlib import Path
 from poolnet.lab import console, life, machine
 from poolnet.lab.state import LABS, Lab, load
 
+BACKEND = os.environ.get("POOLNET_LAB_BACKEND", "openvswitch")
+PATIENCE = float(
+    os.environ.get("POOLNET_LAB_PATIENCE", "1")
+)  # how many times slower than usual this machine may be
 _NUMBERS = count(1)
 _NAMESPACES = ("pid", "uts")  # every process of a machine and of its guests is in these
 
@@ -110,7 +114,7 @@ class RunningLab:
 def running_lab(hosts: int, nics: int = 2) -> Iterator[RunningLab]:
     """A lab with a name of its own, gone afterwards."""
     name = f"t{os.getpid() % 1_000_000}-{next(_NUMBERS)}"
-    lab = asyncio.run(life.up(name, hosts=hosts, nics=nics, backend="openvswitch", pool=False))
+    lab = asyncio.run(life.up(name, hosts=hosts, nics=nics, backend=BACKEND, pool=False))
     MADE.note(lab)
     try:
         yield RunningLab(name)
@@ -122,7 +126,7 @@ def running_lab(hosts: int, nics: int = 2) -> Iterator[RunningLab]:
 
 def _output(words: tuple[str, ...], *, check: bool) -> str:
     done = subprocess.run(
-        words, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        words, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60 * PATIENCE
     )
     assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
     return done.stdout

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from poolnet.lab import cli, console, life, machine
-from tests.lab.running import MADE, RunningLab
+from tests.lab.running import MADE, PATIENCE, RunningLab
 
 BACK_WITHIN_S = 15.0
-CALL_TIMEOUT_S = 30.0
+CALL_TIMEOUT_S = 30.0 * PATIENCE
 
 
 class Refused(Exception):
@@ -150,7 +150,7 @@ def eventually(holds: Callable[[], bool], what: str, timeout_s: float = BACK_WIT
     """Waits for what no event tells of; how long it took, in seconds."""
     began = time.monotonic()
     while not holds():
-        assert time.monotonic() - began < timeout_s, f"not within {timeout_s:g} s: {what}"
+        assert time.monotonic() - began < timeout_s * PATIENCE, f"not within {timeout_s:g} s: {what}"
         time.sleep(0.02)
     return time.monotonic() - began
 
