@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from poolnet.lab import console, life, state
+from poolnet.lab import console, datapath, life, state
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +52,8 @@ def _lab(arguments: argparse.Namespace) -> None:
     match arguments.action:
         case "up":
             size = {"hosts": arguments.hosts, "nics": arguments.nics}
-            lab = asyncio.run(life.up(name, **size, backend=arguments.backend, pool=arguments.pool))
+            kind = {"backend": arguments.backend, "datapath_type": arguments.datapath}
+            lab = asyncio.run(life.up(name, **size, **kind, pool=arguments.pool))
             sys.stdout.write(f"{lab.directory / 'lab.json'}\n")
         case "info":
             sys.stdout.write(json.dumps(console.info(state.load(name)), indent=2) + "\n")
@@ -107,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--hosts", type=int, default=3)
     up.add_argument("--nics", type=int, default=4)
     up.add_argument("--backend", choices=life.BACKENDS, default="openvswitch")
+    up.add_argument(
+        "--datapath",
+        choices=datapath.DATAPATHS,
+        default="",
+        help="of Open vSwitch: in the kernel, or in its own process (default: in the kernel if it can)",
+    )
     up.add_argument("--pool", action="store_true", help="join the hosts to one pool")
     action("down", "remove a lab, leaving nothing behind")
     action("info", "print what is in the lab, as JSON")

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from poolnet.hostd.guests import namespaces
-from poolnet.lab import cabling, machine, switch
+from poolnet.lab import cabling, datapath, machine, switch
 from poolnet.lab.init import Service
 from poolnet.lab.state import (
     LABS,
@@ -42,9 +42,10 @@ _LIST_METHODS = (
 )
 
 
-async def up(name: str, *, hosts: int, nics: int, backend: str, pool: bool) -> Lab:
+async def up(name: str, *, hosts: int, nics: int, backend: str, pool: bool, datapath_type: str = "") -> Lab:
     """Start a lab and wait until every host's API answers; what a crashed lab of that name left is removed first.
 
+    Open vSwitch uses the kernel's datapath when there is one, unless `datapath_type` says which.
     Raises LabError: a bad argument, a lab of that name that runs, or a machine that does not start (everything is removed
     again then).
     """
@@ -60,7 +61,7 @@ async def up(name: str, *, hosts: int, nics: int, backend: str, pool: bool) -> L
                 raise LabError(f"lab {name} is up; `poolnet lab down --name {name}` removes it")
         await _remove(name)
         try:
-            lab = await _start(name, hosts, nics, backend)
+            lab = await _start(name, hosts, nics, backend, datapath_type or datapath.possible())
             if pool:
                 await _join(lab)
         except BaseException:
@@ -159,10 +160,10 @@ async def _remove(name: str) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _start(name: str, hosts: int, nics: int, backend: str) -> Lab:
+async def _start(name: str, hosts: int, nics: int, backend: str, datapath_type: str) -> Lab:
     with ExitStack() as listening:
         sockets = [listening.enter_context(_listen()) for _ in range(2 * hosts)]
-        lab = _describe(name, hosts, nics, backend, [one.getsockname()[1] for one in sockets])
+        lab = _describe(name, hosts, nics, backend, datapath_type, [one.getsockname()[1] for one in sockets])
         lab.directory.mkdir(mode=0o755, parents=True)
         lab.save()
         _prepare_machines(lab, sockets)
@@ -187,11 +188,14 @@ async def _start(name: str, hosts: int, nics: int, backend: str) -> Lab:
     return lab
 
 
-def _describe(name: str, hosts: int, nics: int, backend: str, ports: Sequence[int]) -> Lab:
+def _describe(
+    name: str, hosts: int, nics: int, backend: str, datapath_type: str, ports: Sequence[int]
+) -> Lab:
     subnet = free_subnet()
     return Lab(
         name=name,
         backend=backend,
+        datapath_type=datapath_type,
         subnet=subnet,
         password=secrets.token_urlsafe(12),
         hosts=tuple(
@@ -251,7 +255,7 @@ def _host_services(lab: Lab) -> tuple[Service, ...]:
 def _hostd_toml(lab: Lab, host: LabHost) -> str:
     return (
         f'backend = "{lab.backend}"\n'
-        'datapath_type = "netdev"\n'
+        f'datapath_type = "{lab.datapath_type}"\n'
         'nics = ["eth*"]\n'
         'guest_runtime = "netns"\n'
         "\n"

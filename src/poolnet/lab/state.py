@@ -55,10 +55,14 @@ class LabHost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lab(msgspec.Struct, frozen=True, kw_only=True):
-    """One lab. `switch_pid` and `switch_started` identify the physical switch's init process."""
+    """One lab. `switch_pid` and `switch_started` identify the physical switch's init process.
+
+    `datapath_type` is that of every Open vSwitch in it.
+    """
 
     name: str
     backend: str
+    datapath_type: str = "netdev"
     subnet: int
     password: str
     hosts: tuple[LabHost, ...]

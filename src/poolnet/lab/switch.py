@@ -30,7 +30,7 @@ def services(lab: Lab, forwards: tuple[str, ...], fds: tuple[int, ...], python: 
                 "set",
                 "Bridge",
                 BRIDGE,
-                "datapath_type=netdev",
+                f"datapath_type={lab.datapath_type}",
                 "fail_mode=standalone",
             ),
             *ports,
