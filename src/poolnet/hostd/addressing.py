@@ -8,13 +8,13 @@ bridge leaves the host as reachable as it was. A bridge that asks for a DHCP lea
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
+from typing import TypedDict
 
 import msgspec
 import structlog
@@ -25,24 +25,28 @@ from poolnet.hostd.checkpoint import write_durably
 from poolnet.hostd.dhcp import DhcpClients, is_installed
 from poolnet.hostd.dhcp_lease import as_leased
 from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink, index_of, link_is_up
+from poolnet.hostd.resolver import Resolver
 from poolnet.hostnet.protocol import Fault
 from poolnet.hostnet.state import NO_IP, Bridge, HostNetwork, IpConfig, Ipv4Mode, Ipv6Mode, Uplink
 from poolnet.hostnet.steps import CreateBridge, DestroyBridge, ReplaceUplink, SetAddresses, Step
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.addressing")
-_IPV6_SETTINGS = Path("/proc/sys/net/ipv6/conf")
 
 
 def unsupported(network: HostNetwork) -> Iterable[tuple[str, str]]:
     """The bridges whose address configuration cannot be carried out, and why."""
     for bridge in network.bridges:
-        if bridge.ip.ipv4_mode is Ipv4Mode.DHCP and not is_installed():
+        if _asks(bridge.ip) and not is_installed():
             yield bridge.name, f"{bridge.name} cannot get its address by DHCP: dhcpcd is not installed"
-        if bridge.ip.ipv6_mode is Ipv6Mode.DHCP:
-            yield bridge.name, f"{bridge.name} cannot get its IPv6 address by DHCP yet; give it a static one"
         for address in (bridge.ip.ipv4_address, *bridge.ip.ipv6_addresses):
             if address and not _is_interface(address):
                 yield bridge.name, f"{bridge.name} cannot have the address {address!r}"
+
+
+class _Heard(TypedDict):
+    prefixes: bool
+    addresses: bool
+    default_route: bool
 
 
 class Addressing:
@@ -56,7 +60,7 @@ class Addressing:
         self._turn = asyncio.Lock()  # a lease comes at any time
         self._settling: set[asyncio.Task[None]] = set()
         self._changed: Callable[[], None] = lambda: None
-        self._resolv_conf = resolv_conf
+        self._resolver = Resolver(resolv_conf)
         self._path = state_dir / "nics.json"
         self._given_up = _load(self._path)
 
@@ -95,6 +99,7 @@ class Addressing:
                     case DestroyBridge(bridge=bridge):
                         was_uplink |= _members(bridge.uplink)
                         await self._stop_client(bridge.name)
+                        self._resolver.use(bridge.name, bridge.ip, NO_IP)
                     case ReplaceUplink(old=old, new=new):
                         was_uplink |= _members(old)
                         is_uplink |= _members(new)
@@ -107,6 +112,7 @@ class Addressing:
                         await self._configure(bridge.name, NO_IP, bridge.ip)
                     case SetAddresses(name=name, old=old_ip, new=new_ip):
                         await self._configure(name, old_ip, new_ip)
+            self._resolver.write()
         except LinkError as error:
             raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
         for nic in given_up:
@@ -123,6 +129,7 @@ class Addressing:
                     if link_is_up(bridge.name) is False:
                         await self._raise_bridge(bridge, strict=False)
                     neighbours.speak_for_bridge(bridge.name, ipv6=bridge.ip.ipv6_mode is not Ipv6Mode.NONE)
+                    self._resolver.use(bridge.name, NO_IP, bridge.ip)
                     for nic in sorted(_members(bridge.uplink)):
                         index = index_of(nic)
                         if index is not None:
@@ -130,6 +137,7 @@ class Addressing:
                             await self._netlink.set_link(index, up=True)
                     await asyncio.sleep(0)
                 await self._keep_clients(network)
+                self._resolver.write()
             except LinkError as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
 
@@ -140,7 +148,7 @@ class Addressing:
         for name, ip in leasing.items():
             if index_of(name) is not None:
                 self._leasing[name] = ip
-                await self._clients.start(name, socket.gethostname())
+                await self._clients.start(name, socket.gethostname(), _families(ip))
                 await self._settle(name, ip)
 
     async def _stop_client(self, name: str) -> None:
@@ -160,6 +168,7 @@ class Addressing:
                 return
             try:
                 await self._settle(name, ip)
+                self._resolver.write()
             except (LinkError, ApplyFailed, OSError) as error:
                 LOG.warning("a lease cannot be taken", bridge=name, error=str(error))
         self._changed()
@@ -169,18 +178,21 @@ class Addressing:
         index = index_of(name)
         if index is None:
             return
-        wanted = as_leased(ip, self._clients.lease(name))
+        wanted = as_leased(ip, self._clients.lease(name), self._clients.lease6(name))
         seen = await self._seen(name, index)
         same = (wanted.ipv4_address, wanted.ipv4_gateway) == (seen.ipv4_address, seen.ipv4_gateway)
-        if not same or set(wanted.routes) != set(seen.routes) or wanted.dns_servers:
+        same6 = ip.ipv6_mode is not Ipv6Mode.DHCP or set(wanted.ipv6_addresses) == set(seen.ipv6_addresses)
+        if not (same and same6) or set(wanted.routes) != set(seen.routes):
             await self._change(name, seen, wanted)
+        self._resolver.use(name, ip, wanted)
 
     async def _seen(self, name: str, index: int) -> IpConfig:
-        """What the kernel has of IPv4 on a bridge, written as a configuration."""
+        """What the kernel has on a bridge, written as a configuration; without the gateway of IPv6."""
         there = (await self._netlink.addresses()).get(name, NO_ADDRESSES)
         return IpConfig(
             ipv4_address=" ".join(there.ipv4),
             ipv4_gateway=there.gateway,
+            ipv6_addresses=there.ipv6,
             routes=tuple(sorted(await self._netlink.routes(index))),
         )
 
@@ -195,8 +207,13 @@ class Addressing:
             await self._change(name, old, new)
             return
         self._leasing[name] = new
-        await self._clients.start(name, socket.gethostname())
-        await self._change(name, old, as_leased(new, self._clients.lease(name)))
+        neighbours.hear_routers(name, **_heard(new))
+        neighbours.speak_for_bridge(
+            name, ipv6=new.ipv6_mode is not Ipv6Mode.NONE
+        )  # before the client needs it
+        await self._clients.start(name, socket.gethostname(), _families(new))
+        leases = self._clients.lease(name), self._clients.lease6(name)
+        await self._change(name, old, as_leased(new, *leases))
 
     async def _take(self, nics: Iterable[str]) -> None:
         """Sets NICs up and takes their addresses away."""
@@ -244,7 +261,7 @@ class Addressing:
             if strict:
                 raise ApplyFailed(Fault.SWITCH_FAILED, f"{bridge.name} has no interface", bridge.name)
             return
-        _set_autoconf(bridge.name, bridge.ip.ipv6_mode is Ipv6Mode.AUTOCONF)
+        neighbours.hear_routers(bridge.name, **_heard(bridge.ip))
         neighbours.speak_for_bridge(bridge.name, ipv6=bridge.ip.ipv6_mode is not Ipv6Mode.NONE)
         await self._netlink.set_link(index, up=True)
 
@@ -253,19 +270,20 @@ class Addressing:
         index = index_of(name)
         if index is None:
             raise ApplyFailed(Fault.SWITCH_FAILED, f"{name} has no interface", name)
+        neighbours.hear_routers(name, **_heard(new))
         neighbours.speak_for_bridge(name, ipv6=new.ipv6_mode is not Ipv6Mode.NONE)
-        _set_autoconf(name, new.ipv6_mode is Ipv6Mode.AUTOCONF)
         there = (await self._netlink.addresses()).get(name, NO_ADDRESSES)
         wanted4 = [new.ipv4_address] if new.ipv4_mode is Ipv4Mode.STATIC and new.ipv4_address else []
-        wanted6 = list(new.ipv6_addresses) if new.ipv6_mode is Ipv6Mode.STATIC else []
+        wanted6 = list(new.ipv6_addresses) if new.ipv6_mode in (Ipv6Mode.STATIC, Ipv6Mode.DHCP) else []
         if wanted4 or wanted6:
             await self._netlink.set_link(index, up=True)  # no route leads to an interface that is down
         await self._replace(index, there.ipv4, wanted4)
         if new.ipv6_mode is not Ipv6Mode.AUTOCONF:
             await self._replace(index, there.ipv6, wanted6)
         await self._change_routes(index, old, new)
-        if new.dns_servers or (old.dns_servers and not new.dns_servers):
-            self._write_resolv_conf(new)
+        if there.gateway6 and not _heard(new)["default_route"] and there.gateway6 != new.ipv6_gateway:
+            await self._netlink.remove_route(index, "default", there.gateway6)
+        self._resolver.use(name, old, new)
 
     async def _replace(self, index: int, there: Sequence[str], wanted: Sequence[str]) -> None:
         """First what goes: a new address in the same subnet would be a secondary one, and go with the old one."""
@@ -289,13 +307,6 @@ class Addressing:
             destination, gateway = _route(text)
             if destination not in wanted:
                 await self._netlink.remove_route(index, destination, gateway)
-
-    def _write_resolv_conf(self, config: IpConfig) -> None:
-        lines = [f"search {' '.join(config.dns_search)}"] if config.dns_search else []
-        lines += [f"nameserver {server}" for server in config.dns_servers]
-        text = "".join(f"{line}\n" for line in lines).encode()
-        if not self._resolv_conf.is_file() or self._resolv_conf.read_bytes() != text:
-            write_durably(self._resolv_conf, text, mode=0o644)
 
     def _store(self) -> None:
         write_durably(
@@ -329,7 +340,22 @@ def _load(path: Path) -> dict[str, Addresses]:
 
 
 def _asks(ip: IpConfig) -> bool:
-    return ip.ipv4_mode is Ipv4Mode.DHCP
+    return bool(_families(ip))
+
+
+def _families(ip: IpConfig) -> tuple[int, ...]:
+    """The IP versions that a bridge has DHCP for."""
+    asked = ((4, ip.ipv4_mode is Ipv4Mode.DHCP), (6, ip.ipv6_mode is Ipv6Mode.DHCP))
+    return tuple(family for family, wanted in asked if wanted)
+
+
+def _heard(ip: IpConfig) -> _Heard:
+    """What a bridge takes from router advertisements: DHCPv6 has no routes of its own."""
+    return _Heard(
+        prefixes=ip.ipv6_mode in (Ipv6Mode.AUTOCONF, Ipv6Mode.DHCP),
+        addresses=ip.ipv6_mode is Ipv6Mode.AUTOCONF,
+        default_route=ip.ipv6_mode in (Ipv6Mode.AUTOCONF, Ipv6Mode.DHCP) and ip.dhcp_routes,
+    )
 
 
 def _members(uplink: Uplink | None) -> frozenset[str]:
@@ -342,14 +368,6 @@ def _route(text: str) -> tuple[str, str]:
     if not via:
         raise ApplyFailed(Fault.SWITCH_FAILED, f"{text!r} is no route")
     return destination, gateway
-
-
-def _set_autoconf(name: str, enabled: bool) -> None:
-    """Lets an interface follow router advertisements or not; nothing to do where the kernel has no IPv6."""
-    for setting in ("accept_ra", "autoconf"):
-        path = _IPV6_SETTINGS / name / setting
-        if os.path.lexists(path):
-            path.write_text("1" if enabled else "0")
 
 
 def _is_interface(text: str) -> bool:

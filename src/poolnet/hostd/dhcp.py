@@ -21,7 +21,16 @@ from typing import Final
 import msgspec
 import structlog
 
-from poolnet.hostd.dhcp_lease import EVENTS, REPORT_SUFFIX, Lease, read_report, reporter
+from poolnet.hostd.dhcp_lease import (
+    EVENTS,
+    REPORT6_SUFFIX,
+    REPORT_SUFFIX,
+    Lease,
+    Lease6,
+    read_report,
+    read_report6,
+    reporter,
+)
 from poolnet.hostd.guests.namespaces import started_at, wait_gone
 from poolnet.hostd.netlink import index_of
 from poolnet.hostd.run import CommandFailed, spawn
@@ -29,7 +38,13 @@ from poolnet.hostd.run import CommandFailed, spawn
 LOG = structlog.stdlib.get_logger("poolnet.hostd.dhcp")
 _PROGRAM: Final = "dhcpcd"
 _LEASES: Final = Path("/var/lib/dhcpcd")  # where dhcpcd keeps them over a reboot; fixed when it is built
-_OPTIONS: Final = "routers,domain_name_servers,domain_name,domain_search,classless_static_routes"
+_OPTIONS: Final = {
+    4: "routers,domain_name_servers,domain_name,domain_search,classless_static_routes",
+    6: "dhcp6_name_servers,dhcp6_domain_search",
+}
+# The kernel hears routers itself; DHCPv6 is asked without waiting for one to say that there is such a server.
+_CONFIGURATION6: Final = "duid ll\nnoipv6rs\nia_na\n"
+_CONFIGURATION: Final = "v6.conf"
 _CLIENT_SUFFIX: Final = "client"
 _NAMELESS: Final = frozenset(("", "(none)", "localhost", "localhost.localdomain"))
 RETRY_FIRST_S: Final = 0.5  # a client that ended is started again, ever more seldom
@@ -45,6 +60,7 @@ class _Process(msgspec.Struct, frozen=True, kw_only=True):
     started: int
     index: int
     hostname: str
+    families: tuple[int, ...] = (4,)
 
 
 @dataclass(slots=True)
@@ -53,12 +69,14 @@ class _Client:
 
     name: str
     hostname: str
+    families: tuple[int, ...] = ()
     process: _Process | None = None
     pidfd: int = -1
     since: float = 0.0
     retry_s: float = RETRY_FIRST_S
     retry: asyncio.TimerHandle | None = None
     lease: Lease | None = None
+    lease6: Lease6 | None = None
     expiry: asyncio.TimerHandle | None = field(default=None)
 
 
@@ -82,6 +100,7 @@ class DhcpClients:
         """Listens to what clients report; `changed` is called with the bridge whose lease changed. Raises OSError."""
         self._changed = changed
         self._run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self._run_dir / _CONFIGURATION).write_text(_CONFIGURATION6, encoding="ascii")
         text = reporter(self._run_dir)
         self._reporter.parent.mkdir(parents=True, exist_ok=True)
         new = self._reporter.with_name(f".{self._reporter.name}.new")
@@ -115,8 +134,13 @@ class DhcpClients:
         client = self._clients.get(name)
         return client.lease if client is not None else None
 
-    async def start(self, name: str, hostname: str) -> None:
-        """Has a client on this bridge, that sends the hostname; nothing to do where it runs so.
+    def lease6(self, name: str) -> Lease6 | None:
+        """What a bridge has been leased of IPv6, as far as it holds."""
+        client = self._clients.get(name)
+        return client.lease6 if client is not None else None
+
+    async def start(self, name: str, hostname: str, families: tuple[int, ...] = (4,)) -> None:
+        """Has a client on this bridge for IP versions 4, 6 or both, that sends the hostname; none new where it runs so.
 
         One that cannot be started is tried again: it is no failure of who asks.
         """
@@ -124,11 +148,14 @@ class DhcpClients:
         hostname = "" if hostname in _NAMELESS else hostname
         if client is None:
             client = self._clients[name] = _Client(name, hostname)
+            client.families = families
             self._adopt(client)
             self._read(client)
-        client.hostname = hostname
+        client.hostname, client.families = hostname, families
+        self._forget_reports(client)
         process, index = client.process, index_of(name)
-        if process is not None and (process.index, process.hostname) != (index, hostname):
+        as_wanted = (index, hostname, families)
+        if process is not None and (process.index, process.hostname, process.families) != as_wanted:
             await self._end(client)
         elif process is None and client.retry is not None:
             return  # it has just ended, on the interface that is there
@@ -146,8 +173,8 @@ class DhcpClients:
             self._adopt(client)
         await self._end(client)
         _cancel(client)
-        client.lease = None
-        self._path(name, REPORT_SUFFIX).unlink(missing_ok=True)
+        client.families = ()
+        self._forget_reports(client)
 
     # --- processes ---------------------------------------------------------------------------------------------
 
@@ -166,7 +193,13 @@ class DhcpClients:
             LOG.warning("the DHCP client cannot be started", bridge=client.name, error=str(error))
             self._retry_later(client)
             return
-        process = _Process(pid=pid, started=started_at(pid), index=index, hostname=client.hostname)
+        process = _Process(
+            pid=pid,
+            started=started_at(pid),
+            index=index,
+            hostname=client.hostname,
+            families=client.families,
+        )
         path = self._path(client.name, _CLIENT_SUFFIX)
         new = path.with_suffix(".new")
         new.write_bytes(msgspec.json.encode(process))
@@ -175,12 +208,15 @@ class DhcpClients:
         self._watch(client, process)
 
     def _command(self, client: _Client) -> tuple[str, ...]:
-        """IPv4 only, in the foreground, with no file of the machine's; asks forever; known by the bridge's MAC."""
+        """In the foreground, with no file of the machine's; asks forever; known by the bridge's MAC."""
         hostname = ("-h", client.hostname) if client.hostname else ()
+        only = [f"-{family}" for family in client.families] if len(client.families) == 1 else []
+        configuration = str(self._run_dir / _CONFIGURATION) if 6 in client.families else "/dev/null"
+        options = [word for family in client.families for word in ("--option", _OPTIONS[family])]
         return (
-            *(_PROGRAM, "-4", "--nobackground", "--config", "/dev/null", "--quiet", "--noipv4ll"),
+            *(_PROGRAM, *only, "--nobackground", "--config", configuration, "--quiet", "--noipv4ll"),
             *("--noconfigure", "--script", str(self._reporter), "--timeout", "0", "-I", ""),
-            *("--option", _OPTIONS, *hostname, client.name),
+            *(*options, *hostname, client.name),
         )
 
     def _adopt(self, client: _Client) -> None:
@@ -259,24 +295,38 @@ class DhcpClients:
                 self._changed(name)
 
     def _read(self, client: _Client) -> bool:
-        """Reads the last report; says whether the lease is another one now."""
+        """Reads the last reports; says whether a lease is another one now."""
         now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-        before = client.lease
-        try:
-            client.lease = read_report(self._path(client.name, REPORT_SUFFIX).read_bytes(), now_s)
-        except OSError:
-            client.lease = None
-        lease = client.lease
+        before, before6 = client.lease, client.lease6
+        lease = client.lease = read_report(self._report(client, REPORT_SUFFIX), now_s)
+        lease6 = client.lease6 = read_report6(self._report(client, REPORT6_SUFFIX), now_s)
         if client.expiry is not None:
             client.expiry.cancel()
             client.expiry = None
-        if lease is not None and lease.expires_s is not None:
-            left_s = lease.expires_s - now_s
+        ends = [one.expires_s for one in (lease, lease6) if one is not None and one.expires_s is not None]
+        if ends:
+            left_s = min(ends) - now_s
             client.expiry = asyncio.get_running_loop().call_later(left_s, self._expired, client)
         old, new = (one.address if one is not None else "none" for one in (before, lease))
-        if new != old:
-            LOG.info("a bridge has another lease", bridge=client.name, address=new)
-        return lease != before
+        old6, new6 = (one.addresses if one is not None else () for one in (before6, lease6))
+        if (new, new6) != (old, old6):
+            LOG.info("a bridge has another lease", bridge=client.name, address=new, ipv6=new6)
+        return (lease, lease6) != (before, before6)
+
+    def _report(self, client: _Client, suffix: str) -> bytes:
+        try:
+            return self._path(client.name, suffix).read_bytes()
+        except OSError:
+            return b""
+
+    def _forget_reports(self, client: _Client) -> None:
+        """Forgets the leases of families that are not asked for any more."""
+        if 4 not in client.families:
+            client.lease = None
+            self._path(client.name, REPORT_SUFFIX).unlink(missing_ok=True)
+        if 6 not in client.families:
+            client.lease6 = None
+            self._path(client.name, REPORT6_SUFFIX).unlink(missing_ok=True)
 
     def _expired(self, client: _Client) -> None:
         """The lease is over, unless the machine slept and the clock of the loop with it: then look again."""

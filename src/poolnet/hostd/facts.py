@@ -18,10 +18,10 @@ import structlog
 
 from poolnet.hostd.backend import Backend, BackendGone
 from poolnet.hostd.guests.runtime import GuestRuntime
-from poolnet.hostd.netlink import NO_ADDRESSES, Netlink, interface_names
+from poolnet.hostd.netlink import NO_ADDRESSES, Netlink, interface_names, link_local_addresses
 from poolnet.hostd.nics import find_nics
 from poolnet.hostnet.facts import AddressFacts, HostFacts
-from poolnet.hostnet.state import HostNetwork, Ipv4Mode
+from poolnet.hostnet.state import Bridge, HostNetwork, Ipv4Mode, Ipv6Mode
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.facts")
 TOGETHER_S = 0.05
@@ -157,13 +157,14 @@ class FactsSource:
             AddressFacts(
                 bridge=bridge.name,
                 ipv4=addresses.ipv4,
-                ipv6=addresses.ipv6,
+                ipv6=(*addresses.ipv6, *(link_local_addresses(bridge.name) if _finds_itself(bridge) else ())),
                 gateway=addresses.gateway,
                 dns_servers=self._dns_servers() if bridge.ip.dns_servers or bridge.ip.dhcp_dns else (),
             )
             for bridge in network.bridges
             if (addresses := there.get(bridge.name, NO_ADDRESSES)) != NO_ADDRESSES
             or bridge.ip.ipv4_mode is Ipv4Mode.DHCP
+            or _finds_itself(bridge)
         )
 
     def _dns_servers(self) -> tuple[str, ...]:
@@ -173,6 +174,11 @@ class FactsSource:
             return ()
         fields = (line.split() for line in lines)
         return tuple(words[1] for words in fields if len(words) > 1 and words[0] == "nameserver")
+
+
+def _finds_itself(bridge: Bridge) -> bool:
+    """Does it have IPv6 addresses that nobody wrote down?"""
+    return bridge.ip.ipv6_mode in (Ipv6Mode.DHCP, Ipv6Mode.AUTOCONF)
 
 
 def _same(one: HostFacts, other: HostFacts) -> bool:

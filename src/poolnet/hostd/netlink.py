@@ -26,6 +26,11 @@ _TABLE_MAIN = 254
 _BUFFER_BYTES = 8 * 1024 * 1024
 
 
+def link_local_addresses(name: str) -> tuple[str, ...]:
+    """The IPv6 addresses of an interface that mean something only on its own link, as `ADDRESS/len`."""
+    return tuple(proc_net.ipv6_addresses(link_local=True).get(name, ()))
+
+
 class LinkError(Exception):
     """The kernel refused a change of a link, an address or a route."""
 

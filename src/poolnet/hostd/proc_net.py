@@ -26,12 +26,12 @@ _FLAG_GATEWAY: Final = 0x2
 _NO_PREFIX: Final = "00"
 
 
-def ipv6_addresses() -> dict[str, list[str]]:
-    """The IPv6 addresses (`ADDRESS/len`) by interface, without link-local ones."""
+def ipv6_addresses(*, link_local: bool = False) -> dict[str, list[str]]:
+    """The IPv6 addresses (`ADDRESS/len`) by interface: only the link-local ones, or all others."""
     found: dict[str, list[str]] = {}
     for fields in _rows(_IF_INET6):
         address, _, length, scope, _, name = fields
-        if int(scope, 16) & 0xF0 != _SCOPE_LINK:
+        if (int(scope, 16) & 0xF0 == _SCOPE_LINK) is link_local:
             found.setdefault(name, []).append(f"{IPv6Address(bytes.fromhex(address))}/{int(length, 16)}")
     return found
 

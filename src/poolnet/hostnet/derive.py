@@ -280,7 +280,7 @@ class _Derivation:
             dns_servers=_addresses(pif.DNS.split(",")) if is_dns and static else (),
             dns_search=_words(pif.other_config.get("domain", "")) if is_dns and static else (),
             routes=_routes(network.other_config.get("static-routes", "")),
-            dhcp_routes=is_gateway and dhcp,
+            dhcp_routes=is_gateway and (dhcp or mode6 is Ipv6Mode.AUTOCONF),
             dhcp_dns=is_dns and dhcp,
         )
 

@@ -97,7 +97,8 @@ class IpConfig:
 
     `ipv4_address` is `A.B.C.D/len` and set only in static mode; `ipv6_addresses` likewise. Gateways are set only on
     the bridge that gives the host its default route, DNS only on the one that gives it its name servers (spec §24.4).
-    `dhcp_routes` and `dhcp_dns` say whether a DHCP lease on this bridge may set them.
+    `dhcp_routes` and `dhcp_dns` say whether a DHCP lease on this bridge may set them; in the modes DHCP and AUTOCONF of
+    IPv6 it is routers that announce the default route.
     """
 
     ipv4_mode: Ipv4Mode = Ipv4Mode.NONE

@@ -20,7 +20,7 @@ from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.classes.vm_guest_metrics import VMGuestMetrics
-from poolnet.model.enums import IpConfigurationMode, Ipv6ConfigurationMode
+from poolnet.model.enums import IpConfigurationMode, Ipv6ConfigurationMode, PrimaryAddressType
 from poolnet.model.types import Ref
 from poolnet.rules.attach import LIVE, primary_address
 from poolnet.rules.links import record_links
@@ -80,6 +80,9 @@ def _record_addresses(txn: Txn, host: Ref[Host], facts: HostFacts) -> None:
             _record_lease(txn, pif, seen)
         if pif.ipv6_configuration_mode in (Ipv6ConfigurationMode.DHCP, Ipv6ConfigurationMode.AUTOCONF):
             txn.update(PIF, pif.ref, IPv6=seen.ipv6)
+            by_ipv6 = pif.primary_address_type is PrimaryAddressType.IPV6
+            if by_ipv6 and pif.ipv6_configuration_mode is Ipv6ConfigurationMode.DHCP and seen.dns_servers:
+                txn.update(PIF, pif.ref, DNS=",".join(seen.dns_servers))
         if pif.management:
             txn.update(Host, host, address=primary_address(txn.get(PIF, pif.ref)))
 

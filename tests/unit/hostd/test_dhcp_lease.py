@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from poolnet.hostd.dhcp_lease import Lease, as_leased, read_report, reporter
-from poolnet.hostnet.state import IpConfig, Ipv4Mode
+from poolnet.hostd.dhcp_lease import Lease, Lease6, as_leased, read_report, read_report6, reporter
+from poolnet.hostnet.state import IpConfig, Ipv4Mode, Ipv6Mode
 
 NOW_S = 1000.0
 BOUND = {
@@ -155,3 +155,63 @@ def test_the_reporter_keeps_what_gives_or_takes_a_lease(tmp_path: Path) -> None:
     assert read_report(report.read_bytes(), uptime_s) is None
     event(reason="STOPPED")
     assert b"reason=NAK" in report.read_bytes()
+
+
+BOUND6 = {
+    "reason": "BOUND6",
+    "poolnet_uptime": "990.50",
+    "new_dhcp6_ia_na1_ia_addr1": "fd00:0::16b",
+    "new_dhcp6_ia_na1_ia_addr1_pltime": "60",
+    "new_dhcp6_ia_na1_ia_addr1_vltime": "120",
+    "new_dhcp6_name_servers": "fd00::53 fe80::1 nonsense",
+    "new_dhcp6_domain_search": "six.example.org ;rm",
+}
+LEASE6 = Lease6(
+    addresses=("fd00::16b/128",),
+    dns_servers=("fd00::53",),
+    dns_search=("six.example.org",),
+    since_s=990.5,
+    expires_s=1110.5,
+)
+
+
+def lease6(now_s: float = NOW_S, **changes: str) -> Lease6 | None:
+    """What a report of IPv6 with these values gives; "" leaves a value out."""
+    values = {name: value for name, value in {**BOUND6, **changes}.items() if value}
+    return read_report6("\0".join(f"{name}={value}" for name, value in values.items()).encode(), now_s)
+
+
+def test_a_report_of_ipv6_gives_a_lease_of_addresses_that_others_can_reach() -> None:
+    assert lease6() == LEASE6
+    assert lease6(reason="REBOOT6") == LEASE6
+    for address in ("fe80::1", "ff02::1", "::", "::1", "10.0.0.1", "fd00::1%eth0", "x"):
+        assert lease6(new_dhcp6_ia_na1_ia_addr1=address) is None
+    for reason in ("BOUND", "EXPIRE6", "STOP6", ""):
+        assert lease6(reason=reason) is None
+
+
+def test_each_address_of_ipv6_has_its_own_end() -> None:
+    more = {"new_dhcp6_ia_na2_ia_addr1": "fd00::2", "new_dhcp6_ia_na2_ia_addr1_vltime": "4294967295"}
+    both = lease6(**more)
+    assert both is not None
+    assert (both.addresses, both.expires_s) == (("fd00::16b/128", "fd00::2/128"), 1110.5)
+    later = lease6(1110.5, **more)
+    assert later is not None
+    assert (later.addresses, later.expires_s) == (("fd00::2/128",), None)
+    assert lease6(1110.5) is None
+    assert lease6(900.0) is None  # of an earlier boot
+
+
+def test_what_is_configured_beside_a_lease_stays() -> None:
+    ip = IpConfig(
+        ipv4_mode=Ipv4Mode.STATIC,
+        ipv4_address="10.0.0.1/24",
+        ipv6_mode=Ipv6Mode.DHCP,
+        dns_servers=("10.0.0.53",),
+        dhcp_dns=True,
+    )
+    got = as_leased(ip, None, LEASE6)
+    assert (got.ipv4_address, got.ipv6_addresses) == ("10.0.0.1/24", LEASE6.addresses)
+    assert (got.dns_servers, got.dns_search) == (("10.0.0.53", "fd00::53"), ("six.example.org",))
+    assert as_leased(got, None, None) == replace(got, ipv6_addresses=())
+    assert as_leased(replace(ip, dhcp_dns=False), None, LEASE6).dns_servers == ("10.0.0.53",)
