@@ -192,7 +192,7 @@ def test_a_report_of_ipv6_gives_a_lease_of_addresses_that_others_can_reach() -> 
 
 def test_each_address_of_ipv6_has_its_own_end() -> None:
     more = {"new_dhcp6_ia_na2_ia_addr1": "fd00::2", "new_dhcp6_ia_na2_ia_addr1_vltime": "4294967295"}
-    both = lease6(**more)
+    both = lease6(NOW_S, **more)
     assert both is not None
     assert (both.addresses, both.expires_s) == (("fd00::16b/128", "fd00::2/128"), 1110.5)
     later = lease6(1110.5, **more)
