@@ -1,0 +1,48 @@
+"""ストレージ専用NICの設定: a NIC with an address of its own, for storage alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.manual.console import Console
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+
+STORAGE = "10.66.0.1"
+
+
+@pytest.fixture
+def nic(console: Console) -> Iterator[str]:
+    """A NIC whose cable leads to the storage; it has no address, before and afterwards."""
+    pif = console.pif("eth1")
+    with console.answering_outside(address=f"{STORAGE}/24"):
+        yield pif
+    console.xe("pif-param-set", f"uuid={pif}", "disallow-unplug=false")
+    console.xe("pif-param-remove", f"uuid={pif}", "param-name=other-config", "param-key=management_purpose")
+    console.xe("pif-reconfigure-ip", f"uuid={pif}", "mode=none")
+
+
+def test_storage_is_reached_through_its_nic_alone(console: Console, nic: str) -> None:
+    management = console.addresses("xenbr0")
+    console.type(
+        "xe pif-reconfigure-ip mode=DHCP | Static uuid=pif-uuid IP=IP netmask=netmask",
+        DHCP_Static="Static",
+        pif_uuid=nic,
+        IP="10.66.0.9",
+        netmask="255.255.255.0",
+    )
+    console.type("xe pif-param-set disallow-unplug=true uuid=pif-uuid", pif_uuid=nic)
+    console.type('xe pif-param-set other-config:management_purpose="Storage" uuid=pif-uuid', pif_uuid=nic)
+    assert console.addresses(console.bridge_of("eth1")) == ["10.66.0.9/24"]
+    assert console.addresses("xenbr0") == management
+    assert console.param("pif", nic, "other-config", "management_purpose") == "Storage"
+    matching = f"icmp and host {STORAGE}"
+    with console.heard_outside("eth1", matching) as here, console.heard_outside("eth0", matching) as there:
+        assert console.reaches(STORAGE)
+    assert any(f"10.66.0.9 > {STORAGE}" in frame for frame in here)
+    assert there == []
+    said = console.refused("xe pif-unplug uuid=pif-uuid", pif_uuid=nic)
+    assert said == f"The PIF may not be unplugged.\nPIF: {nic}\n"
+    assert console.reaches(STORAGE)
