@@ -33,6 +33,7 @@ from poolnet.hostnet.steps import (
     DestroyBridge,
     Disturbance,
     MovePort,
+    OpenNbdPort,
     RemovePort,
     ReplaceBridge,
     ReplaceLock,
@@ -57,6 +58,7 @@ class Model:
         self.bridges = {bridge.name: bridge for bridge in start.bridges}
         self.ports = {port.device: port for port in start.ports}
         self.management = start.management_bridge
+        self.nbd_bridges = start.nbd_bridges
 
     def apply(self, step: Step) -> None:
         match step:
@@ -83,6 +85,9 @@ class Model:
             case SetManagement(old=old, new=new):
                 assert self.management == old
                 self.management = new
+            case OpenNbdPort(old=were, new=are):
+                assert self.nbd_bridges == were
+                self.nbd_bridges = are
             case _:
                 self.apply_to_port(step)
 
@@ -110,6 +115,7 @@ class Model:
             bridges=tuple(self.bridges[name] for name in sorted(self.bridges)),
             ports=tuple(self.ports[device] for device in sorted(self.ports)),
             management_bridge=self.management,
+            nbd_bridges=self.nbd_bridges,
         )
 
 
@@ -184,14 +190,19 @@ def networks(
         bridges=tuple(sorted(bridges, key=lambda made: made.name)),
         ports=tuple(sorted(ports, key=lambda port: port.device)),
         management_bridge=draw(st.sampled_from(["", *names])),
+        nbd_bridges=tuple(sorted(name for name in names if draw(st.booleans()))),
     )
 
 
 def broken_laws(state: HostNetwork) -> tuple[str, ...]:
-    """What cannot be, on the way; a management bridge that is made again is missing for a moment."""
+    """What cannot be, on the way; a bridge that is made again is missing for a moment, management or NBD or not."""
     addresses = Counter(bridge.ip.ipv4_address for bridge in state.bridges if bridge.ip.ipv4_address)
     return (
-        *(reason for reason in contradictions(state) if not reason.startswith("the management bridge")),
+        *(
+            reason
+            for reason in contradictions(state)
+            if not reason.startswith("the management bridge") and "open NBD port" not in reason
+        ),
         *(address for address, count in addresses.items() if count > 1),
     )
 

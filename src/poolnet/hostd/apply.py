@@ -16,6 +16,7 @@ import structlog
 from poolnet.hostd.addressing import Addressing, unsupported
 from poolnet.hostd.backend import ApplyFailed, Backend
 from poolnet.hostd.guests.runtime import GuestError, GuestRuntime
+from poolnet.hostd.nbd_port import NbdPort
 from poolnet.hostd.netlink import index_of
 from poolnet.hostd.nics import is_nic
 from poolnet.hostnet.diff import diff
@@ -47,12 +48,18 @@ class Applier:
     """Carries out states on one host."""
 
     def __init__(
-        self, backend: Backend, guests: GuestRuntime, addressing: Addressing, nics: Sequence[str]
+        self,
+        backend: Backend,
+        guests: GuestRuntime,
+        addressing: Addressing,
+        nbd_port: NbdPort,
+        nics: Sequence[str],
     ) -> None:
         """`nics` are the patterns of the NICs that may be touched."""
         self._backend = backend
         self._guests = guests
         self._addressing = addressing
+        self._nbd_port = nbd_port
         self._nics = nics
         self._changed = asyncio.Event()
         self._planned: tuple[HostNetwork, Plan] | None = None
@@ -62,6 +69,10 @@ class Applier:
         self._changed.set()
         self._planned = None
 
+    async def observe(self) -> HostNetwork:
+        """The network as it is. Raises BackendGone."""
+        return replace(await self._backend.observe(), nbd_bridges=await self._nbd_port.observe())
+
     async def plan(self, desired: HostNetwork) -> Plan:
         """The plan from what is there to `desired`.
 
@@ -69,7 +80,7 @@ class Applier:
         configuration that is not supported, NO_DEVICE for a NIC that does not exist or may not be touched, VLAN_IN_USE
         for a tag that a device of the kernel has; or BackendGone.
         """
-        observed = await self._backend.observe()
+        observed = await self.observe()
         try:
             plan = diff(observed, desired)
         except ImpossibleStateError as error:
@@ -91,6 +102,7 @@ class Applier:
         plan = planned[1] if planned is not None and planned[0] == desired else await self.plan(desired)
         await self._backend.apply(plan.steps)
         await self._addressing.apply(plan.steps)
+        await self._nbd_port.apply(plan.steps)
         if plan.steps:
             await self._verify(desired)
         await self._act(guests_after)
@@ -98,7 +110,7 @@ class Applier:
     async def holds(self, confirmed: HostNetwork) -> bool:
         """Whether this state is there, and if so sets its links up; ports whose device is gone do not count."""
         target = _with_devices(confirmed)
-        if mismatches(await self._backend.observe(), target):
+        if mismatches(await self.observe(), target):
             return False
         await self._addressing.raise_links(target)
         await self._backend.reopen_nics()
@@ -113,10 +125,11 @@ class Applier:
         target = _with_devices(confirmed)
         self._planned = None
         try:
-            plan = diff(await self._backend.observe(), target)
+            plan = diff(await self.observe(), target)
             await self._backend.apply(plan.steps, strict=False)
             await self._addressing.raise_links(target)
             await self._addressing.apply(plan.steps, strict=False)
+            await self._nbd_port.apply(plan.steps)
         finally:
             for action in undo_guests:
                 try:
@@ -139,7 +152,7 @@ class Applier:
         deadline = asyncio.get_running_loop().time() + SETTLE_S
         while True:
             self._changed.clear()
-            wrong = mismatches(await self._backend.observe(), desired)
+            wrong = mismatches(await self.observe(), desired)
             if not wrong:
                 return
             try:

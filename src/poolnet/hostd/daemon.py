@@ -22,6 +22,7 @@ from poolnet.hostd.facts import FactsSource
 from poolnet.hostd.guests.netns import NetnsRuntime
 from poolnet.hostd.guests.runtime import GuestRuntime
 from poolnet.hostd.keeper import Keeper
+from poolnet.hostd.nbd_port import NbdPort
 from poolnet.hostd.netlink import Netlink, NetlinkWatch
 from poolnet.hostd.nohypervisor import NoHypervisor
 from poolnet.hostd.openvswitch.backend import OpenvswitchBackend
@@ -75,7 +76,8 @@ class Daemon:
         )
         clients = DhcpClients(paths.run_dir, paths.state_dir)
         self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)
-        self._applier = Applier(self._backend, self._guests, self._addressing, config.nics)
+        self._nbd_port = NbdPort()
+        self._applier = Applier(self._backend, self._guests, self._addressing, self._nbd_port, config.nics)
         self._facts = FactsSource(self._backend, self._guests, self._netlink, config.nics, paths.resolv_conf)
         self._rollouts = Rollouts(self._applier, Checkpoint(paths.state_dir), Reach(self._netlink))
         self._keeper = Keeper(self._rollouts)
@@ -97,7 +99,9 @@ class Daemon:
             stack.callback(watch.close)
             self._addressing.open(self._note_change)
             stack.push_async_callback(self._addressing.close)
-            await self._rollouts.start(await self._backend.observe())
+            await self._nbd_port.open(self._note_change)
+            stack.push_async_callback(self._nbd_port.close)
+            await self._rollouts.start(await self._applier.observe())
             stack.push_async_callback(self._rollouts.close)
             self._keeper.start()
             stack.push_async_callback(self._keeper.close)
@@ -135,7 +139,7 @@ class Daemon:
             case Hello():
                 return self._greeting()
             case Observe():
-                return Observation(network=await self._backend.observe(), facts=await self._facts.gather())
+                return Observation(network=await self._applier.observe(), facts=await self._facts.gather())
             case Stage() as command:
                 return await self._rollouts.stage(command)
             case Switch() as command:

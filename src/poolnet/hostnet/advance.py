@@ -14,6 +14,7 @@ from poolnet.hostnet.steps import (
     CreateBridge,
     DestroyBridge,
     MovePort,
+    OpenNbdPort,
     RemovePort,
     ReplaceBridge,
     ReplaceLock,
@@ -49,6 +50,8 @@ def touched_by(steps: Iterable[Step]) -> Touched:
                 devices.add(port.device)
             case ReplaceLock(device=device):
                 devices.add(device)
+            case OpenNbdPort():
+                pass
     return Touched(bridges=frozenset(bridges), devices=frozenset(devices))
 
 
@@ -56,10 +59,10 @@ def advance(network: HostNetwork, steps: Iterable[Step]) -> HostNetwork:
     """The state after the steps. Raises KeyError when a step changes something that is not there."""
     bridges = {bridge.name: bridge for bridge in network.bridges}
     ports = {port.device: port for port in network.ports}
-    management = network.management_bridge
+    management, nbd = network.management_bridge, network.nbd_bridges
     for step in steps:
         match step:
-            case CreateBridge(bridge=bridge):
+            case CreateBridge(bridge=bridge) | ReplaceBridge(new=bridge):
                 bridges[bridge.name] = bridge
             case DestroyBridge(bridge=bridge):
                 bridges.pop(bridge.name, None)
@@ -67,21 +70,20 @@ def advance(network: HostNetwork, steps: Iterable[Step]) -> HostNetwork:
                 bridges[name] = replace(bridges[name], uplink=uplink)
             case SetAddresses(name=name, new=ip):
                 bridges[name] = replace(bridges[name], ip=ip)
-            case ReplaceBridge(new=bridge):
-                bridges[bridge.name] = bridge
-            case AddPort(port=port):
-                ports[port.device] = port
             case RemovePort(port=port):
                 ports.pop(port.device, None)
-            case MovePort(new=port) | ReplacePort(new=port):
+            case AddPort(port=port) | MovePort(new=port) | ReplacePort(new=port):
                 ports[port.device] = port
             case ReplaceLock(device=device, new=lock):
                 ports[device] = replace(ports[device], lock=lock)
             case SetManagement(new=management):
+                pass
+            case OpenNbdPort(new=nbd):
                 pass
     return replace(
         network,
         bridges=tuple(bridges[name] for name in sorted(bridges)),
         ports=tuple(ports[device] for device in sorted(ports)),
         management_bridge=management,
+        nbd_bridges=nbd,
     )

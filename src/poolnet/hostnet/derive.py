@@ -150,7 +150,17 @@ class _Derivation:
             bridges=tuple(self._bridges[name] for name in sorted(self._bridges)),
             ports=tuple(ports),
             management_bridge=network.bridge if network and network.bridge in self._bridges else "",
+            nbd_bridges=tuple(sorted(self._nbd_bridges())),
         )
+
+    def _nbd_bridges(self) -> Iterable[str]:
+        """The bridges of the networks with a purpose of NBD that have a PIF here."""
+        networks = {self._network(pif.network) for pif in self._attached}
+        return {
+            network.bridge
+            for network in networks
+            if network is not None and network.purpose and network.bridge in self._bridges
+        }
 
     def _network(self, ref: Ref[Network]) -> Network | None:
         if ref not in self._networks:

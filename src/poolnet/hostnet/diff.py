@@ -21,6 +21,7 @@ from poolnet.hostnet.steps import (
     DestroyBridge,
     Disturbance,
     MovePort,
+    OpenNbdPort,
     Plan,
     RemovePort,
     ReplaceBridge,
@@ -37,8 +38,8 @@ def diff(observed: HostNetwork, desired: HostNetwork) -> Plan:
     """The plan that turns `observed` into a state without `mismatches` from `desired`.
 
     The order: ports that go, locks, bridges (those that must go before others can come; MTUs that rise;
-    uplinks; new bridges, parents first; addresses), ports that move, come or change, management, bridges that
-    could stay until then, MTUs that fall. A bridge whose parent or tag changes is destroyed and made again,
+    uplinks; new bridges, parents first; addresses), ports that move, come or change, management, the NBD port,
+    bridges that could stay until then, MTUs that fall. A bridge whose parent or tag changes is destroyed and made again,
     and so are the VLANs of a parent that is; their guest ports are removed and added.
 
     Raises `ImpossibleStateError` when `desired` contradicts itself (`laws.contradictions`); any `observed`
@@ -53,6 +54,8 @@ def diff(observed: HostNetwork, desired: HostNetwork) -> Plan:
     steps: list[Step] = [*leaving, *schedule(observed.bridges, bridges.first_steps()), *arriving]
     if observed.management_bridge != desired.management_bridge:
         steps.append(SetManagement(old=observed.management_bridge, new=desired.management_bridge))
+    if observed.nbd_bridges != settled.nbd_bridges:
+        steps.append(OpenNbdPort(old=observed.nbd_bridges, new=settled.nbd_bridges))
     steps += bridges.last_steps()
     chain = management_chain(observed) | management_chain(desired)
     most = max((step_disturbance(step, chain) for step in steps), default=Disturbance.NONE)

@@ -14,6 +14,7 @@ from poolnet.hostnet.steps import (
     DestroyBridge,
     Disturbance,
     MovePort,
+    OpenNbdPort,
     RemovePort,
     ReplaceBridge,
     ReplaceLock,
@@ -58,7 +59,7 @@ def step_disturbance(step: Step, chain: frozenset[str]) -> Disturbance:
             return Disturbance.NONE if same else _of_bridge(after.name, chain)
         case AddPort() | RemovePort() | MovePort():
             return Disturbance.PORT
-        case ReplaceLock():
+        case ReplaceLock() | OpenNbdPort():
             return Disturbance.NONE
         case ReplacePort(old=old, new=new):
             return Disturbance.NONE if old.mtu_bytes == new.mtu_bytes else Disturbance.PORT

@@ -28,7 +28,8 @@ def contradictions(network: HostNetwork) -> tuple[str, ...]:
     """Why `network` cannot exist, as sentences; empty when it can.
 
     Names are unique; a NIC serves one bridge; a bridge is of one kind only; a VLAN's parent exists, is no
-    VLAN itself, and carries a tag once; a guest port's bridge exists, and so does the management bridge.
+    VLAN itself, and carries a tag once; a guest port's bridge exists, and so do the management bridge and those
+    with an open NBD port.
     """
     return (*_bridge_contradictions(network), *_port_contradictions(network))
 
@@ -46,6 +47,9 @@ def _bridge_contradictions(network: HostNetwork) -> Iterator[str]:
         yield from _kind_contradictions(bridge, by_name)
     if network.management_bridge and network.management_bridge not in by_name:
         yield f"the management bridge {network.management_bridge} does not exist"
+    for name in network.nbd_bridges:
+        if name not in by_name:
+            yield f"the bridge {name} with an open NBD port does not exist"
 
 
 def _kind_contradictions(bridge: Bridge, by_name: dict[str, Bridge]) -> Iterator[str]:

@@ -25,6 +25,10 @@ def mismatches(observed: HostNetwork, desired: HostNetwork) -> tuple[str, ...]:
         *_compare_sets("bridge", _named(observed.bridges), _named(settled.bridges)),
         *_compare_sets("port", _ported(observed.ports), _ported(settled.ports)),
     ]
+    if set(observed.nbd_bridges) != set(settled.nbd_bridges):
+        found.append(
+            f"the NBD port is open on {_word(observed.nbd_bridges)}, not on {_word(settled.nbd_bridges)}"
+        )
     if observed.management_bridge != settled.management_bridge:
         found.append(f"management is on {observed.management_bridge!r}, not on {settled.management_bridge!r}")
     return tuple(found)
@@ -36,6 +40,7 @@ def settle(observed: HostNetwork, desired: HostNetwork) -> HostNetwork:
     ports = _ported(observed.ports)
     return replace(
         desired,
+        nbd_bridges=tuple(sorted(set(desired.nbd_bridges))),
         bridges=tuple(
             _settle_bridge(bridges.get(wanted.name), wanted)
             for wanted in sorted(desired.bridges, key=lambda bridge: bridge.name)

@@ -26,6 +26,7 @@ from poolnet.hostnet.protocol import (
     UnplugNic,
 )
 from poolnet.hostnet.state import (
+    EVERYWHERE,
     BondOptions,
     Bridge,
     GuestPort,
@@ -42,6 +43,7 @@ from poolnet.hostnet.steps import (
     CreateBridge,
     DestroyBridge,
     MovePort,
+    OpenNbdPort,
     Plan,
     RemovePort,
     ReplaceBridge,
@@ -84,7 +86,7 @@ def show_step(step: Step) -> tuple[str, ...]:
 
 
 def _show_port_step(
-    step: AddPort | RemovePort | MovePort | ReplaceLock | ReplacePort | SetManagement,
+    step: AddPort | RemovePort | MovePort | ReplaceLock | ReplacePort | SetManagement | OpenNbdPort,
 ) -> tuple[str, ...]:
     match step:
         case AddPort(port=port):
@@ -101,6 +103,8 @@ def _show_port_step(
             return (f"change port {new.device}", *_indented(_changes(_port_details(old), _port_details(new))))
         case SetManagement(old=was, new=becomes):
             return (f"move management: {was or 'off'} -> {becomes or 'off'}",)
+        case OpenNbdPort(old=were, new=are):
+            return (f"open the NBD port on bridges: {_names(were)} -> {_names(are)}",)
 
 
 def show_guest_action(action: GuestAction) -> str:
@@ -136,6 +140,8 @@ def show_network(network: HostNetwork) -> str:
     for port in network.ports:
         lines += [f"port {port.device} on {port.bridge}: {_lock(port.lock)}", *_indented(_port_details(port))]
     lines.append(f"management: {network.management_bridge or 'off'}")
+    if network.nbd_bridges:
+        lines.append(f"NBD port open on: {_names(network.nbd_bridges)}")
     lines += [f"foreign: {name}" for name in network.foreign]
     return "\n".join(lines) + "\n"
 
@@ -148,6 +154,10 @@ def plan_hash(plan: Plan) -> str:
 def network_hash(network: HostNetwork) -> str:
     """SHA-256 of the state's canonical JSON, in hex; foreign objects do not count."""
     return sha256(msgspec.json.encode(replace(network, foreign=()), order="deterministic")).hexdigest()
+
+
+def _names(bridges: tuple[str, ...]) -> str:
+    return "all" if EVERYWHERE in bridges else ", ".join(bridges) or "none"
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:

@@ -173,13 +173,21 @@ class GuestPort:
     network_uuid: str = ""
 
 
+EVERYWHERE = "*"  # instead of bridges' names: only ever observed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostNetwork:
-    """Everything that one host's network should be, or is. Bridges and ports are sorted by name."""
+    """Everything that one host's network should be, or is. Bridges and ports are sorted by name.
+
+    `nbd_bridges` are those on which the host's NBD port is open (spec §7.6), sorted; observed without any filter they
+    are just EVERYWHERE.
+    """
 
     bridges: tuple[Bridge, ...] = ()
     ports: tuple[GuestPort, ...] = ()
     management_bridge: str = ""  # the bridge that carries the management address; "" when management is off
+    nbd_bridges: tuple[str, ...] = ()
     foreign: tuple[str, ...] = field(
         default=(), compare=False
     )  # observed objects that are not ours; never touched

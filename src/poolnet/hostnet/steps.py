@@ -100,6 +100,13 @@ class SetManagement(Struct, frozen=True, kw_only=True, tag=True):
     new: str
 
 
+class OpenNbdPort(Struct, frozen=True, kw_only=True, tag=True):
+    """Open the host's NBD port on these bridges, and close it on all others, in one transaction."""
+
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+
+
 Step: TypeAlias = (
     CreateBridge
     | DestroyBridge
@@ -112,6 +119,7 @@ Step: TypeAlias = (
     | ReplaceLock
     | ReplacePort
     | SetManagement
+    | OpenNbdPort
 )
 
 

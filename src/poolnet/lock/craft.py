@@ -114,6 +114,11 @@ def router_alert(protocol: int) -> bytes:
     return pack("!BBBBHH", protocol, 0, 5, 2, 0, 0x0100)
 
 
+def with_checksum(data: bytes, *, at: int) -> bytes:
+    """`data` with the Internet checksum (RFC 1071) of all of it at this place, where zeros are."""
+    return data[:at] + pack("!H", _checksum(data)) + data[at + 2 :]
+
+
 def _sealed(
     source: IPv6Address, destination: IPv6Address, protocol: int, message: bytes, *, at: int
 ) -> bytes:

@@ -27,6 +27,7 @@ from poolnet.model.enums import (
     BondMode,
     IpConfigurationMode,
     Ipv6ConfigurationMode,
+    NetworkPurpose,
     PrimaryAddressType,
     VifLockingMode,
 )
@@ -199,6 +200,14 @@ def test_the_internal_management_network_has_its_address_when_used() -> None:
     w.start(vm)
     ip = bridge(w.derive(), "xenapi").ip
     assert (ip.ipv4_mode, ip.ipv4_address) == (Ipv4Mode.STATIC, "169.254.0.1/16")
+
+
+def test_the_nbd_port_is_open_on_networks_with_the_purpose_and_an_attached_pif_here() -> None:
+    w = World.new(nics=3)
+    for number, purpose in enumerate(("nbd", "insecure_nbd", "nbd")):
+        w.txn.update(Network, w.nic_network(f"eth{number}"), purpose=(NetworkPurpose(purpose),))
+    w.txn.update(PIF, w.nic_pif("eth2").ref, currently_attached=False)
+    assert w.derive().nbd_bridges == ("xenbr0", "xenbr1")
 
 
 def test_another_hosts_vms_and_pifs_are_not_here() -> None:

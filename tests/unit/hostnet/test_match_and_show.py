@@ -18,8 +18,9 @@ from poolnet.hostnet.protocol import (
     PlugNic,
     RunGuest,
 )
-from poolnet.hostnet.show import network_hash, show_guest_action, show_network
+from poolnet.hostnet.show import network_hash, show_guest_action, show_network, show_plan
 from poolnet.hostnet.state import (
+    EVERYWHERE,
     Bridge,
     GuestPort,
     HostNetwork,
@@ -73,6 +74,7 @@ def with_lock(**fields: object) -> HostNetwork:
         (with_lock(mode=LockMode.UNLOCKED), ("port vif3.0: lock.mode is locked, not unlocked",)),
         (replace(HOST, ports=()), ("port vif3.0 should not exist",)),
         (replace(HOST, ports=(PORT, replace(PORT, device="vif4.0"))), ("port vif4.0 is missing",)),
+        (replace(HOST, nbd_bridges=("xenbr0",)), ("the NBD port is open on [], not on [xenbr0]",)),
         (replace(HOST, management_bridge=""), ("management is on 'xenbr0', not on ''",)),
         (replace(HOST, foreign=("br-other",)), ()),
     ],
@@ -105,6 +107,7 @@ def test_the_lists_of_an_unlocked_port_do_not_matter() -> None:
         (replace(HOST, bridges=()), "the bridge xenbr0 of port vif3.0 does not exist"),
         (replace(HOST, ports=(PORT, PORT)), "there are two ports vif3.0"),
         (replace(HOST, management_bridge="x"), "the management bridge x does not exist"),
+        (replace(HOST, nbd_bridges=("x",)), "the bridge x with an open NBD port does not exist"),
     ],
 )
 def test_an_impossible_state_is_refused_with_its_reason(network: HostNetwork, reason: str) -> None:
@@ -144,6 +147,15 @@ def test_a_state_reads_well() -> None:
         "management: xenbr0",
         "foreign: br-other",
     ]
+
+
+@pytest.mark.parametrize(
+    ("bridges", "words"), [(("xapi1", "xenbr0"), "xapi1, xenbr0"), ((EVERYWHERE,), "all")]
+)
+def test_where_the_nbd_port_is_open_reads_well(bridges: tuple[str, ...], words: str) -> None:
+    assert f"NBD port open on: {words}\n" in show_network(replace(HOST, nbd_bridges=bridges))
+    plan = diff(replace(HOST, nbd_bridges=bridges), HOST)
+    assert show_plan(plan) == f"open the NBD port on bridges: {words} -> none\ndisturbs: none\n"
 
 
 def test_foreign_objects_do_not_change_the_hash() -> None:
