@@ -173,6 +173,16 @@ def kill(lab: RunningLab, host: str, program: str) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def stop(lab: RunningLab, host: str, program: str) -> None:
+    """Has a service stand still, as a machine that is too busy would."""
+    os.kill(pid_of(lab, host, program), signal.SIGSTOP)
+
+
+def resume(lab: RunningLab, host: str, program: str) -> None:
+    """Undoes `stop`."""
+    os.kill(pid_of(lab, host, program), signal.SIGCONT)
+
+
 def serves(lab: RunningLab, host: str) -> bool:
     """Whether the API answers."""
     with suppress(Exception):

@@ -45,6 +45,7 @@ from poolnet.hostnet.protocol import (
     ReadCounters,
     Refused,
     Request,
+    Restore,
     Revert,
     SetHostname,
     Stage,
@@ -55,6 +56,7 @@ from poolnet.hostnet.protocol import (
 )
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd")
+LOOK_FOR_S = 5.0  # whether a restored network is reached; somebody at the console waits
 
 
 class Daemon:
@@ -108,6 +110,7 @@ class Daemon:
             self._facts.start()
             stack.push_async_callback(self._facts.close)
             stack.push_async_callback(self._server.close)
+            stack.push_async_callback(self._rollouts.interrupt)
             await self._server.start(self._paths.socket, self._group)
             self._stack = stack.pop_all()
         return self
@@ -140,16 +143,8 @@ class Daemon:
                 return self._greeting()
             case Observe():
                 return Observation(network=await self._applier.observe(), facts=await self._facts.gather())
-            case Stage() as command:
-                return await self._rollouts.stage(command)
-            case Switch() as command:
-                return await self._switch(command)
-            case Confirm() as command:
-                await self._rollouts.confirm(command)
-                return await self._done()
-            case Revert() as command:
-                await self._rollouts.revert(command)
-                return await self._done()
+            case Stage() | Switch() | Confirm() | Revert() | Restore() as command:
+                return await self._roll_out(command)
             case ReadCounters(devices=devices):
                 return Counters(ports=await self._backend.counters(devices))
             case TracePacket() as command:
@@ -160,6 +155,20 @@ class Daemon:
                 return await self._set_hostname(hostname)
             case Watch():
                 raise AssertionError("the server answers Watch")
+
+    async def _roll_out(self, command: Stage | Switch | Confirm | Revert | Restore) -> Answer:
+        match command:
+            case Stage():
+                return await self._rollouts.stage(command)
+            case Switch():
+                return await self._switch(command)
+            case Confirm():
+                await self._rollouts.confirm(command)
+            case Revert():
+                await self._rollouts.revert(command)
+            case Restore():
+                return await self._rollouts.restore(LOOK_FOR_S)
+        return await self._done()
 
     async def _switch(self, command: Switch) -> Done:
         with self._facts.held():

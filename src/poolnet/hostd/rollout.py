@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -17,7 +17,7 @@ from poolnet.hostd.apply import Applier, undo_of
 from poolnet.hostd.backend import ApplyFailed, BackendGone
 from poolnet.hostd.checkpoint import Checkpoint, Journal
 from poolnet.hostd.reach import Before, Reach
-from poolnet.hostnet.protocol import Confirm, Fault, GuestAction, Revert, Stage, Staged, Switch
+from poolnet.hostnet.protocol import Confirm, Fault, GuestAction, Restored, Revert, Stage, Staged, Switch
 from poolnet.hostnet.show import network_hash, plan_hash
 from poolnet.hostnet.state import EMPTY, HostNetwork
 
@@ -34,6 +34,7 @@ class _Switched:
     desired: HostNetwork
     undo_guests: tuple[GuestAction, ...]
     before: Before
+    over: asyncio.Event = field(default_factory=asyncio.Event)
     timer: asyncio.Task[None] | None = field(default=None)
 
 
@@ -94,6 +95,11 @@ class Rollouts:
             LOG.warning("the host is not as it was confirmed, and is put back")
             await self._applier.go_back(confirmed.network, ())
             return await self._applier.holds(confirmed.network)
+
+    async def interrupt(self) -> None:
+        """Ends the wait for a host that may never be reached: the daemon is about to stop."""
+        if self._switched is not None:
+            self._switched.over.set()
 
     async def close(self) -> None:
         """Stops the timer. A state that waits for its confirmation is taken back at the next start."""
@@ -158,11 +164,26 @@ class Rollouts:
             return
         within_s = (command.confirm_within_s or 0.0) - CONFIRMING_S
         try:
-            await self._reach.require(switched.desired, switched.before, max(within_s, CONFIRMING_S))
+            await self._look(switched, max(within_s, CONFIRMING_S))
         except ApplyFailed as error:
             LOG.warning("the host cannot be reached any more", rollout=command.rollout, error=str(error))
             await self.revert(Revert(rollout=command.rollout))
             raise
+
+    async def _look(self, switched: _Switched, within_s: float) -> None:
+        """Returns once the host is found to be reachable, raises ApplyFailed if it is not, or is taken back meanwhile."""
+        looking = asyncio.create_task(self._reach.require(switched.desired, switched.before, within_s))
+        over = asyncio.create_task(switched.over.wait())
+        try:
+            await asyncio.wait((looking, over), return_when=asyncio.FIRST_COMPLETED)
+            if not looking.done():
+                message = "the change was taken back before the host was found to be reachable"
+                raise ApplyFailed(Fault.UNREACHABLE, message)
+            await looking
+        finally:
+            for task in (looking, over):
+                task.cancel()
+            await asyncio.gather(looking, over, return_exceptions=True)
 
     async def confirm(self, command: Confirm) -> None:
         """Keeps the switched state. Raises ApplyFailed (UNKNOWN_ROLLOUT) when it is not this rollout's, or taken back."""
@@ -170,7 +191,6 @@ class Rollouts:
             switched = self._switched
             if switched is not None and switched.rollout == command.rollout:
                 self._checkpoint.confirm(switched.rollout, switched.desired)
-                self._switched = None
                 await self._disarm(switched)
             elif self._checkpoint.confirmed is None or self._checkpoint.confirmed.rollout != command.rollout:
                 raise _unknown(command.rollout)
@@ -185,13 +205,33 @@ class Rollouts:
             switched = self._switched
             if switched is not None and switched.rollout == command.rollout:
                 await self._disarm(switched)
-                self._switched = None
                 await self._go_back(switched)
             elif (
                 self._checkpoint.confirmed is not None
                 and self._checkpoint.confirmed.rollout == command.rollout
             ):
                 raise _unknown(command.rollout)
+
+    async def restore(self, look_for_s: float) -> Restored:
+        """Drops what is staged or switched and restores the confirmed state, from whatever is there.
+
+        Raises ApplyFailed or BackendGone.
+        """
+        async with self._writer:
+            self._staged.clear()
+            switched = self._switched
+            if switched is not None:
+                await self._disarm(switched)
+            confirmed = self._confirmed()
+            LOG.warning("the last confirmed network is restored on request")
+            await self._applier.go_back(confirmed, switched.undo_guests if switched is not None else ())
+            self._checkpoint.end()
+            before = await self._reach.look(confirmed)
+        try:
+            await self._reach.require(confirmed, replace(before, silent=frozenset()), look_for_s)
+        except ApplyFailed as error:
+            return Restored(network=confirmed, unreachable=str(error))
+        return Restored(network=confirmed)
 
     async def _expire(self, rollout: str, deadline: float) -> None:
         await asyncio.sleep(deadline - asyncio.get_running_loop().time())
@@ -200,7 +240,8 @@ class Rollouts:
             if switched is None or switched.rollout != rollout:
                 return
             LOG.warning("nobody confirmed a rollout in time; it is taken back", rollout=rollout)
-            self._switched = None
+            switched.timer = None
+            await self._disarm(switched)
             with suppress(ApplyFailed, BackendGone):  # logged where it happens
                 await self._go_back(switched)
 
@@ -214,6 +255,9 @@ class Rollouts:
         self._checkpoint.end()
 
     async def _disarm(self, switched: _Switched) -> None:
+        """Waits for no confirmation of it any more."""
+        self._switched = None
+        switched.over.set()
         timer, switched.timer = switched.timer, None
         if timer is not None:
             timer.cancel()

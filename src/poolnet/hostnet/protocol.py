@@ -172,6 +172,10 @@ class Revert(Struct, frozen=True, kw_only=True, tag=True):
     rollout: str
 
 
+class Restore(Struct, frozen=True, kw_only=True, tag=True):
+    """Drop whatever is under way and make the host what was confirmed last. Answered by `Restored`."""
+
+
 class Watch(Struct, frozen=True, kw_only=True, tag=True):
     """Send `Observation`-less facts now and at every change (`FactsChanged`)."""
 
@@ -209,6 +213,7 @@ Command: TypeAlias = (
     | Switch
     | Confirm
     | Revert
+    | Restore
     | Watch
     | ReadCounters
     | TracePacket
@@ -253,6 +258,13 @@ class Done(Struct, frozen=True, kw_only=True, tag=True):
     """Success, with the facts as they are now."""
 
     facts: HostFacts
+
+
+class Restored(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Restore`: what the host is now, and why it cannot be reached even so ("" when it can)."""
+
+    network: HostNetwork
+    unreachable: str = ""
 
 
 class FactsChanged(Struct, frozen=True, kw_only=True, tag=True):
@@ -306,7 +318,16 @@ class Refused(Struct, frozen=True, kw_only=True, tag=True):
 
 
 Answer: TypeAlias = (
-    Greeting | Observation | Staged | Done | FactsChanged | Counters | Traced | Authenticated | Refused
+    Greeting
+    | Observation
+    | Staged
+    | Done
+    | Restored
+    | FactsChanged
+    | Counters
+    | Traced
+    | Authenticated
+    | Refused
 )
 
 

@@ -1,4 +1,4 @@
-"""The `poolnet` program: which words of the command line do what? Every lab command of design §6, `init` and `tour`."""
+"""The `poolnet` program: which words of the command line do what? Every lab command of design §6, and what is done at a host's console."""
 
 from __future__ import annotations
 
@@ -42,6 +42,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from poolnet.lab import tour
 
         return tour.main(arguments.name)
+    if arguments.program == "host-reset-network":
+        from poolnet.lab import reset
+
+        return reset.main()
     _lab(arguments)
     return 0
 
@@ -150,6 +154,11 @@ def _parser() -> argparse.ArgumentParser:
     tour.add_argument("--name", default="lab", help="the lab's name (default: lab)")
     _add_init(programs.add_parser("init", help="turn this Debian machine into a standalone poolnet host"))
     programs.add_parser("upgrade", help="install this version on a poolnet host, and restart its services")
+    reset = programs.add_parser(
+        "host-reset-network",
+        help="at a host's console: give it its last good network back, without the API server",
+    )
+    reset.add_argument("--to", choices=("last-good",), default="last-good", help="the last confirmed network")
     return parser
 
 

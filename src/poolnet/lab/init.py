@@ -39,8 +39,8 @@ _REAL = "/media"  # the real machine's directories appear below here, read-only
 class Service(TypedDict):
     """One line of the machine's `machine.json`.
 
-    A service is ready when the path `ready` exists. One with `once` is run to its end instead, if `unless` does not
-    exist, and must succeed.
+    A service is ready when the path `ready` exists. One with `once` is run to its end instead, and must succeed. None is
+    started while the path `unless` exists.
     """
 
     name: str
@@ -136,6 +136,8 @@ class _Init:
         for service in self._services:
             if self._stopping:
                 break
+            if service["unless"] and Path(service["unless"]).exists():
+                continue
             if service["once"]:
                 self._run_once(service)
             else:
@@ -178,8 +180,6 @@ class _Init:
         running.pid = self._spawn(running.service)
 
     def _run_once(self, service: Service) -> None:
-        if service["unless"] and Path(service["unless"]).exists():
-            return
         self._spawn_once(service)
         while self._once_status is None and not self._stopping:
             self._next_signal(self._restart_due())

@@ -32,6 +32,7 @@ from poolnet.lab.state import (
     mac_of,
 )
 
+MASKED = "etc/poolnet/poolnet-api.masked"  # a host where this file exists starts without its API server
 BACKENDS = ("openvswitch", "linuxbridge")
 HOSTS_MAX = 64
 NICS_MAX = 16
@@ -82,7 +83,10 @@ async def down(name: str) -> None:
 
 
 async def reboot(name: str, host_name: str, *, hard: bool) -> None:
-    """Stop a host's machine, at once if `hard`, start it from what is on its disk, and wait until its API answers."""
+    """Stop a host's machine, at once if `hard`, start it from what is on its disk, and wait until its API answers.
+
+    Nobody waits for the API of a host that is partitioned, or where it is masked.
+    """
     with locked(name):
         lab = load(name)
         host = lab.host(host_name)
@@ -96,7 +100,7 @@ async def reboot(name: str, host_name: str, *, hard: bool) -> None:
         await cabling.lay(lab, (host,))
         await switch.reopen(lab, host)
         machine.go(pid)
-    if not host.partitioned:
+    if not host.partitioned and not (lab.directory / host_name / MASKED).exists():
         await _wait_serving(lab, host)
 
 
@@ -248,7 +252,9 @@ def _host_services(lab: Lab) -> tuple[Service, ...]:
     return (
         *own_switch,
         machine.service("poolnet-hostd", str(binaries / "poolnet-hostd")),
-        machine.service("poolnet-api", str(binaries / "poolnet-api"), ready="/run/poolnet/xapi.sock"),
+        machine.service(
+            "poolnet-api", str(binaries / "poolnet-api"), ready="/run/poolnet/xapi.sock", unless=f"/{MASKED}"
+        ),
     )
 
 

@@ -40,9 +40,9 @@ _HIDDEN = ("/etc", "/run", "/var/run", "/var/lib", "/var/log", "/var/tmp", "/med
 _ENDS_WITHIN_S = 30.0
 
 
-def service(name: str, *argv: str, ready: str = "", fds: Sequence[int] = ()) -> Service:
+def service(name: str, *argv: str, ready: str = "", unless: str = "", fds: Sequence[int] = ()) -> Service:
     """A service of a machine; see `init.Service`."""
-    return Service(name=name, argv=list(argv), ready=ready, once=False, unless="", fds=list(fds))
+    return Service(name=name, argv=list(argv), ready=ready, once=False, unless=unless, fds=list(fds))
 
 
 def once(name: str, *argv: str, unless: str = "") -> Service:

@@ -95,6 +95,7 @@ RULES: Final[Mapping[str, Rule]] = {
         "host",
         host,
         "get_management_interface management_reconfigure management_disable set_hostname_live enable disable "
+        "local_management_reconfigure "
         "get_servertime is_in_emergency_mode local_assert_healthy signal_networking_change set_ssl_legacy "
         "sync_pif_currently_attached reset_networking",
     ),

@@ -23,7 +23,7 @@ from poolnet.rules.facts import rename
 from poolnet.rules.features import require_no_ha, the_pool
 from poolnet.rules.kinds import Kind, is_bond_slave, is_vlan_on_sriov, kind_of
 
-HOSTNAME_MAX: Final = 255
+HOSTNAME_MAX: Final = 64  # what the kernel takes; the reference checks for 255, and fails at the kernel
 _HOSTNAME: Final = re.compile(r"[A-Za-z0-9.]([A-Za-z0-9.-]*[A-Za-z0-9.])?")
 
 
@@ -89,6 +89,26 @@ def management_disable(ctx: CallContext) -> None:
     for pif in ctx.txn.where(PIF, host=ctx.local_host):
         ctx.txn.update(PIF, pif.ref, management=False)
     refresh_address(ctx, ctx.local_host)
+
+
+def local_management_reconfigure(ctx: CallContext, *, interface: str) -> None:
+    """Manages this host by the interface of that bridge, from its console (spec §18.5).
+
+    Emergency, for a host that decides calls itself, is to have no management address.
+
+    Raises:
+        NOT_IN_EMERGENCY_MODE: It has one.
+        INVALID_VALUE: No interface of this host is on such a bridge.
+        CANNOT_PLUG_BOND_SLAVE, PIF_HAS_NO_NETWORK_CONFIGURATION, PIF_HAS_NO_V6_NETWORK_CONFIGURATION: in this order.
+    """
+    managed = any(pif.management for pif in ctx.txn.where(PIF, host=ctx.local_host))
+    if managed and ctx.txn.get(Host, ctx.local_host).address:
+        raise errors.not_in_emergency_mode()
+    bridges = {row.ref for row in ctx.txn.all(Network) if row.bridge == interface}
+    pif = next((pif for pif in ctx.txn.where(PIF, host=ctx.local_host) if pif.network in bridges), None)
+    if pif is None:
+        raise errors.invalid_value("interface", interface)
+    management_reconfigure(ctx, pif=pif.ref)
 
 
 def set_hostname_live(ctx: CallContext, *, host: Ref[Host], hostname: str) -> None:

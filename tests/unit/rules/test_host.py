@@ -29,6 +29,7 @@ def test_hostnames_that_are_accepted(name: str) -> None:
     [
         ("", "hostname empty"),
         ("a" * 256, "hostname is too long"),
+        ("a" * 65, "hostname is too long"),
         ("-a", "hostname contains invalid characters"),
         ("a-", "hostname contains invalid characters"),
         ("a_b", "hostname contains invalid characters"),
@@ -68,6 +69,33 @@ def test_management_moves_to_an_interface_with_an_address() -> None:
     assert (w.nic_pif("eth0").management, w.nic_pif("eth0").currently_attached) == (False, True)
     assert w.derive().management_bridge == "xenbr1"
     w.call("host.management_reconfigure", pif=pif)
+
+
+def test_management_is_moved_on_the_console_only_when_there_is_none() -> None:
+    w = World.new()
+    eth1 = w.nic_pif("eth1").ref
+    with refused("NOT_IN_EMERGENCY_MODE"):
+        w.call("host.local_management_reconfigure", interface="xenbr1")
+    w.call("host.management_disable")
+    with refused("INVALID_VALUE", "interface", "nowhere"):
+        w.call("host.local_management_reconfigure", interface="nowhere")
+    with refused("PIF_HAS_NO_NETWORK_CONFIGURATION", eth1):
+        w.call("host.local_management_reconfigure", interface="xenbr1")
+    w.txn.update(
+        PIF, eth1, ip_configuration_mode=IpConfigurationMode.STATIC, IP="10.0.0.9", netmask="255.255.255.0"
+    )
+    w.call("host.local_management_reconfigure", interface="xenbr1")
+    assert w.call("host.get_management_interface", host=LOCAL) == eth1
+    assert w.txn.get(Host, LOCAL).address == "10.0.0.9"
+
+
+def test_management_is_moved_on_the_console_when_its_lease_is_lost() -> None:
+    w = World.new()
+    eth0 = w.nic_pif("eth0")
+    w.txn.update(PIF, eth0.ref, IP="")
+    w.call("host.signal_networking_change")
+    w.call("host.local_management_reconfigure", interface="xenbr0")
+    assert w.call("host.get_management_interface", host=LOCAL) == eth0.ref
 
 
 def test_a_bonds_member_cannot_be_managed_by() -> None:
