@@ -100,8 +100,8 @@ class ScratchBridge:
 
 
 @contextmanager
-def scratch_bridge() -> Iterator[ScratchBridge]:
-    """A running bridge, without any lock."""
+def scratch_bridge(*, learning: bool = True) -> Iterator[ScratchBridge]:
+    """A running bridge, without any lock. One that does not learn sends every frame to all ports."""
     for name in ("all", "default"):
         Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
     for path in Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"):
@@ -115,6 +115,7 @@ def scratch_bridge() -> Iterator[ScratchBridge]:
                 "ip", "link", "add", near, "mtu", "2000", "type", "veth", "peer", "name", far, "mtu", "2000"
             )
             _call("ip", "link", "set", near, "arp", "off", "master", BRIDGE, "up")
+            _call("bridge", "link", "set", "dev", near, "learning", "on" if learning else "off")
             _call("ip", "link", "set", far, "arp", "off", "up")
             links[near] = stack.enter_context(raw_socket(far))
         _call("ip", "link", "set", BRIDGE, "arp", "off", "up")

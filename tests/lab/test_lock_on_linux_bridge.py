@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,6 +11,8 @@ from itertools import pairwise
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from poolnet.hostnet.state import LockMode, PortLock
 from poolnet.lock.craft import ethernet, vlan_tag
@@ -23,21 +26,23 @@ from poolnet.lock.reasons import DropReason
 from tests.lab.own_network import run_in_own_network
 from tests.lab.scratch_bridge import BRIDGE, GUEST, OTHER_GUEST, UPLINK, ScratchBridge, scratch_bridge
 from tests.lab.test_lock_on_open_vswitch import LOCKS, SENTINEL, mangled
+from tests.property.lock_frames import ipv6_packets, locks, mutated
 from tests.unit.lock.lock_cases import LOCKED, UNLOCKED, US
 
 pytestmark = pytest.mark.lab
 
 OTHER_LOCK = PortLock(mode=LockMode.LOCKED, mac="aa:00:00:00:00:02", ipv4_allowed=("10.0.0.2",))
 SPOOF = next(case for case in CORPUS if case.name == "A02").build(US)
+GROUPS = bytes.fromhex("0180c2000000")
 STOPPED_BY_ANY_BRIDGE = {"A39", "A40"}  # a link-local group address; a group address as source
 SENTINEL_TO_ALL = b"\xff" * 6 + SENTINEL[6:]
 FROM_OUTSIDE = ethernet(b"\xff" * 6, US.victim_mac, 0x0800, b"from outside".ljust(46))
 LAST = ethernet(b"\xff" * 6, US.victim_mac, 0x0800, b"the end".ljust(46))
 
 
-def on_a_bridge(body: Callable[[ScratchBridge], None]) -> None:
+def on_a_bridge(body: Callable[[ScratchBridge], None], *, learning: bool = True) -> None:
     async def run() -> None:
-        with scratch_bridge() as bridge:
+        with scratch_bridge(learning=learning) as bridge:
             body(bridge)
 
     run_in_own_network(run)
@@ -134,14 +139,14 @@ def test_a_guest_port_without_a_lock_and_a_disabled_one_are_closed_both_ways() -
     disabled = replace(LOCKED, mode=LockMode.DISABLED)
 
     def body(bridge: ScratchBridge) -> None:
-        for locks in ({OTHER_GUEST: UNLOCKED}, {OTHER_GUEST: UNLOCKED, GUEST: disabled}):
-            bridge.nft(ruleset(locks))
+        for before in ({OTHER_GUEST: UNLOCKED}, {OTHER_GUEST: UNLOCKED, GUEST: disabled}):
+            bridge.nft(ruleset(before))
             bridge.send(GUEST, frame)
             arrived = bridge.arrivals([], SENTINEL_TO_ALL, source=OTHER_GUEST, at=(UPLINK, BRIDGE))
             assert not any((None, frame) in seen for seen in arrived.values())
             bridge.send(UPLINK, FROM_OUTSIDE)
             bridge.send(BRIDGE, FROM_OUTSIDE)
-            bridge.nft(*change(locks, {**locks, GUEST: UNLOCKED}))
+            bridge.nft(*change(before, {**before, GUEST: UNLOCKED}))
             # Nothing but the last frame, which was sent with the lock.
             for source in (UPLINK, BRIDGE):
                 assert bridge.arrivals([], LAST, source=source, at=(GUEST,)) == {GUEST: []}
@@ -245,3 +250,38 @@ def test_the_bridge_reads_mangled_packets_as_the_policy_does(name: str) -> None:
         assert min(outcomes.values()) > 400  # both verdicts were put to the test
 
     on_a_bridge(body)
+
+
+def reaches_prerouting(frame: bytes) -> bool:
+    """What no bridge takes, whatever its rules: frames with a bad source address, link-local groups, half a tag."""
+    cut = frame[12:14] in (b"\x81\x00", b"\x88\xa8") and len(frame) < 20
+    return len(frame) >= 14 and not frame[6] & 1 and any(frame[6:12]) and frame[:5] != GROUPS[:5] and not cut
+
+
+def test_the_bridge_agrees_with_the_policy_on_any_lock_and_frame() -> None:
+    """In shadow mode, and for every reason, too; a frame from the uplink tells that there is no more."""
+
+    def body(bridge: ScratchBridge) -> None:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one CPU keeps the order between ports
+
+        @settings(max_examples=100, deadline=None, database=None)
+        @given(locks(), st.lists(st.one_of(mutated(), ipv6_packets()), min_size=20, max_size=60))
+        def agree(lock: PortLock, frames: list[bytes]) -> None:
+            bridge.nft(ruleset({GUEST: lock, OTHER_GUEST: UNLOCKED}))
+            expected: Counter[DropReason] = Counter()
+            doubtful = False
+            for frame in filter(reaches_prerouting, frames):
+                verdict, why = allows(lock, frame), unread(frame)
+                bridge.send(GUEST, frame)
+                passes = bool(bridge.arrivals([], LAST, source=OTHER_GUEST)[UPLINK])
+                if lock.mode is LockMode.LOCKED and why:
+                    doubtful = True
+                    assert verdict.passes or not passes or why == "cut off fragment", (verdict, frame.hex())
+                else:
+                    expected.update(filter(None, [verdict.reason]))
+                    assert passes == verdict.passes, (verdict, frame.hex())
+            assert doubtful or counted(bridge) == expected
+
+        agree()
+
+    on_a_bridge(body, learning=False)
