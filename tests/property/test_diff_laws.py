@@ -21,6 +21,7 @@ from poolnet.hostnet.state import (
     HostNetwork,
     IpConfig,
     Ipv4Mode,
+    LinkSettings,
     LockMode,
     PortLock,
     TunnelKind,
@@ -40,6 +41,7 @@ from poolnet.hostnet.steps import (
     ReplacePort,
     ReplaceUplink,
     SetAddresses,
+    SetLink,
     SetManagement,
     Step,
 )
@@ -59,6 +61,7 @@ class Model:
         self.ports = {port.device: port for port in start.ports}
         self.management = start.management_bridge
         self.nbd_bridges = start.nbd_bridges
+        self.links = {link.name: link.values for link in start.links}
 
     def apply(self, step: Step) -> None:
         match step:
@@ -88,6 +91,9 @@ class Model:
             case OpenNbdPort(old=were, new=are):
                 assert self.nbd_bridges == were
                 self.nbd_bridges = are
+            case SetLink(name=name, old=values, new=wanted):
+                assert self.links.pop(name, ()) == values
+                self.links |= {name: wanted} if wanted else {}
             case _:
                 self.apply_to_port(step)
 
@@ -114,6 +120,7 @@ class Model:
         return HostNetwork(
             bridges=tuple(self.bridges[name] for name in sorted(self.bridges)),
             ports=tuple(self.ports[device] for device in sorted(self.ports)),
+            links=tuple(LinkSettings(name=name, values=self.links[name]) for name in sorted(self.links)),
             management_bridge=self.management,
             nbd_bridges=self.nbd_bridges,
         )
@@ -189,6 +196,10 @@ def networks(
     return HostNetwork(
         bridges=tuple(sorted(bridges, key=lambda made: made.name)),
         ports=tuple(sorted(ports, key=lambda port: port.device)),
+        links=tuple(
+            LinkSettings(name=nic, values=draw(st.sampled_from([(("gro", "off"),), (("speed", "1000"),)])))
+            for nic in sorted(draw(st.sets(st.sampled_from(NICS))))
+        ),
         management_bridge=draw(st.sampled_from(["", *names])),
         nbd_bridges=tuple(sorted(name for name in names if draw(st.booleans()))),
     )

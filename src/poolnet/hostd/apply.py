@@ -16,6 +16,7 @@ import structlog
 from poolnet.hostd.addressing import Addressing, unsupported
 from poolnet.hostd.backend import ApplyFailed, Backend
 from poolnet.hostd.guests.runtime import GuestError, GuestRuntime
+from poolnet.hostd.link_settings import Links
 from poolnet.hostd.nbd_port import NbdPort
 from poolnet.hostd.netlink import index_of
 from poolnet.hostd.nics import is_nic
@@ -35,7 +36,7 @@ from poolnet.hostnet.protocol import (
     UnplugNic,
 )
 from poolnet.hostnet.state import Bridge, HostNetwork, Uplink
-from poolnet.hostnet.steps import CreateBridge, Plan, ReplaceUplink, Step
+from poolnet.hostnet.steps import CreateBridge, Plan, ReplaceUplink, SetLink, Step
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.apply")
 SETTLE_S = 5.0  # a switch reports an interface's MTU and address a moment after it has set them
@@ -53,10 +54,12 @@ class Applier:
         guests: GuestRuntime,
         addressing: Addressing,
         nbd_port: NbdPort,
+        links: Links,
         nics: Sequence[str],
     ) -> None:
         """`nics` are the patterns of the NICs that may be touched."""
         self._backend = backend
+        self._links = links
         self._guests = guests
         self._addressing = addressing
         self._nbd_port = nbd_port
@@ -64,14 +67,15 @@ class Applier:
         self._changed = asyncio.Event()
         self._planned: tuple[HostNetwork, Plan] | None = None
 
+    async def observe(self) -> HostNetwork:
+        """The network as it is: the backend's part of it, and what is the same on all. Raises BackendGone."""
+        nbd_bridges = await self._nbd_port.observe()
+        return replace(await self._backend.observe(), links=self._links.observe(), nbd_bridges=nbd_bridges)
+
     def note_change(self) -> None:
         """The switch or the kernel has changed: what waits for a state looks again."""
         self._changed.set()
         self._planned = None
-
-    async def observe(self) -> HostNetwork:
-        """The network as it is. Raises BackendGone."""
-        return replace(await self._backend.observe(), nbd_bridges=await self._nbd_port.observe())
 
     async def plan(self, desired: HostNetwork) -> Plan:
         """The plan from what is there to `desired`.
@@ -82,7 +86,7 @@ class Applier:
         """
         observed = await self.observe()
         try:
-            plan = diff(observed, desired)
+            plan = diff(observed, _with_links(desired))
         except ImpossibleStateError as error:
             raise ApplyFailed(Fault.MALFORMED, str(error)) from error
         for bridge, reason in unsupported(desired):
@@ -101,10 +105,11 @@ class Applier:
         planned, self._planned = self._planned, None  # forgotten when anything changed since it was staged
         plan = planned[1] if planned is not None and planned[0] == desired else await self.plan(desired)
         await self._backend.apply(plan.steps)
+        self._links.apply(plan.steps)
         await self._addressing.apply(plan.steps)
         await self._nbd_port.apply(plan.steps)
         if plan.steps:
-            await self._verify(desired)
+            await self._verify(_with_links(desired))
         await self._act(guests_after)
 
     async def holds(self, confirmed: HostNetwork) -> bool:
@@ -127,6 +132,7 @@ class Applier:
         try:
             plan = diff(await self.observe(), target)
             await self._backend.apply(plan.steps, strict=False)
+            self._links.apply(plan.steps)
             await self._addressing.raise_links(target)
             await self._addressing.apply(plan.steps, strict=False)
             await self._nbd_port.apply(plan.steps)
@@ -173,6 +179,10 @@ class Applier:
             case CreateBridge(bridge=Bridge(uplink=uplink)) | ReplaceUplink(new=uplink):
                 for nic in _members(uplink):
                     self._require_nic(nic)
+            case SetLink(name=name) if name not in bridges and not is_nic(name, self._nics):
+                raise ApplyFailed(
+                    Fault.NO_DEVICE, f"{name} is not one of the NICs of the configuration", name
+                )
             case _:
                 pass
 
@@ -184,9 +194,16 @@ class Applier:
 
 
 def _with_devices(network: HostNetwork) -> HostNetwork:
-    """The state without the ports whose device is gone: their guest has ended."""
+    """The state without the ports whose device is gone: their guest has ended; and without options of NICs that are."""
     there = tuple(port for port in network.ports if index_of(port.device) is not None)
-    return replace(network, ports=there)
+    return replace(_with_links(network), ports=there)
+
+
+def _with_links(network: HostNetwork) -> HostNetwork:
+    """The state without options of NICs that are gone; they are set when the NIC is back."""
+    bridges = {bridge.name for bridge in network.bridges}  # those will be there
+    links = tuple(link for link in network.links if link.name in bridges or index_of(link.name) is not None)
+    return replace(network, links=links) if links != network.links else network
 
 
 def undo_of(actions: Sequence[GuestAction]) -> tuple[GuestAction, ...]:

@@ -22,6 +22,7 @@ from poolnet.hostd.facts import FactsSource
 from poolnet.hostd.guests.netns import NetnsRuntime
 from poolnet.hostd.guests.runtime import GuestRuntime
 from poolnet.hostd.keeper import Keeper
+from poolnet.hostd.link_settings import Links
 from poolnet.hostd.nbd_port import NbdPort
 from poolnet.hostd.netlink import Netlink, NetlinkWatch
 from poolnet.hostd.nohypervisor import NoHypervisor
@@ -79,7 +80,10 @@ class Daemon:
         clients = DhcpClients(paths.run_dir, paths.state_dir)
         self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)
         self._nbd_port = NbdPort()
-        self._applier = Applier(self._backend, self._guests, self._addressing, self._nbd_port, config.nics)
+        links = Links(paths.state_dir)
+        self._applier = Applier(
+            self._backend, self._guests, self._addressing, self._nbd_port, links, config.nics
+        )
         self._facts = FactsSource(self._backend, self._guests, self._netlink, config.nics, paths.resolv_conf)
         self._rollouts = Rollouts(self._applier, Checkpoint(paths.state_dir), Reach(self._netlink))
         self._keeper = Keeper(self._rollouts)

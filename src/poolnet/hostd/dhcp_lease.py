@@ -160,8 +160,17 @@ def as_leased(ip: IpConfig, lease: Lease | None, lease6: Lease6 | None = None) -
         ipv4_mode=Ipv4Mode.STATIC,
         ipv4_address=lease.address,
         ipv4_gateway=gateway,
-        routes=(*(f"{destination} via {via}" for destination, via in routes.items()), *ip.routes),
+        routes=(
+            *(f"{destination} via {via}" for destination, via in routes.items()),
+            *_on_link(ip.routes, lease),
+        ),
     )
+
+
+def _on_link(routes: Sequence[str], lease: Lease) -> Iterator[str]:
+    """The configured routes whose gateway is in the leased subnet."""
+    network = IPv4Interface(lease.address).network
+    return (route for route in routes if IPv4Address(route.partition(" via ")[2]) in network)
 
 
 def _values(report: bytes) -> dict[str, str]:

@@ -9,20 +9,18 @@ from __future__ import annotations
 import fcntl
 import socket
 import struct
-from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from poolnet.hostd import ethtool
 from poolnet.hostd.netlink import interface_names
 from poolnet.hostnet.facts import NicFacts
 
-_SIOCGIFMTU, _SIOCGIFHWADDR, _SIOCETHTOOL = 0x8921, 0x8927, 0x8946
-_ETHTOOL_GSET, _ETHTOOL_GDRVINFO, _ETHTOOL_GLINK, _ETHTOOL_GPERMADDR = 0x1, 0x3, 0xA, 0x20
+_SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927
+_ETHTOOL_GDRVINFO, _ETHTOOL_GLINK, _ETHTOOL_GPERMADDR = 0x3, 0xA, 0x20
 _MAC_LENGTH = 6
-_SPEED_UNKNOWN = 0xFFFFFFFF
-_DUPLEX_FULL = 1
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
 
 
@@ -42,7 +40,7 @@ def find_nics(patterns: Sequence[str]) -> tuple[NicFacts, ...]:
 def has_carrier(name: str) -> bool:
     """Whether an interface's cable leads somewhere; an interface that does not exist has none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        return bool(_number(asked, name, _ETHTOOL_GLINK))
+        return bool(ethtool.number(asked, name, _ETHTOOL_GLINK))
 
 
 def mac_addresses() -> dict[str, bytes]:
@@ -70,8 +68,8 @@ def _facts(asked: socket.socket, name: str) -> NicFacts | None:
         current = _request(asked, _SIOCGIFHWADDR, name)[18 : 18 + _MAC_LENGTH]
     except OSError:
         return None
-    carrier = bool(_number(asked, name, _ETHTOOL_GLINK))
-    speed, full = _speed(asked, name) if carrier else (0, False)
+    carrier = bool(ethtool.number(asked, name, _ETHTOOL_GLINK))
+    speed, full = ethtool.speed_and_duplex(asked, name) if carrier else (0, False)
     driver, bus = _driver(asked, name)
     device = _PCI_DEVICES / bus if bus else None
     return NicFacts(
@@ -92,36 +90,9 @@ def _request(asked: socket.socket, request: int, name: str) -> bytes:
     return fcntl.ioctl(asked, request, struct.pack("16s24x", name.encode()))
 
 
-def _ethtool(asked: socket.socket, name: str, content: bytes) -> bytes | None:
-    """Sends an ethtool structure and returns it filled; None when the driver does not know the command."""
-    buffer = array("B", content)
-    address, _ = buffer.buffer_info()
-    try:
-        fcntl.ioctl(asked, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), address))
-    except OSError:
-        return None
-    return buffer.tobytes()
-
-
-def _number(asked: socket.socket, name: str, command: int) -> int:
-    answer = _ethtool(asked, name, struct.pack("II", command, 0))
-    return 0 if answer is None else int(struct.unpack_from("I", answer, 4)[0])
-
-
-def _speed(asked: socket.socket, name: str) -> tuple[int, bool]:
-    """The speed in Mbit/s (0 when unknown), and whether the link is full duplex (`struct ethtool_cmd`)."""
-    answer = _ethtool(asked, name, struct.pack("I40x", _ETHTOOL_GSET))
-    if answer is None:
-        return 0, False
-    low, duplex = struct.unpack_from("HB", answer, 12)
-    high = struct.unpack_from("H", answer, 28)[0]
-    speed = high << 16 | low
-    return (0 if speed in (_SPEED_UNKNOWN, 0xFFFF) else speed), duplex == _DUPLEX_FULL
-
-
 def _driver(asked: socket.socket, name: str) -> tuple[str, str]:
     """The driver's name, and the PCI address ("" for a device on another bus or on none)."""
-    answer = _ethtool(asked, name, struct.pack("I192x", _ETHTOOL_GDRVINFO))
+    answer = ethtool.ask(asked, name, struct.pack("I192x", _ETHTOOL_GDRVINFO))
     if answer is None:
         return "", ""
     driver, bus = answer[4:36].split(b"\0")[0].decode(), answer[100:132].split(b"\0")[0].decode()
@@ -130,7 +101,7 @@ def _driver(asked: socket.socket, name: str) -> tuple[str, str]:
 
 def _permanent_mac(asked: socket.socket, name: str) -> bytes | None:
     """The address that the hardware was made with; None when the driver does not tell."""
-    answer = _ethtool(asked, name, struct.pack("II32x", _ETHTOOL_GPERMADDR, 32))
+    answer = ethtool.ask(asked, name, struct.pack("II32x", _ETHTOOL_GPERMADDR, 32))
     if answer is None or struct.unpack_from("I", answer, 4)[0] != _MAC_LENGTH:
         return None
     mac = answer[8 : 8 + _MAC_LENGTH]

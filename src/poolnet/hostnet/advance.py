@@ -5,10 +5,10 @@ The backends ask, because they take all steps of a plan together: what counts is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from poolnet.hostnet.state import HostNetwork
+from poolnet.hostnet.state import HostNetwork, LinkSettings
 from poolnet.hostnet.steps import (
     AddPort,
     CreateBridge,
@@ -21,6 +21,7 @@ from poolnet.hostnet.steps import (
     ReplacePort,
     ReplaceUplink,
     SetAddresses,
+    SetLink,
     SetManagement,
     Step,
 )
@@ -55,11 +56,10 @@ def touched_by(steps: Iterable[Step]) -> Touched:
     return Touched(bridges=frozenset(bridges), devices=frozenset(devices))
 
 
-def advance(network: HostNetwork, steps: Iterable[Step]) -> HostNetwork:
+def advance(network: HostNetwork, steps: Sequence[Step]) -> HostNetwork:
     """The state after the steps. Raises KeyError when a step changes something that is not there."""
     bridges = {bridge.name: bridge for bridge in network.bridges}
     ports = {port.device: port for port in network.ports}
-    management, nbd = network.management_bridge, network.nbd_bridges
     for step in steps:
         match step:
             case CreateBridge(bridge=bridge) | ReplaceBridge(new=bridge):
@@ -76,14 +76,28 @@ def advance(network: HostNetwork, steps: Iterable[Step]) -> HostNetwork:
                 ports[port.device] = port
             case ReplaceLock(device=device, new=lock):
                 ports[device] = replace(ports[device], lock=lock)
+            case SetManagement() | OpenNbdPort() | SetLink():
+                pass  # see `_settings_after`
+    return replace(
+        _settings_after(network, steps),
+        bridges=tuple(bridges[name] for name in sorted(bridges)),
+        ports=tuple(ports[device] for device in sorted(ports)),
+    )
+
+
+def _settings_after(network: HostNetwork, steps: Sequence[Step]) -> HostNetwork:
+    """The state after the steps, but for bridges and ports."""
+    management, nbd = network.management_bridge, network.nbd_bridges
+    links = {link.name: link.values for link in network.links}
+    for step in steps:
+        match step:
             case SetManagement(new=management):
                 pass
             case OpenNbdPort(new=nbd):
                 pass
-    return replace(
-        network,
-        bridges=tuple(bridges[name] for name in sorted(bridges)),
-        ports=tuple(ports[device] for device in sorted(ports)),
-        management_bridge=management,
-        nbd_bridges=nbd,
-    )
+            case SetLink(name=name, new=values):
+                links[name] = values
+            case _:
+                pass
+    kept = (LinkSettings(name=name, values=links[name]) for name in sorted(links) if links[name])
+    return replace(network, management_bridge=management, nbd_bridges=nbd, links=tuple(kept))

@@ -8,11 +8,10 @@ out, never guessed, so that the rest of the host's network stands.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from ipaddress import ip_address, ip_interface, ip_network
 from typing import Final
 
 from poolnet.db.txn import View
+from poolnet.hostnet.links import link_settings
 from poolnet.hostnet.state import (
     NO_IP,
     BondMode,
@@ -28,6 +27,17 @@ from poolnet.hostnet.state import (
     Uplink,
 )
 from poolnet.hostnet.tunnels import tunnel_uplink
+from poolnet.hostnet.written import (
+    ipv4_with_prefix,
+    ipv6_with_prefixes,
+    is_number,
+    listed,
+    plain_address,
+    plain_addresses,
+    plain_prefixes,
+    reachable,
+    static_routes,
+)
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
@@ -149,6 +159,7 @@ class _Derivation:
         return HostNetwork(
             bridges=tuple(self._bridges[name] for name in sorted(self._bridges)),
             ports=tuple(ports),
+            links=link_settings(self._bridges.values(), self._pifs, self._by_bridge()),
             management_bridge=network.bridge if network and network.bridge in self._bridges else "",
             nbd_bridges=tuple(sorted(self._nbd_bridges())),
         )
@@ -161,6 +172,9 @@ class _Derivation:
             for network in networks
             if network is not None and network.purpose and network.bridge in self._bridges
         }
+
+    def _by_bridge(self) -> dict[str, Network]:
+        return {network.bridge: network for network in self._networks.values() if network is not None}
 
     def _network(self, ref: Ref[Network]) -> Network | None:
         if ref not in self._networks:
@@ -270,12 +284,12 @@ class _Derivation:
         is_gateway, is_dns = pif is self._gateway, pif is self._dns
         mode4, address4 = _IPV4_MODES[pif.ip_configuration_mode], ""
         if mode4 is Ipv4Mode.STATIC:
-            address4 = _ipv4_with_prefix(pif.IP, pif.netmask)
+            address4 = ipv4_with_prefix(pif.IP, pif.netmask)
             mode4 = mode4 if address4 else Ipv4Mode.NONE
         mode6 = _IPV6_MODES[pif.ipv6_configuration_mode]
         addresses6: tuple[str, ...] = ()
         if mode6 is Ipv6Mode.STATIC:
-            addresses6 = _ipv6_with_prefixes(pif.IPv6)
+            addresses6 = ipv6_with_prefixes(pif.IPv6)
             mode6 = mode6 if addresses6 else Ipv6Mode.NONE
         is_ipv6 = pif.primary_address_type is PrimaryAddressType.IPV6
         static = mode6 in (Ipv6Mode.STATIC, Ipv6Mode.AUTOCONF) if is_ipv6 else mode4 is Ipv4Mode.STATIC
@@ -283,13 +297,15 @@ class _Derivation:
         return IpConfig(
             ipv4_mode=mode4,
             ipv4_address=address4,
-            ipv4_gateway=_address(pif.gateway, 4) if is_gateway and mode4 is Ipv4Mode.STATIC else "",
+            ipv4_gateway=plain_address(pif.gateway, 4) if is_gateway and mode4 is Ipv4Mode.STATIC else "",
             ipv6_mode=mode6,
             ipv6_addresses=addresses6,
-            ipv6_gateway=_address(pif.ipv6_gateway, 6) if is_gateway and mode6 is Ipv6Mode.STATIC else "",
-            dns_servers=_addresses(pif.DNS.split(",")) if is_dns and static else (),
-            dns_search=_words(pif.other_config.get("domain", "")) if is_dns and static else (),
-            routes=_routes(network.other_config.get("static-routes", "")),
+            ipv6_gateway=plain_address(pif.ipv6_gateway, 6)
+            if is_gateway and mode6 is Ipv6Mode.STATIC
+            else "",
+            dns_servers=plain_addresses(pif.DNS.split(",")) if is_dns and static else (),
+            dns_search=listed(pif.other_config.get("domain", "")) if is_dns and static else (),
+            routes=reachable(static_routes(network.other_config.get("static-routes", "")), mode4, address4),
             dhcp_routes=is_gateway and (dhcp or mode6 is Ipv6Mode.AUTOCONF),
             dhcp_dns=is_dns and dhcp,
         )
@@ -369,14 +385,14 @@ def _bond_options(bond: Bond, other_config: Mapping[str, str]) -> BondOptions:
     times = {
         field: int(overrides.pop(key))
         for key, field in _BOND_TIMES.items()
-        if _is_number(overrides.get(key, ""))
+        if is_number(overrides.get(key, ""))
     }
     use_carrier = overrides.pop("use_carrier", "1")
     mode = modes.get(overrides.pop("mode", ""), modes[bond.mode.value])
     properties = {**bond.properties, **overrides}
     return BondOptions(
         mode=mode,
-        use_carrier=not _is_number(use_carrier) or int(use_carrier) > 0,
+        use_carrier=not is_number(use_carrier) or int(use_carrier) > 0,
         properties=tuple(sorted(properties.items())),
         **times,
     )
@@ -384,7 +400,7 @@ def _bond_options(bond: Bond, other_config: Mapping[str, str]) -> BondOptions:
 
 def _himn_ip(network: Network) -> IpConfig:
     config = network.other_config
-    address = _ipv4_with_prefix(config.get("ip_begin", ""), config.get("netmask", ""))
+    address = ipv4_with_prefix(config.get("ip_begin", ""), config.get("netmask", ""))
     return IpConfig(ipv4_mode=Ipv4Mode.STATIC, ipv4_address=address) if address else NO_IP
 
 
@@ -393,8 +409,8 @@ def _lock(vif: VIF, mode: LockMode) -> PortLock:
     return PortLock(
         mode=mode,
         mac=vif.MAC.lower(),
-        ipv4_allowed=_prefixes(vif.ipv4_allowed) if locked else (),
-        ipv6_allowed=_prefixes(vif.ipv6_allowed) if locked else (),
+        ipv4_allowed=plain_prefixes(vif.ipv4_allowed) if locked else (),
+        ipv6_allowed=plain_prefixes(vif.ipv6_allowed) if locked else (),
         trunks=tuple(sorted({tag for tag in vif.trunks if 0 <= tag <= VLAN_TAG_MAX})),
     )
 
@@ -402,10 +418,10 @@ def _lock(vif: VIF, mode: LockMode) -> PortLock:
 def _rate(vif: VIF) -> int:
     """The rate in kilobytes per second; 0 for none, another algorithm, or parameters out of range (spec §15.10)."""
     params = vif.qos_algorithm_params
-    if vif.qos_algorithm_type != "ratelimit" or not _is_number(params.get("kbps", "")):
+    if vif.qos_algorithm_type != "ratelimit" or not is_number(params.get("kbps", "")):
         return 0
     timeslice = params.get("timeslice_us", str(QOS_TIMESLICE_US))
-    if not _is_number(timeslice):
+    if not is_number(timeslice):
         return 0
     kbytes = int(params["kbps"])
     return kbytes if 1 <= kbytes * 1024 * int(timeslice) // 1000000 <= QOS_BYTES_MAX else 0
@@ -418,77 +434,8 @@ def _bridge_mtu(pif: PIF, network: Network) -> int:
 
 def _mtu(other_config: Mapping[str, str], network: Network | None) -> int:
     text = other_config.get("mtu", "")
-    return _kept(int(text) if _is_number(text) else (network.MTU if network else MTU_BYTES_DEFAULT))
+    return _kept(int(text) if is_number(text) else (network.MTU if network else MTU_BYTES_DEFAULT))
 
 
 def _kept(mtu_bytes: int) -> int:
     return min(max(mtu_bytes, MTU_BYTES_MIN), MTU_BYTES_MAX)
-
-
-def _is_number(text: str) -> bool:
-    """Is this a decimal number that fits 64 bits? Digits of other scripts are none."""
-    return text.isascii() and text.isdecimal() and len(text) <= 18
-
-
-def _ipv4_with_prefix(address: str, netmask: str) -> str:
-    """`A.B.C.D/len`; the length is the number of bits set, as the reference counts masks with holes. "" if no address."""
-    if not (_address(address, 4) and _address(netmask, 4)):
-        return ""
-    return f"{address}/{int(ip_address(netmask)).bit_count()}"
-
-
-def _ipv6_with_prefixes(texts: Iterable[str]) -> tuple[str, ...]:
-    valid: list[str] = []
-    for text in texts:
-        try:
-            interface = ip_interface(text)
-        except ValueError:
-            continue
-        if "/" in text and interface.version == 6:
-            valid.append(interface.with_prefixlen)
-    return tuple(dict.fromkeys(valid))
-
-
-def _address(text: str, version: int) -> str:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return ""
-    return str(address) if address.version == version else ""
-
-
-def _addresses(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(a for text in texts if (a := _address(text, 4) or _address(text, 6))))
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word for word in (part.strip() for part in text.split(",")) if word)
-
-
-def _routes(text: str) -> tuple[str, ...]:
-    """`SUBNET/LEN/GATEWAY,...` as routes; one bad entry, and none applies (spec §24.1)."""
-    routes: list[str] = []
-    for entry in filter(None, text.split(",")):
-        subnet, _, gateway = entry.strip().rpartition("/")
-        try:
-            network = ip_network(subnet, strict=False)
-        except ValueError:
-            return ()
-        if network.version != 4 or "/" not in subnet or not _address(gateway, 4):
-            return ()
-        routes.append(f"{network.with_prefixlen} via {gateway}")
-    return tuple(routes)
-
-
-@lru_cache(maxsize=65536)
-def _prefix(text: str) -> str:
-    """An address or prefix in its canonical text, without host bits; "" if it is neither."""
-    try:
-        network = ip_network(text, strict=False)
-    except ValueError:
-        return ""
-    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
-
-
-def _prefixes(texts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted({prefix for text in texts if (prefix := _prefix(text))})) if texts else ()

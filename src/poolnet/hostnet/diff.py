@@ -29,6 +29,7 @@ from poolnet.hostnet.steps import (
     ReplacePort,
     ReplaceUplink,
     SetAddresses,
+    SetLink,
     SetManagement,
     Step,
 )
@@ -56,10 +57,28 @@ def diff(observed: HostNetwork, desired: HostNetwork) -> Plan:
         steps.append(SetManagement(old=observed.management_bridge, new=desired.management_bridge))
     if observed.nbd_bridges != settled.nbd_bridges:
         steps.append(OpenNbdPort(old=observed.nbd_bridges, new=settled.nbd_bridges))
+    steps += _link_steps(observed, settled)
     steps += bridges.last_steps()
     chain = management_chain(observed) | management_chain(desired)
     most = max((step_disturbance(step, chain) for step in steps), default=Disturbance.NONE)
     return Plan(steps=tuple(steps), disturbance=most)
+
+
+def _link_steps(observed: HostNetwork, settled: HostNetwork) -> list[Step]:
+    """What changes in how interfaces work; of those that serve no bridge any more, that they are as found again."""
+    before = {link.name: link.values for link in observed.links}
+    after = {link.name: link.values for link in settled.links}
+    serves = {
+        name: bridge.name
+        for state in (observed, settled)
+        for bridge in state.bridges
+        for name in (bridge.name, *(bridge.uplink.members if bridge.uplink is not None else ()))
+    }
+    return [
+        SetLink(name=name, bridge=serves.get(name, ""), old=before.get(name, ()), new=after.get(name, ()))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name, ()) != after.get(name, ())
+    ]
 
 
 def _port_steps(

@@ -21,9 +21,12 @@ from poolnet.hostnet.steps import (
     ReplacePort,
     ReplaceUplink,
     SetAddresses,
+    SetLink,
     SetManagement,
     Step,
 )
+
+RENEGOTIATING = frozenset(("speed", "duplex", "autoneg", "advertise"))  # the link goes down for seconds
 
 
 def management_chain(network: HostNetwork) -> frozenset[str]:
@@ -65,6 +68,9 @@ def step_disturbance(step: Step, chain: frozenset[str]) -> Disturbance:
             return Disturbance.NONE if old.mtu_bytes == new.mtu_bytes else Disturbance.PORT
         case SetManagement():
             return Disturbance.MANAGEMENT
+        case SetLink(bridge=serving, old=old_values, new=new_values):
+            renegotiates = {key for key, _ in set(old_values) ^ set(new_values)} & RENEGOTIATING
+            return _of_bridge(serving, chain) if renegotiates else Disturbance.NONE
 
 
 def _only_leads_further(old: Uplink | None, new: Uplink | None) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from ipaddress import ip_interface, ip_network
 
-from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork, IpConfig, LockMode, PortLock
+from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork, IpConfig, LinkSettings, LockMode, PortLock
 
 
 def mismatches(observed: HostNetwork, desired: HostNetwork) -> tuple[str, ...]:
@@ -24,6 +24,7 @@ def mismatches(observed: HostNetwork, desired: HostNetwork) -> tuple[str, ...]:
     found = [
         *_compare_sets("bridge", _named(observed.bridges), _named(settled.bridges)),
         *_compare_sets("port", _ported(observed.ports), _ported(settled.ports)),
+        *_compare_sets("link", _linked(observed.links), _linked(settled.links)),
     ]
     if set(observed.nbd_bridges) != set(settled.nbd_bridges):
         found.append(
@@ -48,6 +49,11 @@ def settle(observed: HostNetwork, desired: HostNetwork) -> HostNetwork:
         ports=tuple(
             _settle_port(ports.get(wanted.device), wanted)
             for wanted in sorted(desired.ports, key=lambda port: port.device)
+        ),
+        links=tuple(
+            replace(link, values=tuple(sorted(link.values)))
+            for link in sorted(desired.links, key=lambda link: link.name)
+            if link.values
         ),
     )
 
@@ -129,10 +135,14 @@ def _ported(ports: tuple[GuestPort, ...]) -> dict[str, GuestPort]:
     return {port.device: port for port in ports}
 
 
+def _linked(links: tuple[LinkSettings, ...]) -> dict[str, LinkSettings]:
+    return {link.name: link for link in links}
+
+
 def _compare_sets(
     noun: str,
-    seen: dict[str, Bridge] | dict[str, GuestPort],
-    wanted: dict[str, Bridge] | dict[str, GuestPort],
+    seen: dict[str, Bridge] | dict[str, GuestPort] | dict[str, LinkSettings],
+    wanted: dict[str, Bridge] | dict[str, GuestPort] | dict[str, LinkSettings],
 ) -> Iterator[str]:
     for name in sorted(seen.keys() | wanted.keys()):
         there, desired = seen.get(name), wanted.get(name)
@@ -144,7 +154,9 @@ def _compare_sets(
             yield from _compare_fields(f"{noun} {name}", there, desired)
 
 
-def _compare_fields(subject: str, seen: Bridge | GuestPort, wanted: Bridge | GuestPort) -> Iterator[str]:
+def _compare_fields(
+    subject: str, seen: Bridge | GuestPort | LinkSettings, wanted: Bridge | GuestPort | LinkSettings
+) -> Iterator[str]:
     for attribute in fields(seen):
         there, desired = getattr(seen, attribute.name), getattr(wanted, attribute.name)
         if there == desired:
@@ -160,5 +172,6 @@ def _compare_fields(subject: str, seen: Bridge | GuestPort, wanted: Bridge | Gue
 
 def _word(value: object) -> str:
     if isinstance(value, tuple):
-        return "[" + ", ".join(str(item) for item in value) + "]"
+        items = (" ".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value)
+        return "[" + ", ".join(items) + "]"
     return f"{value}" if not isinstance(value, str) or value else "unset"

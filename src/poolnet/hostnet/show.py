@@ -51,6 +51,7 @@ from poolnet.hostnet.steps import (
     ReplacePort,
     ReplaceUplink,
     SetAddresses,
+    SetLink,
     SetManagement,
     Step,
 )
@@ -81,6 +82,9 @@ def show_step(step: Step) -> tuple[str, ...]:
         case ReplaceBridge(old=was, new=becomes):
             changes = _changes(_bridge_details(was), _bridge_details(becomes))
             return (f"change bridge {becomes.name}", *_indented(changes))
+        case SetLink(name=name, old=values, new=new_values):
+            changes = _changes(_link_details(values), _link_details(new_values))
+            return (f"change how {name} works", *_indented(changes))
         case _:
             return _show_port_step(step)
 
@@ -139,6 +143,8 @@ def show_network(network: HostNetwork) -> str:
         lines += [f"bridge {_bridge(bridge)}", *_indented(_bridge_details(bridge))]
     for port in network.ports:
         lines += [f"port {port.device} on {port.bridge}: {_lock(port.lock)}", *_indented(_port_details(port))]
+    for link in network.links:
+        lines += [f"link {link.name}", *_indented(_link_details(link.values))]
     lines.append(f"management: {network.management_bridge or 'off'}")
     if network.nbd_bridges:
         lines.append(f"NBD port open on: {_names(network.nbd_bridges)}")
@@ -235,6 +241,10 @@ def _ip_details(config: IpConfig) -> Iterator[str]:
         yield "routes by DHCP"
     if config.dhcp_dns:
         yield "DNS by DHCP"
+
+
+def _link_details(values: Iterable[tuple[str, str]]) -> Iterator[str]:
+    return (f"{key} {value}" for key, value in values)
 
 
 def _lock(lock: PortLock) -> str:

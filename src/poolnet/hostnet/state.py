@@ -177,8 +177,21 @@ EVERYWHERE = "*"  # instead of bridges' names: only ever observed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """How a NIC, or a bridge's own interface, is to work: what others know as the options of `ethtool`.
+
+    `values` are (key, value), sorted: `speed` (Mbit/s), `duplex` (`full`, `half`), `autoneg` (`on`, `off`), `advertise`
+    (a hexadecimal mask), and the offloads `rx tx sg tso ufo gso gro lro` (`on`, `off`). What is not named is as the
+    device was found. A device that cannot do what is asked does without; that is no failure.
+    """
+
+    name: str
+    values: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostNetwork:
-    """Everything that one host's network should be, or is. Bridges and ports are sorted by name.
+    """Everything that one host's network should be, or is. Bridges, ports and links are sorted by name.
 
     `nbd_bridges` are those on which the host's NBD port is open (spec §7.6), sorted; observed without any filter they
     are just EVERYWHERE.
@@ -186,6 +199,7 @@ class HostNetwork:
 
     bridges: tuple[Bridge, ...] = ()
     ports: tuple[GuestPort, ...] = ()
+    links: tuple[LinkSettings, ...] = ()
     management_bridge: str = ""  # the bridge that carries the management address; "" when management is off
     nbd_bridges: tuple[str, ...] = ()
     foreign: tuple[str, ...] = field(
@@ -199,6 +213,10 @@ class HostNetwork:
     def port(self, device: str) -> GuestPort | None:
         """The guest port on that device, or None."""
         return next((p for p in self.ports if p.device == device), None)
+
+    def link(self, name: str) -> LinkSettings | None:
+        """The settings of that interface, or None."""
+        return next((link for link in self.links if link.name == name), None)
 
 
 EMPTY = HostNetwork()

@@ -107,6 +107,15 @@ class OpenNbdPort(Struct, frozen=True, kw_only=True, tag=True):
     new: tuple[str, ...]
 
 
+class SetLink(Struct, frozen=True, kw_only=True, tag=True):
+    """Change how a NIC or a bridge's own interface works. `bridge` is the one that it serves, "" for none."""
+
+    name: str
+    bridge: str
+    old: tuple[tuple[str, str], ...]
+    new: tuple[tuple[str, str], ...]
+
+
 Step: TypeAlias = (
     CreateBridge
     | DestroyBridge
@@ -120,6 +129,7 @@ Step: TypeAlias = (
     | ReplacePort
     | SetManagement
     | OpenNbdPort
+    | SetLink
 )
 
 

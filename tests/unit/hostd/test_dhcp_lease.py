@@ -215,3 +215,8 @@ def test_what_is_configured_beside_a_lease_stays() -> None:
     assert (got.dns_servers, got.dns_search) == (("10.0.0.53", "fd00::53"), ("six.example.org",))
     assert as_leased(got, None, None) == replace(got, ipv6_addresses=())
     assert as_leased(replace(ip, dhcp_dns=False), None, LEASE6).dns_servers == ("10.0.0.53",)
+
+
+def test_static_routes_are_there_where_the_lease_reaches_their_gateway() -> None:
+    routes = ("198.51.100.0/24 via 10.9.0.254", "203.0.113.0/24 via 10.8.0.254")
+    assert as_leased(replace(ASKS, routes=routes), LEASE).routes == routes[:1]

@@ -157,13 +157,13 @@ def test_ipv6_addresses_and_gateway() -> None:
 @pytest.mark.parametrize(
     ("text", "routes"),
     [
-        ("10.9.0.0/16/10.0.0.254", ("10.9.0.0/16 via 10.0.0.254",)),
+        ("10.9.0.0/16/192.0.2.254", ("10.9.0.0/16 via 192.0.2.254",)),
         (
-            "10.9.0.0/16/10.0.0.254,10.8.1.1/24/10.0.0.253",
-            ("10.9.0.0/16 via 10.0.0.254", "10.8.1.0/24 via 10.0.0.253"),
+            "10.9.0.0/16/192.0.2.254,10.8.1.1/24/192.0.2.253",
+            ("10.9.0.0/16 via 192.0.2.254", "10.8.1.0/24 via 192.0.2.253"),
         ),
-        ("10.9.0.0/16/10.0.0.254,bad", ()),
-        ("10.9.0.0/10.0.0.254", ()),
+        ("10.9.0.0/16/192.0.2.254,bad", ()),
+        ("10.9.0.0/192.0.2.254", ()),
         ("", ()),
     ],
 )
@@ -171,6 +171,12 @@ def test_one_bad_static_route_and_none_applies(text: str, routes: tuple[str, ...
     w = World.new()
     w.txn.update(Network, w.nic_network("eth0"), other_config={"static-routes": text})
     assert bridge(w.derive(), "xenbr0").ip.routes == routes
+    w.txn.update(Network, w.nic_network("eth1"), other_config={"static-routes": text})
+    assert bridge(w.derive(), "xenbr1").ip.routes == ()  # no address, no way to the gateway
+    configure(w, "eth1")
+    assert bridge(w.derive(), "xenbr1").ip.routes == ()  # it is not in that subnet
+    configure(w, "eth1", ip_configuration_mode=IpConfigurationMode.DHCP)
+    assert bridge(w.derive(), "xenbr1").ip.routes == routes  # the lease decides
 
 
 def test_an_internal_network_is_there_while_a_vm_here_uses_it() -> None:

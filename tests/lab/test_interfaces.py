@@ -1,0 +1,107 @@
+"""NICs of a lab host: their options, the size of their frames, routes, and what happens when they come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.running import RunningLab, running_lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+
+HOST = "host1"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[RunningLab]:
+    """Two hosts with three NICs each."""
+    with running_lab(hosts=2, nics=3) as one:
+        yield one
+
+
+def pif(lab: RunningLab, device: str, host: str = HOST) -> str:
+    """The uuid of a NIC's PIF."""
+    return lab.xe(host, "pif-list", f"device={device}", "VLAN=-1", "params=uuid", "--minimal")
+
+
+def option(lab: RunningLab, device: str, words: str) -> str:
+    """What ethtool shows of an interface."""
+    lines = lab.run(HOST, "ethtool", "-k", device).splitlines()
+    return next(line.split(":")[1].split()[0] for line in lines if line.startswith(f"{words}:"))
+
+
+def test_options_of_a_nic_come_stay_and_go(lab: RunningLab) -> None:
+    uuid = pif(lab, "eth1")
+    found = {
+        words: option(lab, "eth1", words) for words in ("rx-checksumming", "generic-segmentation-offload")
+    }
+    assert set(found.values()) == {"on"}
+    keys = ("ethtool-rx=off", "ethtool-gso=false", "ethtool-speed=12345", "ethtool-duplex=sometimes")
+    lab.xe(HOST, "pif-param-set", f"uuid={uuid}", *(f"other-config:{key}" for key in keys))
+    plan = lab.xe(HOST, "pif-plug", f"uuid={uuid}", "--dry-run")
+    assert "change how eth1 works" in plan
+    lab.xe(HOST, "pif-plug", f"uuid={uuid}")  # what the NIC cannot do is no error
+    assert {words: option(lab, "eth1", words) for words in found} == dict.fromkeys(found, "off")
+    assert "nothing to do" in lab.xe(HOST, "pif-plug", f"uuid={uuid}", "--dry-run")
+    lab.run(
+        HOST, "ethtool", "-K", "eth1", "rx", "on"
+    )  # somebody interferes, unnoticed until something happens
+    network = network_of(lab, "eth1")
+    lab.xe(HOST, "network-param-set", f"uuid={network}", "other-config:ethtool-tso=off")
+    lab.xe(HOST, "pif-plug", f"uuid={uuid}")
+    assert option(lab, "eth1", "rx-checksumming") == "off"
+    assert option(lab, "xenbr1", "tcp-segmentation-offload") == "off"
+    lab.xe(HOST, "pif-param-clear", f"uuid={uuid}", "param-name=other-config")
+    lab.xe(HOST, "network-param-clear", f"uuid={network}", "param-name=other-config")
+    lab.xe(HOST, "pif-plug", f"uuid={uuid}")
+    assert {words: option(lab, "eth1", words) for words in found} == found
+
+
+def network_of(lab: RunningLab, device: str, host: str = HOST) -> str:
+    """The uuid of a NIC's network."""
+    return lab.xe(host, "pif-param-get", f"uuid={pif(lab, device, host)}", "param-name=network-uuid")
+
+
+def address(lab: RunningLab, host: str, device: str, text: str) -> None:
+    """Gives a NIC's PIF a static address."""
+    words = ("mode=static", f"IP={text}", "netmask=255.255.255.0")
+    lab.xe(host, "pif-reconfigure-ip", f"uuid={pif(lab, device, host)}", *words)
+
+
+def test_static_routes_of_a_network_come_and_go_where_they_can(lab: RunningLab) -> None:
+    network = network_of(lab, "eth2")
+    routes = "198.51.100.0/24/10.66.0.254,203.0.113.0/24/10.66.0.253"
+    lab.xe(HOST, "network-param-set", f"uuid={network}", f"other-config:static-routes={routes}")
+    lab.xe(HOST, "pif-plug", f"uuid={pif(lab, 'eth2')}")  # without an address there are none
+    address(lab, HOST, "eth2", "10.66.0.1")
+    table = lab.run(HOST, "ip", "route")
+    assert "198.51.100.0/24 via 10.66.0.254 dev xenbr2" in table
+    assert "203.0.113.0/24 via 10.66.0.253 dev xenbr2" in table
+    shorter = "198.51.100.0/24/10.66.0.254"
+    lab.xe(HOST, "network-param-set", f"uuid={network}", f"other-config:static-routes={shorter}")
+    lab.xe(HOST, "pif-plug", f"uuid={pif(lab, 'eth2')}")
+    assert "203.0.113.0" not in lab.run(HOST, "ip", "route")
+    address(lab, HOST, "eth2", "10.67.0.1")
+    assert "198.51.100.0" not in lab.run(HOST, "ip", "route")
+    lab.xe(HOST, "network-param-clear", f"uuid={network}", "param-name=other-config")
+    lab.xe(HOST, "pif-reconfigure-ip", f"uuid={pif(lab, 'eth2')}", "mode=none")
+
+
+def test_large_frames_pass_from_guest_to_guest_through_vlan_and_nic(lab: RunningLab) -> None:
+    lab.run(
+        "switch", "sh", "-c", "for port in $(ls /sys/class/net); do ip link set $port mtu 9000 || true; done"
+    )
+    for number, host in enumerate(("host1", "host2"), 1):
+        below = network_of(lab, "eth1", host)
+        lab.xe(host, "network-param-set", f"uuid={below}", "MTU=9000")
+        lab.xe(host, "pif-plug", f"uuid={pif(lab, 'eth1', host)}")
+        assert " mtu 9000 " in lab.run(host, "ip", "link", "show", "eth1")
+        network = lab.xe(host, "network-create", "name-label=jumbo", "MTU=16000")
+        vlan = lab.xe(
+            host, "vlan-create", f"pif-uuid={pif(lab, 'eth1', host)}", f"network-uuid={network}", "vlan=77"
+        )
+        assert lab.xe(host, "pif-param-get", f"uuid={vlan}", "param-name=MTU") == "9000"
+        lab.start_vm(host, f"jumbo{number}", network, f"192.0.2.{number}/24")
+        assert " mtu 9000 " in lab.guest(f"jumbo{number}", "ip", "link", "show", "eth0")
+    lab.guest("jumbo1", "ping", "-c", "2", "-W", "2", "-M", "do", "-s", str(9000 - 28), "192.0.2.2")
