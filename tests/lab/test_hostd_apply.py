@@ -28,6 +28,7 @@ from poolnet.hostnet.state import (
     IpConfig,
     Ipv4Mode,
     Ipv6Mode,
+    LinkSettings,
     LockMode,
 )
 from poolnet.hostnet.steps import ReplaceLock, ReplaceUplink
@@ -270,7 +271,16 @@ def test_a_dry_run_changes_nothing_and_remembers_nothing(tmp_path: Path) -> None
         (network(replace(XENBR0, uplink=nic("eth7"))), Fault.NO_DEVICE, "eth7"),
         (network(replace(XENBR0, uplink=nic("sw0"))), Fault.NO_DEVICE, "sw0"),  # not one we were given
         (network(VLAN50), Fault.MALFORMED, ""),  # its parent is missing
-        (network(replace(XENBR0, ip=IpConfig(ipv6_mode=Ipv6Mode.DHCP))), Fault.SWITCH_FAILED, "xenbr0"),
+        (
+            network(replace(XENBR0, ip=IpConfig(ipv6_mode=Ipv6Mode.STATIC, ipv6_addresses=("nonsense",)))),
+            Fault.SWITCH_FAILED,
+            "xenbr0",
+        ),
+        (
+            replace(network(XENBR0), links=(LinkSettings(name="lo", values=(("gso", "off"),)),)),
+            Fault.NO_DEVICE,
+            "lo",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_when_it_is_staged(
