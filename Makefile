@@ -1,5 +1,5 @@
 # The verbs of README.md. Everything that they need is installed first (packaging/bootstrap).
-.PHONY: help run stop test lint bench docs lock bootstrap
+.PHONY: help run stop test soak lint bench docs lock bootstrap
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -8,6 +8,7 @@ help:
 	@echo "make run    start a lab of three hosts and show what poolnet does"
 	@echo "make stop   remove that lab"
 	@echo "make test   lint, types, import rules and every test"
+	@echo "make soak   500 changes that would cut hosts off: none may be lost (about an hour)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make bench  measure, each number beside its floor"
 	@echo "make docs   build the documentation into docs/_build/html"
@@ -32,6 +33,9 @@ test: lint
 	$(BIN)/python -m pytest -q -n 2 -m "not lab and not kernel"
 	$(BIN)/python -m pytest -q -m "lab and not kernel"
 	$(BIN)/python -m pytest -q -n 2 -m kernel
+
+soak: bootstrap
+	@$(BIN)/python -m tests.lab.no_host_lost --changes 500
 
 bench: bootstrap
 	@$(BIN)/python -m bench

@@ -253,9 +253,9 @@ def sniffing(words: Sequence[str], device: str, matching: str) -> Iterator[list[
         ]
 
 
-def reboot(lab: RunningLab, host: str, *, hard: bool) -> None:
-    """Reboots a host and waits until it serves."""
-    asyncio.run(life.reboot(lab.name, host, hard=hard))
+def reboot(lab: RunningLab, host: str, *, hard: bool, wait: bool = True) -> None:
+    """Reboots a host, and waits until it serves at its first address."""
+    asyncio.run(life.reboot(lab.name, host, hard=hard, wait=wait))
     MADE.note(lab.lab)
 
 

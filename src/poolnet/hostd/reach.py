@@ -1,9 +1,9 @@
 """Can this host be reached by its management interface, now that it has changed?
 
-`rollout` asks after a switch that somebody wants confirmed. What must hold: the bridge is there and a cable of its
-uplink leads somewhere, the address is there and nobody else has it, and somebody answers: the gateway, or where there
-is none (or it was silent before as well) any neighbour. The way that was there before does not count: a host may be
-moved to another network on purpose.
+`rollout` asks after a switch that somebody wants confirmed. What must hold: the bridge is there and takes in packets of
+the usual sizes, a cable of its uplink leads somewhere, the address is there and nobody else has it, and somebody
+answers: the gateway, or where there is none (or it was silent before as well) any neighbour. The way that was there
+before does not count: a host may be moved to another network on purpose.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ AGAIN_S: Final = 0.1
 ANSWER_S: Final = 0.4  # of a neighbour that is there; one that is asleep is asked again
 CLAIM_S: Final = 0.3  # for somebody else to say that the address is his
 BEFORE_TRIES: Final = 3
+IPV4_MTU_MIN: Final = 576  # RFC 1122 §3.3.2: what everybody may send
+IPV6_MTU_MIN: Final = 1280  # RFC 8200 §5
 SUBNET_MAX: Final = 1024  # addresses; every one of a larger network is not asked
 
 
@@ -94,6 +96,7 @@ class Reach:
 
     async def _problem(self, network: HostNetwork, bridge: Bridge, before: Before) -> str:
         """Why the host cannot be reached; "" when it can. Raises _Refuted."""
+        _require_mtu(bridge)
         if index_of(bridge.name) is None:
             return f"{bridge.name} has no interface"
         nics = _nics(network, bridge)
@@ -137,6 +140,16 @@ def _missing(bridge: Bridge, there: Addresses) -> str:
     if ip.ipv4_mode is Ipv4Mode.NONE and not {a.partition("/")[0] for a in there.ipv6} - set(unusable):
         return f"{bridge.name} has no address"
     return ""
+
+
+def _require_mtu(bridge: Bridge) -> None:
+    """Raises _Refuted when a NIC would not take in what others may send to it: ARP still passes, and little else."""
+    for family, mode, least in (
+        ("IPv4", bridge.ip.ipv4_mode is not Ipv4Mode.NONE, IPV4_MTU_MIN),
+        ("IPv6", bridge.ip.ipv6_mode is not Ipv6Mode.NONE, IPV6_MTU_MIN),
+    ):
+        if mode and bridge.mtu_bytes < least:
+            raise _Refuted(f"{bridge.name} has an MTU of {bridge.mtu_bytes} bytes; {family} needs {least}")
 
 
 def _gateways(ip: IpConfig, there: Addresses) -> tuple[str, ...]:

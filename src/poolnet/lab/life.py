@@ -82,10 +82,11 @@ async def down(name: str) -> None:
         forget(name)
 
 
-async def reboot(name: str, host_name: str, *, hard: bool) -> None:
+async def reboot(name: str, host_name: str, *, hard: bool, wait: bool = True) -> None:
     """Stop a host's machine, at once if `hard`, start it from what is on its disk, and wait until its API answers.
 
-    Nobody waits for the API of a host that is partitioned, or where it is masked.
+    Nobody waits for the API of a host that is partitioned, or where it is masked; nor without `wait`, where the host may
+    have another address now.
     """
     with locked(name):
         lab = load(name)
@@ -100,7 +101,7 @@ async def reboot(name: str, host_name: str, *, hard: bool) -> None:
         await cabling.lay(lab, (host,))
         await switch.reopen(lab, host)
         machine.go(pid)
-    if not host.partitioned and not (lab.directory / host_name / MASKED).exists():
+    if wait and not host.partitioned and not (lab.directory / host_name / MASKED).exists():
         await _wait_serving(lab, host)
 
 

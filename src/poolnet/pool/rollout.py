@@ -195,7 +195,14 @@ class Rollouts:
     async def _converge(self, host: Ref[Host], guests_before: Sequence[protocol.GuestAction]) -> None:
         rollout = str(uuid4())
         work = HostWork(derive(self._database.view, host), before=list(guests_before))
-        await self._stage(host, rollout, work)
+        try:
+            await self._stage(host, rollout, work)
+        except HostRefused as busy:
+            if busy.refused.fault is not protocol.Fault.BUSY:
+                raise
+            # Of a server that died: nobody is left to confirm it.
+            await self._hosts.settle(host, protocol.Revert(rollout=busy.refused.subject))
+            await self._stage(host, rollout, work)
         await self._hosts.switch(host, protocol.Switch(rollout=rollout))
         self._applied[host] = work.desired
 
