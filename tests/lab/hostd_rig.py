@@ -30,8 +30,15 @@ STOP_TIMEOUT_S = 15.0
 class Rig:
     """The switch's programs and the daemon, each of which can be killed and started again."""
 
-    def __init__(self, directory: Path, nics: Sequence[str], guest_runtime: str = "none") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        nics: Sequence[str],
+        guest_runtime: str = "none",
+        backend: str = "openvswitch",
+    ) -> None:
         self.directory = directory
+        self.backend = backend
         self.run_dir = directory / "ovs"
         self.root = directory / "root"
         self.socket = self.root / "run/poolnet/hostd.sock"
@@ -41,7 +48,10 @@ class Rig:
         config = self.root / "etc/poolnet/hostd.toml"
         config.parent.mkdir(parents=True)
         names = ", ".join(f'"{nic}"' for nic in nics)
-        config.write_text(f'datapath_type = "netdev"\nguest_runtime = "{guest_runtime}"\nnics = [{names}]\n')
+        config.write_text(
+            f'backend = "{backend}"\ndatapath_type = "netdev"\nguest_runtime = "{guest_runtime}"\n'
+            f"nics = [{names}]\n"
+        )
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -167,13 +177,17 @@ class Rig:
 
 @asynccontextmanager
 async def running_rig(
-    directory: Path, nics: Sequence[str] = ("eth*",), guest_runtime: str = "none"
+    directory: Path,
+    nics: Sequence[str] = ("eth*",),
+    guest_runtime: str = "none",
+    backend: str = "openvswitch",
 ) -> AsyncIterator[Rig]:
-    """A rig with everything started; its logs are printed when the test fails."""
-    rig = Rig(directory, nics, guest_runtime)
+    """A rig with everything started that the backend needs; its logs are printed when the test fails."""
+    rig = Rig(directory, nics, guest_runtime, backend)
     try:
-        await rig.start_database()
-        await rig.start_switch()
+        if backend == "openvswitch":
+            await rig.start_database()
+            await rig.start_switch()
         await rig.start_daemon()
         yield rig
     except BaseException:
@@ -196,11 +210,12 @@ def with_rig(
     body: Callable[[Rig], Awaitable[None]],
     nics: Sequence[str] = ("eth*",),
     guest_runtime: str = "none",
+    backend: str = "openvswitch",
 ) -> None:
     """Runs a test's body with a rig in a network of its own, where the cable of eth0 ends at sw0."""
 
     async def run() -> None:
-        async with running_rig(directory, nics, guest_runtime) as rig:
+        async with running_rig(directory, nics, guest_runtime, backend) as rig:
             rig.sh("ip", "link", "set", "lo", "up")
             rig.cable("eth0", "sw0")
             await body(rig)

@@ -55,7 +55,7 @@ class ManagementConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
-    backend: Literal["openvswitch"] = "openvswitch"
+    backend: Literal["openvswitch", "linuxbridge"] = "openvswitch"
     datapath_type: Literal["system", "netdev"] = "system"
     nics: tuple[str, ...] = ()
     guest_runtime: Literal["netns", "none"] = "none"

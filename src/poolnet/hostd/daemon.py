@@ -23,6 +23,7 @@ from poolnet.hostd.guests.netns import NetnsRuntime
 from poolnet.hostd.guests.runtime import GuestRuntime
 from poolnet.hostd.keeper import Keeper
 from poolnet.hostd.link_settings import Links
+from poolnet.hostd.linuxbridge.backend import LinuxBridgeBackend
 from poolnet.hostd.nbd_port import NbdPort
 from poolnet.hostd.netlink import Netlink, NetlinkWatch
 from poolnet.hostd.nohypervisor import NoHypervisor
@@ -68,12 +69,7 @@ class Daemon:
         self._paths = paths
         self._stack = AsyncExitStack()
         self._netlink = Netlink()
-        self._backend: Backend = OpenvswitchBackend(
-            run_dir=paths.switch_run_dir,
-            work_dir=paths.run_dir,
-            datapath_type=config.datapath_type,
-            netlink=self._netlink,
-        )
+        self._backend = _backend(config, paths, self._netlink)
         self._guests: GuestRuntime = (
             NetnsRuntime(paths.run_dir / "guests") if config.guest_runtime == "netns" else NoHypervisor()
         )
@@ -213,6 +209,18 @@ class Daemon:
             return Refused(fault=Fault.SWITCH_FAILED, message=f"the host cannot be renamed: {error}")
         self._note_change()  # DHCP clients send the name
         return await self._done()
+
+
+def _backend(config: Config, paths: Paths, netlink: Netlink) -> Backend:
+    """The data plane that the administrator has chosen."""
+    if config.backend == "linuxbridge":
+        return LinuxBridgeBackend(work_dir=paths.run_dir, nics=config.nics, netlink=netlink)
+    return OpenvswitchBackend(
+        run_dir=paths.switch_run_dir,
+        work_dir=paths.run_dir,
+        datapath_type=config.datapath_type,
+        netlink=netlink,
+    )
 
 
 def _clients(api_user: str) -> tuple[frozenset[int], int]:

@@ -56,6 +56,12 @@ def touched_by(steps: Iterable[Step]) -> Touched:
     return Touched(bridges=frozenset(bridges), devices=frozenset(devices))
 
 
+def with_vlans(touched: Touched, before: HostNetwork, after: HostNetwork) -> Touched:
+    """The same with the VLANs on the touched bridges, where these have their devices on the bridge's uplink."""
+    vlans = {b.name for network in (before, after) for b in network.bridges if b.parent in touched.bridges}
+    return Touched(bridges=touched.bridges | vlans, devices=touched.devices)
+
+
 def advance(network: HostNetwork, steps: Sequence[Step]) -> HostNetwork:
     """The state after the steps. Raises KeyError when a step changes something that is not there."""
     bridges = {bridge.name: bridge for bridge in network.bridges}

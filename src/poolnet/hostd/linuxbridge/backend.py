@@ -1,0 +1,227 @@
+"""How does the Linux bridge carry out a plan? The backend: locks, links in few batches, then what nobody needs any more.
+
+A guest's interface becomes a port only after its lock is loaded, and the lock goes after the port. Before links change,
+everything that they may become is written down, so that whatever happens `observe` knows what it finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import structlog
+
+from poolnet.hostd import neighbours
+from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
+from poolnet.hostd.linuxbridge import bonds, slb
+from poolnet.hostd.linuxbridge.changes import Absent, Changes, NotOurs, plan
+from poolnet.hostd.linuxbridge.filters import Filters, FiltersFailed, transact
+from poolnet.hostd.linuxbridge.marks import Marks, both, with_touched
+from poolnet.hostd.linuxbridge.observe import observe
+from poolnet.hostd.netlink import LinkError, Netlink, NetlinkWatch
+from poolnet.hostd.netlink_links import LinkRefused, Links
+from poolnet.hostd.nics import is_nic
+from poolnet.hostd.run import CommandFailed, run
+from poolnet.hostnet.advance import Touched, advance, touched_by, with_vlans
+from poolnet.hostnet.facts import BondFacts, PortFacts
+from poolnet.hostnet.protocol import Fault
+from poolnet.hostnet.state import NO_IP, HostNetwork, PortLock
+from poolnet.hostnet.steps import Step
+from poolnet.lock.policy import allows
+
+LOG = structlog.stdlib.get_logger("poolnet.hostd.linuxbridge")
+_VERSION = re.compile(r"v([0-9.]+)")
+
+
+class LinuxBridgeBackend:
+    """Implements `Backend` with the kernel's bridges."""
+
+    name = "bridge"
+
+    def __init__(self, *, work_dir: Path, nics: Sequence[str], netlink: Netlink) -> None:
+        """`work_dir` is for our files and gone after a reboot; `nics` are the patterns of the NICs we may touch."""
+        self._nics = nics
+        self._netlink = netlink
+        self._links = Links()
+        self._marks = Marks(work_dir / "linuxbridge.json")
+        self._changed: Callable[[], None] = lambda: None
+        self._filters = Filters(lambda: self._changed())
+        self._turn = asyncio.Lock()
+        self._stack = ExitStack()
+        self._slb: tuple[slb.SlbBond, ...] | None = None
+        self._slb_task: asyncio.Task[None] | None = None
+        self._nft_version = ""
+
+    async def open(self, changed: Callable[[], None]) -> None:
+        """See `Backend.open`."""
+        self._changed = changed
+        try:
+            self._stack.enter_context(self._links)
+            self._marks.read()
+            await self._filters.open(_locks_of(self._marks.network))
+            self._nft_version = await _nft_version()
+            await self._follow_slb()
+            watch = NetlinkWatch(self._on_links)
+            self._stack.callback(watch.close)
+        except (OSError, LinkError, FiltersFailed, CommandFailed, ValueError) as error:
+            raise BackendGone(str(error)) from error
+
+    async def close(self) -> None:
+        """See `Backend.close`."""
+        await self._filters.close()
+        self._stack.close()
+        if self._slb_task is not None:
+            await asyncio.wait([self._slb_task])
+
+    async def observe(self) -> HostNetwork:
+        """See `Backend.observe`."""
+        try:
+            links = self._links.all()
+            asked = self._marks.network
+            there = await self._netlink.addresses() if any(b.ip != NO_IP for b in asked.bridges) else {}
+        except (LinkError, OSError) as error:
+            raise BackendGone(str(error)) from error
+        return observe(links, asked, self._filters.loaded, there, self._our_nics(links))
+
+    async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
+        """See `Backend.apply`."""
+        if not steps:
+            return
+        async with self._turn:
+            try:
+                before = await self.observe()
+                await self._apply(before, advance(before, steps), touched_by(steps), strict)
+            except Absent as error:
+                raise ApplyFailed(Fault.NO_DEVICE, str(error), error.names[0]) from error
+            except NotOurs as error:
+                raise ApplyFailed(Fault.SWITCH_FAILED, str(error), error.name) from error
+            except LinkRefused as error:
+                raise ApplyFailed(Fault.SWITCH_FAILED, f"the kernel refused: {error}", error.link) from error
+            except (LinkError, FiltersFailed, OSError) as error:
+                raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+            except KeyError as error:
+                raise ApplyFailed(
+                    Fault.SWITCH_FAILED, f"a step changes what is not there: {error}"
+                ) from error
+
+    async def reopen_nics(self) -> None:
+        """Nothing to do: a NIC that is put in anew is in no bridge, which `observe` tells."""
+
+    async def bonds(self) -> tuple[BondFacts, ...]:
+        """See `Backend.bonds`."""
+        try:
+            return bonds.facts(self._links.all())
+        except LinkError as error:
+            raise BackendGone(str(error)) from error
+
+    def software(self) -> tuple[tuple[str, str], ...]:
+        """See `Backend.software`. The bridge itself is the kernel's."""
+        return (("nftables", self._nft_version),)
+
+    async def trace(self, device: str, frame: bytes) -> Trace:
+        """See `Backend.trace`. The kernel has no dry run: the answer is the meaning of the lock that is loaded."""
+        network = await self.observe()
+        port = network.port(device)
+        if port is None:
+            raise ApplyFailed(Fault.NO_DEVICE, f"{device} is not a guest port", device)
+        lock = self._filters.loaded.get(device)
+        if lock is None:
+            return Trace(forwarded=False, text=f"{device} has no lock, and what has none is closed")
+        verdict = allows(lock, frame)
+        reason = "nothing is wrong with it" if verdict.reason is None else verdict.reason.value
+        word = "passes" if verdict.passes else "is dropped"
+        return Trace(
+            forwarded=verdict.passes,
+            text=f"table bridge poolnet: from {device} ({lock.mode.value}) to {port.bridge}: {word}: {reason}\n",
+        )
+
+    async def counters(self, devices: Collection[str]) -> tuple[PortFacts, ...]:
+        """See `Backend.counters`."""
+        wanted = [device for device in self._filters.loaded if not devices or device in devices]
+        try:
+            found = await self._filters.stopped(wanted)
+        except FiltersFailed as error:
+            raise BackendGone(str(error)) from error
+        return tuple(
+            PortFacts(
+                device=device,
+                dropped=tuple(sorted((reason.value, count) for reason, count in found[device].items())),
+            )
+            for device in sorted(found)
+        )
+
+    async def _apply(self, before: HostNetwork, after: HostNetwork, touched: Touched, strict: bool) -> None:
+        links = self._links.all()
+        touched = with_vlans(touched, before, after)
+        changes = plan(links, after, touched, self._our_nics(links), _new_mac, strict=strict)
+        asked = with_touched(self._marks.network, after, touched)
+        self._marks.write(both(self._marks.network, asked))
+        await self._load_locks(_locks_of(self._marks.network))
+        await self._change(changes)
+        await self._load_locks(_locks_of(asked))
+        self._marks.write(asked)
+        await self._follow_slb()
+
+    def _our_nics(self, links: Iterable[str]) -> frozenset[str]:
+        return frozenset(name for name in links if is_nic(name, self._nics))
+
+    async def _change(self, changes: Changes) -> None:
+        await self._links.change(changes.clear)
+        await self._links.change(changes.make)
+        for name in changes.new_bridges:
+            neighbours.speak_for_bridge(name, ipv6=False)
+        _silence(changes.new_bonds)
+        await self._links.change(changes.prepare)
+        _silence(changes.joining)
+        await self._links.change(changes.join)
+        await self._links.change(changes.delete)
+
+    async def _load_locks(self, locks: Mapping[str, PortLock]) -> None:
+        try:
+            await self._filters.load(locks)
+        except ValueError as error:
+            raise ApplyFailed(Fault.SWITCH_FAILED, f"a lock is impossible: {error}") from error
+
+    def _on_links(self) -> None:
+        """A link has changed: another member of a bond may have to take floods in."""
+        if not self._turn.locked() and (self._slb_task is None or self._slb_task.done()):
+            self._slb_task = asyncio.create_task(self._follow_slb_in_turn(), name="slb")
+
+    async def _follow_slb_in_turn(self) -> None:
+        async with self._turn:
+            try:
+                await self._follow_slb()
+            except (LinkError, FiltersFailed, OSError) as error:
+                LOG.exception("the rules of a bond cannot be loaded", error=str(error))
+
+    async def _follow_slb(self) -> None:
+        found = slb.slb_bonds(self._links.all(), self._marks.network)
+        if found == self._slb or not (found or self._slb):
+            return
+        self._slb = None
+        await transact(slb.ruleset(found))
+        self._slb = found
+
+
+def _locks_of(network: HostNetwork) -> dict[str, PortLock]:
+    return {port.device: port.lock for port in network.ports}
+
+
+def _silence(names: Iterable[str]) -> None:
+    for name in names:
+        neighbours.silence_uplink(name)
+
+
+def _new_mac() -> str:
+    """A random address of the range that nobody owns."""
+    first, *rest = os.urandom(6)
+    return bytes((first & 0xFC | 0x02, *rest)).hex(":")
+
+
+async def _nft_version() -> str:
+    found = _VERSION.search((await run(("nft", "--version"))).stdout)
+    return found[1] if found else ""

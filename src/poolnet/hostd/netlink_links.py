@@ -1,0 +1,284 @@
+"""Which links does the kernel have, and how are many of them changed at once? The Linux bridge's backend asks.
+
+All changes of a batch go to the kernel in few writes. What was read stays valid until the kernel tells of a change:
+its word is in the socket before the change is seen by anybody else, so looking there first is enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from types import TracebackType
+from typing import Final, Self
+
+from poolnet.hostd import netlink_codec as codec
+from poolnet.hostd.netlink import LinkError
+from poolnet.hostd.netlink_codec import Attribute, Ifla, Info, Link
+
+_GROUP_LINK: Final = 0x1  # RTMGRP_LINK
+_SOL_NETLINK, _CAP_ACK, _EXT_ACK, _SO_RCVBUFFORCE = 270, 10, 11, 33
+_TOGETHER: Final = 128  # messages in one write: their answers fit into the socket's buffer
+_BUFFER_BYTES: Final = 8 * 1024 * 1024
+_ERROR, _DONE = 2, 3  # NLMSG_ERROR, NLMSG_DONE
+_ATTR_MESSAGE: Final = 1  # NLMSGERR_ATTR_MSG
+_DELETE_GROUP: Final = 0x706E6474  # a number that nobody else uses: its links are deleted together
+_DELETED_TOGETHER: Final = (
+    32  # the kernel takes long for a bridge, and nobody else can change a link meanwhile
+)
+_TRIES: Final = 5  # of a dump that changes interrupted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewLink:
+    """Makes a link; `data` are the attributes of its kind, `lower` the name of the link that it is on.
+
+    It is in the group from its first moment on: nothing else can be said of a link while it is made.
+    """
+
+    name: str
+    kind: str
+    group: int = 0
+    mac: str = ""
+    mtu_bytes: int = 0
+    lower: str = ""
+    data: tuple[Attribute, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLink:
+    """Changes a link; None leaves as it is. `master` "" takes it from its master; `port_data` needs its `port_kind`."""
+
+    name: str
+    mac: str | None = None
+    mtu_bytes: int | None = None
+    master: str | None = None
+    up: bool | None = None
+    kind: str = ""
+    data: tuple[Attribute, ...] = ()
+    port_kind: str = ""
+    port_data: tuple[Attribute, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteLinks:
+    """Deletes links, all at once: one by one the kernel waits for each."""
+
+    names: tuple[str, ...]
+
+
+Change = NewLink | SetLink | DeleteLinks
+
+
+class LinkRefused(LinkError):
+    """The kernel refused to change a link; `link` is its name."""
+
+    def __init__(self, link: str, number: int, text: str) -> None:
+        super().__init__(f"{link}: {text or os.strerror(number)}")
+        self.link = link
+        self.number = number
+
+
+class Links:
+    """The links of this network namespace. Use it as a context."""
+
+    def __init__(self) -> None:
+        self._known: Mapping[str, Link] | None = None
+        self._numbers = count(1)
+
+    def __enter__(self) -> Self:
+        """Begins to listen. Raises OSError."""
+        self._asking = _netlink_socket(0)
+        self._telling = _netlink_socket(0)  # in a thread of its own
+        self._hearing = _netlink_socket(_GROUP_LINK)
+        self._hearing.setblocking(False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stops listening."""
+        self._asking.close()
+        self._telling.close()
+        self._hearing.close()
+
+    def all(self) -> Mapping[str, Link]:
+        """All links by name. Raises LinkError."""
+        if self._has_heard() or self._known is None:
+            self._known = {link.name: link for link in self._dump()}
+        return self._known
+
+    async def change(self, changes: Sequence[Change]) -> None:
+        """Carries out changes in their order. Raises LinkRefused for the first refused; later ones may be done.
+
+        A link that is to be deleted and is not there is no failure.
+        """
+        encoded = [one for change in changes for one in self._encoded(change)]
+        for start in range(0, len(encoded), _TOGETHER):
+            await asyncio.to_thread(self._send, encoded[start : start + _TOGETHER])
+
+    def _encoded(self, change: Change) -> list[tuple[str, int, int, bytes]]:
+        """The messages of a change: whom it is about, type, flags, body."""
+        match change:
+            case NewLink():
+                flags = codec.NLM_F_CREATE | codec.NLM_F_EXCL
+                body = codec.link_body(0, 0, 0, _new_attributes(change))
+                return [(change.name, codec.RTM_NEWLINK, flags, body)]
+            case SetLink():
+                known = 0 if change.up is None else codec.IFF_UP
+                body = codec.link_body(0, known if change.up else 0, known, _set_attributes(change))
+                return [(change.name, codec.RTM_NEWLINK, 0, body)]
+            case DeleteLinks(names=names):
+                there = [name for name in names if _index_of(name)]
+                parts = (
+                    there[start : start + _DELETED_TOGETHER]
+                    for start in range(0, len(there), _DELETED_TOGETHER)
+                )
+                return [one for part in parts for one in _deletion(part)]
+
+    def _send(self, messages: Sequence[tuple[str, int, int, bytes]]) -> None:
+        names = {next(self._numbers): name for name, _, _, _ in messages}
+        self._telling.send(
+            b"".join(
+                codec.message(kind, flags | codec.NLM_F_ACK, number, body)
+                for number, (_, kind, flags, body) in zip(names, messages, strict=True)
+            )
+        )
+        refused: LinkRefused | None = None
+        while names:
+            for kind, _, number, body in codec.messages_in(self._telling.recv(1 << 16)):
+                name = names.pop(number, None)
+                if name is None or kind != _ERROR:
+                    continue
+                code = _error_in(body)
+                if code and refused is None:
+                    refused = LinkRefused(name, code, _reason(body))
+        if refused is not None:
+            raise refused
+
+    def _dump(self) -> list[Link]:
+        for _ in range(_TRIES):
+            found: list[Link] = []
+            wanted = next(self._numbers)
+            self._asking.send(codec.dump_request(wanted))
+            interrupted = done = False
+            while not done:
+                for kind, flags, number, body in codec.messages_in(self._asking.recv(1 << 18)):
+                    if number != wanted:
+                        continue
+                    interrupted |= bool(flags & codec.NLM_F_DUMP_INTR)
+                    if kind == codec.RTM_NEWLINK:
+                        found.append(codec.link_in(body))
+                    elif kind == _ERROR:
+                        raise LinkError(f"the links cannot be read: {os.strerror(_error_in(body))}")
+                    done |= kind == _DONE
+            if not interrupted:
+                return found
+        raise LinkError("the links change too often to be read")
+
+    def _has_heard(self) -> bool:
+        heard = False
+        while True:
+            try:
+                self._hearing.recv(65536)
+            except BlockingIOError:
+                return heard
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # what was lost is a change like any other
+                    raise
+            heard = True
+
+
+def _deletion(names: Sequence[str]) -> list[tuple[str, int, int, bytes]]:
+    """Puts links into a group and deletes that."""
+    group = codec.attribute(Ifla.GROUP, codec.u32(_DELETE_GROUP))
+    marked = [(name, codec.RTM_NEWLINK, 0, codec.link_body(0, 0, 0, _name(name) + group)) for name in names]
+    return [*marked, (", ".join(names), codec.RTM_DELLINK, 0, codec.link_body(0, 0, 0, group))]
+
+
+def _new_attributes(link: NewLink) -> bytes:
+    info: list[Attribute] = [(Info.KIND, link.kind.encode() + b"\0")]
+    parts = [_name(link.name), codec.attribute(Ifla.GROUP, codec.u32(link.group))]
+    if link.mac:
+        parts.append(codec.attribute(Ifla.ADDRESS, codec.mac_bytes(link.mac)))
+    if link.mtu_bytes:
+        parts.append(codec.attribute(Ifla.MTU, codec.u32(link.mtu_bytes)))
+    if link.lower:
+        parts.append(codec.attribute(Ifla.LINK, codec.u32(_required(link.name, link.lower))))
+    if link.data:
+        info.append((Info.DATA, b"".join(codec.attribute(*one) for one in link.data)))
+    parts.append(codec.nested(Ifla.LINKINFO, info))
+    return b"".join(parts)
+
+
+def _set_attributes(link: SetLink) -> bytes:
+    parts = [_name(link.name)]
+    if link.mac is not None:
+        parts.append(codec.attribute(Ifla.ADDRESS, codec.mac_bytes(link.mac)))
+    if link.mtu_bytes is not None:
+        parts.append(codec.attribute(Ifla.MTU, codec.u32(link.mtu_bytes)))
+    if link.master is not None:
+        master = _required(link.name, link.master) if link.master else 0
+        parts.append(codec.attribute(Ifla.MASTER, codec.u32(master)))
+    info: list[Attribute] = []
+    if link.data:
+        info.append((Info.KIND, link.kind.encode() + b"\0"))
+        info.append((Info.DATA, b"".join(codec.attribute(*one) for one in link.data)))
+    if link.port_data:
+        info.append((Info.SLAVE_KIND, link.port_kind.encode() + b"\0"))
+        info.append((Info.SLAVE_DATA, b"".join(codec.attribute(*one) for one in link.port_data)))
+    if info:
+        parts.append(codec.nested(Ifla.LINKINFO, info))
+    return b"".join(parts)
+
+
+def _name(name: str) -> bytes:
+    return codec.attribute(Ifla.IFNAME, name.encode() + b"\0")
+
+
+def _required(link: str, other: str) -> int:
+    """The number of the link that `link` is to be on. Raises LinkRefused."""
+    index = _index_of(other)
+    if not index:
+        raise LinkRefused(link, errno.ENODEV, f"there is no {other}")
+    return index
+
+
+def _index_of(name: str) -> int:
+    """The number of a link, 0 if there is none."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def _error_in(body: bytes) -> int:
+    return -int.from_bytes(body[:4], "little", signed=True)
+
+
+def _reason(body: bytes) -> str:
+    """What the kernel says about its refusal, beside the number."""
+    header_bytes = 4 + 16  # the error, and the header of the message that it is about
+    for kind, content in codec.attributes_in(body, header_bytes):
+        if kind == _ATTR_MESSAGE:
+            return content.rstrip(b"\0").decode(errors="replace")
+    return ""
+
+
+def _netlink_socket(groups: int) -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    try:
+        with suppress(PermissionError):
+            made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        for option in (_CAP_ACK, _EXT_ACK):
+            made.setsockopt(_SOL_NETLINK, option, 1)
+        made.bind((0, groups))
+    except OSError:
+        made.close()
+        raise
+    return made
