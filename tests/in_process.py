@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from poolnet.api.credentials import Credentials
@@ -141,8 +143,8 @@ async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIter
         coordinator.start()
         stack.push_async_callback(coordinator.stop)
         await coordinator.converge(opened.local_host)
+        (state_dir / "users.toml").write_bytes(_users_file())
         credentials = Credentials(state_dir / "users.toml", None)
-        credentials.set_password("root", "secret")
         tasks = Tasks(database=database, this_host=opened.local_host, clock=now)
         stack.push_async_callback(tasks.stop)
         sessions = Sessions(
@@ -163,6 +165,15 @@ async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIter
             database=database, coordinator=coordinator, sessions=sessions, tasks=tasks, own=own
         )
         yield InProcess(database, coordinator, dispatcher, sessions, tasks, events, host)
+
+
+@cache
+def _users_file() -> bytes:
+    """The file with root's password; made once, because the hash takes long on purpose."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "users.toml"
+        Credentials(path, None).set_password("root", "secret")
+        return path.read_bytes()
 
 
 class BrokenDisk(MemoryEngine):

@@ -12,6 +12,7 @@ import os
 import threading
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -70,8 +71,7 @@ class Credentials:
         self._system = system
         self._hasher = PasswordHasher()
         self._writing = threading.Lock()
-        # Verified when the user is unknown, so that an answer takes as long as for a known one.
-        self._nobody = self._hasher.hash("no password has this hash")
+        self._nobody = _nobody()
 
     async def verify(self, user: str, password: str) -> Identity | None:
         """The identity that user name and password give, or None."""
@@ -140,6 +140,12 @@ class Credentials:
             return self._hasher.verify(stored, password)
         except (VerificationError, InvalidHashError):
             return False
+
+
+@cache
+def _nobody() -> str:
+    """What is verified when the user is unknown, so that an answer takes as long as for a known one."""
+    return PasswordHasher().hash("no password has this hash")
 
 
 def _role(name: str) -> Role | None:

@@ -238,4 +238,6 @@ def _require_free_vlan(nic: str, tag: int) -> None:
     for line in lines:
         fields = [field.strip() for field in line.split("|")]
         if fields[1:] == [str(tag), nic]:
-            raise ApplyFailed(Fault.VLAN_IN_USE, f"{fields[0]} has VLAN {tag} on {nic} already", nic)
+            raise ApplyFailed(
+                Fault.VLAN_IN_USE, f"{fields[0]} has VLAN {tag} on {nic} already", f"{nic}.{tag}"
+            )

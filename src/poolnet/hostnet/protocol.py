@@ -302,7 +302,7 @@ class Fault(StrEnum):
     SWITCH_FAILED = "switch-failed"  # the switch refused a step; the state before is restored
     GUEST_FAILED = "guest-failed"  # a guest action failed; the state before is restored
     NO_DEVICE = "no-device"  # a NIC or port of the desired state does not exist
-    VLAN_IN_USE = "vlan-in-use"  # the kernel has that VLAN device already, and it is not ours
+    VLAN_IN_USE = "vlan-in-use"  # the kernel has VLAN device `subject` (NIC.TAG) already, and it is not ours
     NOT_VERIFIED = "not-verified"  # applied, but what is observed differs; the state before is restored
     UNREACHABLE = (
         "unreachable"  # applied, but nobody could reach the host any more; the state before is restored

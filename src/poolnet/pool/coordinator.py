@@ -25,6 +25,8 @@ from poolnet.model import errors
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.tunnel import Tunnel
+from poolnet.model.classes.vlan import VLAN
 from poolnet.model.types import NULL, Ref, Value
 from poolnet.pool.guard import USUAL, Guard
 from poolnet.pool.hostlink import HostGone, HostRefused
@@ -392,19 +394,31 @@ def as_failure(error: Exception, view: View, call: RuleCall) -> errors.Failure:
     if not isinstance(error, HostRefused):
         return errors.internal_error(str(error))
     refused = error.refused
+    if refused.fault is protocol.Fault.VLAN_IN_USE:
+        device, _, tag = refused.subject.rpartition(".")
+        return errors.vlan_in_use(device, int(tag))
     about_pifs = call.method.startswith(
         ("PIF.", "VLAN.", "Bond.", "tunnel.", "network.", "pool.", "host.management")
     )
     if about_pifs or refused.fault is protocol.Fault.UNREACHABLE:
-        return errors.pif_configuration_error(_pif_of(call), f"{refused.subject} {refused.message}".strip())
+        return errors.pif_configuration_error(
+            _pif_of(view, call), f"{refused.subject} {refused.message}".strip()
+        )
     return errors.internal_error(f"{refused.fault}: {refused.message}")
 
 
-def _pif_of(call: RuleCall) -> Ref[Any]:
+def _pif_of(view: View, call: RuleCall) -> Ref[Any]:
+    """The PIF that a call is about: given to it, or that of the bond, VLAN or tunnel that is."""
     for name in ("self", "tagged_PIF", "transport_PIF", "pif", "members"):
         value = call.arguments.get(name)
         if isinstance(value, tuple) and value:
             value = value[0]
         if isinstance(value, str) and value:
+            if (bond := view.find(Bond, Ref[Bond](value))) is not None:
+                return bond.master
+            if (vlan := view.find(VLAN, Ref[VLAN](value))) is not None:
+                return vlan.untagged_PIF
+            if (tunnel := view.find(Tunnel, Ref[Tunnel](value))) is not None:
+                return tunnel.access_PIF
             return Ref(value)
     return NULL
