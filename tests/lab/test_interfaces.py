@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.running import RunningLab, running_lab
+from tests.lab.test_dhcp import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -105,3 +106,34 @@ def test_large_frames_pass_from_guest_to_guest_through_vlan_and_nic(lab: Running
         lab.start_vm(host, f"jumbo{number}", network, f"192.0.2.{number}/24")
         assert " mtu 9000 " in lab.guest(f"jumbo{number}", "ip", "link", "show", "eth0")
     lab.guest("jumbo1", "ping", "-c", "2", "-W", "2", "-M", "do", "-s", str(9000 - 28), "192.0.2.2")
+
+
+def uplink_of(lab: RunningLab, bridge: str) -> list[str]:
+    """The NICs that the switch has on a bridge."""
+    return [
+        port for port in lab.run(HOST, "ovs-vsctl", "list-ports", bridge).split() if port.startswith("eth")
+    ]
+
+
+def test_a_nic_that_the_kernel_names_anew_stays_on_its_network(lab: RunningLab) -> None:
+    address(lab, HOST, "eth2", "10.66.0.1")
+    address(lab, "host2", "eth2", "10.66.0.2")
+    uuid = pif(lab, "eth2")
+    lab.run(HOST, "ping", "-c", "3", "-W", "2", "10.66.0.2")
+    lab.xe(HOST, "pif-param-set", f"uuid={uuid}", "other-config:ethtool-rx=off")
+    lab.xe(HOST, "pif-plug", f"uuid={uuid}")
+    swap = "ip link set eth2 down; ip link set eth2 name eth9; ip link set eth9 up"
+    lab.run(HOST, "sh", "-c", swap)
+    eventually(lambda: uplink_of(lab, "xenbr2") == ["eth9"])
+    eventually(lambda: pif(lab, "eth9") == uuid)
+    lab.run(HOST, "ping", "-c", "10", "-i", "0.3", "-W", "2", "10.66.0.2")
+    assert option(lab, "eth9", "rx-checksumming") == "off"
+    assert "nothing to do" in lab.xe(HOST, "pif-plug", f"uuid={uuid}", "--dry-run")
+    lab.xe(HOST, "pif-param-clear", f"uuid={uuid}", "param-name=other-config")
+    lab.xe(HOST, "pif-plug", f"uuid={uuid}")
+    assert option(lab, "eth9", "rx-checksumming") == "on"
+    lab.xe(HOST, "pif-scan", f"host-uuid={lab.xe(HOST, 'host-list', '--minimal')}")
+    assert lab.xe(HOST, "pif-list", "device=eth2", "--minimal") == ""
+    lab.run(HOST, "sh", "-c", swap.replace("eth9", "tmp").replace("eth2", "eth9").replace("tmp", "eth2"))
+    eventually(lambda: uplink_of(lab, "xenbr2") == ["eth2"])
+    eventually(lambda: pif(lab, "eth2") == uuid)

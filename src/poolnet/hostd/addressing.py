@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_interface
@@ -68,6 +68,12 @@ class Addressing:
         """Takes leases from now on; `changed` is called after each. Raises OSError."""
         self._changed = changed
         self._clients.open(self._on_lease)
+
+    def rename_nics(self, names: Mapping[str, str]) -> None:
+        """Follows the new names of NICs. Raises OSError."""
+        if names.keys() & self._given_up.keys():
+            self._given_up = {names.get(nic, nic): had for nic, had in self._given_up.items()}
+            self._store()
 
     async def close(self) -> None:
         """Takes no more leases; addresses and DHCP clients stay."""

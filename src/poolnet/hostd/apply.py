@@ -7,7 +7,7 @@ was reached is observed and compared, and only then do guests run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +76,11 @@ class Applier:
         """The switch or the kernel has changed: what waits for a state looks again."""
         self._changed.set()
         self._planned = None
+
+    def rename_nics(self, names: Mapping[str, str]) -> None:
+        """Follows the new names of NICs, in all that is remembered of them. Raises OSError."""
+        self._links.rename_nics(names)
+        self._addressing.rename_nics(names)
 
     async def plan(self, desired: HostNetwork) -> Plan:
         """The plan from what is there to `desired`.

@@ -8,6 +8,7 @@ of the same rollout, the daemon died in between, and the journal is only a lefto
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,7 @@ import msgspec
 import structlog
 
 from poolnet.hostnet.protocol import GuestAction
+from poolnet.hostnet.renaming import renamed
 from poolnet.hostnet.state import HostNetwork
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.checkpoint")
@@ -59,6 +61,15 @@ class Checkpoint:
         write_durably(self._confirmed_path, msgspec.json.encode(confirmed))
         self.confirmed = confirmed
         self.end()
+
+    def rename_nics(self, names: Mapping[str, str]) -> None:
+        """Lets the confirmed state follow the new names of NICs, durably; a change under way stays under way."""
+        if self.confirmed is None:
+            return
+        network = renamed(self.confirmed.network, names)
+        if network != self.confirmed.network:
+            self.confirmed = Confirmed(rollout=self.confirmed.rollout, network=network)
+            write_durably(self._confirmed_path, msgspec.json.encode(self.confirmed))
 
     def end(self) -> None:
         """Notes that no change is under way: it was confirmed, or taken back."""

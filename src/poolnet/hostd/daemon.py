@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import pwd
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -26,11 +27,14 @@ from poolnet.hostd.link_settings import Links
 from poolnet.hostd.linuxbridge.backend import LinuxBridgeBackend
 from poolnet.hostd.nbd_port import NbdPort
 from poolnet.hostd.netlink import Netlink, NetlinkWatch
+from poolnet.hostd.nic_order import NicOrder
+from poolnet.hostd.nics import find_nics
 from poolnet.hostd.nohypervisor import NoHypervisor
 from poolnet.hostd.openvswitch.backend import OpenvswitchBackend
 from poolnet.hostd.reach import Reach
 from poolnet.hostd.rollout import Rollouts
 from poolnet.hostd.server import Server
+from poolnet.hostnet.facts import NicFacts
 from poolnet.hostnet.protocol import (
     PROTOCOL_VERSION,
     Answer,
@@ -80,7 +84,11 @@ class Daemon:
         self._applier = Applier(
             self._backend, self._guests, self._addressing, self._nbd_port, links, config.nics
         )
-        self._facts = FactsSource(self._backend, self._guests, self._netlink, config.nics, paths.resolv_conf)
+        self._order = NicOrder(paths.state_dir)
+        self._following: set[asyncio.Task[None]] = set()
+        self._facts = FactsSource(
+            self._backend, self._guests, self._netlink, self._nics_in_order, paths.resolv_conf
+        )
         self._rollouts = Rollouts(self._applier, Checkpoint(paths.state_dir), Reach(self._netlink))
         self._keeper = Keeper(self._rollouts)
         uids, self._group = _clients(config.api_user)
@@ -103,6 +111,7 @@ class Daemon:
             stack.push_async_callback(self._addressing.close)
             await self._nbd_port.open(self._note_change)
             stack.push_async_callback(self._nbd_port.close)
+            await self._rollouts.rename_nics(self._order.place(find_nics(self._config.nics))[1])
             await self._rollouts.start(await self._applier.observe())
             stack.push_async_callback(self._rollouts.close)
             self._keeper.start()
@@ -124,6 +133,19 @@ class Daemon:
         self._applier.note_change()
         self._facts.note_change()
         self._keeper.note_change()
+
+    def _nics_in_order(self) -> tuple[NicFacts, ...]:
+        """The NICs with their positions; the confirmed state follows those that were renamed just now."""
+        nics, renamed = self._order.place(find_nics(self._config.nics))
+        if renamed:
+            task = asyncio.create_task(self._follow(renamed), name="renamed-nics")
+            self._following.add(task)
+            task.add_done_callback(self._following.discard)
+        return nics
+
+    async def _follow(self, renamed: Mapping[str, str]) -> None:
+        await self._rollouts.rename_nics(renamed)
+        self._note_change()
 
     async def _watch(self, send: Callable[[FactsChanged], Awaitable[None]]) -> None:
         async for facts in self._facts.changes():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,7 @@ import structlog
 from poolnet.hostd.backend import Backend, BackendGone
 from poolnet.hostd.guests.runtime import GuestRuntime
 from poolnet.hostd.netlink import NO_ADDRESSES, Netlink, interface_names, link_local_addresses
-from poolnet.hostd.nics import find_nics
-from poolnet.hostnet.facts import AddressFacts, HostFacts
+from poolnet.hostnet.facts import AddressFacts, HostFacts, NicFacts
 from poolnet.hostnet.state import Bridge, HostNetwork, Ipv4Mode, Ipv6Mode
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.facts")
@@ -33,8 +32,14 @@ class FactsSource:
     """The facts of this host, and the word that they changed."""
 
     def __init__(
-        self, backend: Backend, guests: GuestRuntime, netlink: Netlink, nics: Sequence[str], resolv_conf: Path
+        self,
+        backend: Backend,
+        guests: GuestRuntime,
+        netlink: Netlink,
+        nics: Callable[[], tuple[NicFacts, ...]],
+        resolv_conf: Path,
     ) -> None:
+        """`nics` says which there are now, in their order."""
         self._backend = backend
         self._guests = guests
         self._netlink = netlink
@@ -95,7 +100,7 @@ class FactsSource:
         return HostFacts(
             hostname=socket.gethostname(),
             backend=self._backend.name,
-            nics=find_nics(self._nics),
+            nics=self._nics(),
             bonds=await self._backend.bonds(),
             addresses=await self._addresses(network),
             guests=self._guests.guests(),

@@ -9,7 +9,7 @@ without, as in the reference.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -53,6 +53,12 @@ class Links:
                 for name in sorted(self._kept)
                 if self._kept[name] and index_of(name) is not None
             )
+
+    def rename_nics(self, names: Mapping[str, str]) -> None:
+        """Follows the new names of NICs. Raises OSError."""
+        if names.keys() & self._kept.keys():
+            self._kept = {names.get(name, name): options for name, options in self._kept.items()}
+            self._store()
 
     def apply(self, steps: Iterable[Step]) -> None:
         """Carries out what the steps say about options. Raises OSError when it cannot be written down."""

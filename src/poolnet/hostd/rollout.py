@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +19,7 @@ from poolnet.hostd.backend import ApplyFailed, BackendGone
 from poolnet.hostd.checkpoint import Checkpoint, Journal
 from poolnet.hostd.reach import Before, Reach
 from poolnet.hostnet.protocol import Confirm, Fault, GuestAction, Restored, Revert, Stage, Staged, Switch
+from poolnet.hostnet.renaming import renamed
 from poolnet.hostnet.show import network_hash, plan_hash
 from poolnet.hostnet.state import EMPTY, HostNetwork
 
@@ -78,6 +80,14 @@ class Rollouts:
                 self._checkpoint.confirm(confirmed.rollout, restored)
             else:
                 self._checkpoint.end()
+
+    async def rename_nics(self, names: Mapping[str, str]) -> None:
+        """Lets the states that are confirmed, or wait for it, follow the new names of NICs. Raises OSError."""
+        async with self._writer:
+            self._applier.rename_nics(names)
+            self._checkpoint.rename_nics(names)
+            if self._switched is not None:
+                self._switched.desired = renamed(self._switched.desired, names)
 
     async def keep(self) -> bool:
         """Restores the confirmed state if it does not hold; says whether it holds now.

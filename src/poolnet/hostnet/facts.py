@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NicFacts:
-    """A physical NIC. `speed_mbps` is 0 without carrier or when unknown; ids are four hex digits without 0x."""
+    """A physical NIC. `speed_mbps` is 0 without carrier or when unknown; ids are four hex digits without 0x.
+
+    `position` is its place among the host's NICs, whatever its name; -1 when nobody keeps count.
+    """
 
     name: str
     mac: str
@@ -22,6 +25,7 @@ class NicFacts:
     vendor_id: str = ""
     device_id: str = ""
     driver: str = ""
+    position: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

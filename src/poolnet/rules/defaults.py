@@ -12,6 +12,7 @@ from poolnet.rules.context import BRIDGE_PREFIX, CallContext
 BRIDGE_NAME_MAX: Final = 15  # the kernel's limit for names of interfaces
 VIF_DEVICES: Final = tuple(str(number) for number in range(16))  # spec §17.2
 _POSITION: Final = re.compile(r"eth([0-9]+)")
+_BRIDGE_POSITION: Final = re.compile(r"xenbr([0-9]{1,9})")
 
 
 def generated_mac(device: int, seed: str) -> str:
@@ -31,10 +32,16 @@ def position_of_device(device: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def bridge_of_device(device: str) -> str:
+def bridge_of_device(device: str, position: int = -1) -> str:
     """The name of a NIC's bridge (spec §8.5): by its position, else by its name, cut to what the kernel takes."""
-    position = position_of_device(device)
-    return f"xenbr{position}" if position is not None else f"br{device[2 - BRIDGE_NAME_MAX :]}"
+    place = position if position >= 0 else position_of_device(device)
+    return f"xenbr{place}" if place is not None else f"br{device[2 - BRIDGE_NAME_MAX :]}"
+
+
+def position_of_bridge(bridge: str) -> int:
+    """The position of the NIC whose bridge has that name; -1 for bridges of other names."""
+    match = _BRIDGE_POSITION.fullmatch(bridge)
+    return int(match[1]) if match else -1
 
 
 def network_label(device: str) -> str:

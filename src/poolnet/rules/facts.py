@@ -24,6 +24,7 @@ from poolnet.model.enums import IpConfigurationMode, Ipv6ConfigurationMode, Prim
 from poolnet.model.types import Ref
 from poolnet.rules.attach import LIVE, primary_address
 from poolnet.rules.links import record_links
+from poolnet.rules.positions import follow_names
 
 NAMELESS: Final = ("localhost", "localhost.localdomain")
 CONTROL_DOMAIN_NAME: Final = "Control domain on host: "
@@ -64,6 +65,7 @@ def record_network(
     Also called after a change of PIFs: the report may have come before the PIF that it is about was committed.
     """
     if txn.exists(Host, host):
+        follow_names(txn, host, facts.nics)
         record_links(txn, host, facts, now, new_uuid)
         _record_addresses(txn, host, facts)
 

@@ -21,6 +21,7 @@ from poolnet.rules.context import CallContext
 from poolnet.rules.defaults import bridge_of_device, network_label
 from poolnet.rules.features import require_unprotected
 from poolnet.rules.pif_plug import require_not_bonded
+from poolnet.rules.positions import follow_names
 
 NO_PROPERTIES: Final[Mapping[str, str]] = {}
 PHYSICAL_PROPERTIES: Final[Mapping[str, str]] = {"gro": "on"}
@@ -33,14 +34,15 @@ def scan(ctx: CallContext, *, host: Ref[Host]) -> None:
     """
     ctx.require_live(host)
     nics = ctx.facts_of(host).nics
-    known = _refresh(ctx, host, nics)
+    known = refresh(ctx, host, nics)
     for nic in nics:
         if nic.name not in known:
             add_physical(ctx, host, nic, managed=True)
 
 
-def _refresh(ctx: CallContext, host: Ref[Host], nics: tuple[NicFacts, ...]) -> set[str]:
-    """Writes what the NICs say of themselves to their PIFs; gives the devices that have one."""
+def refresh(ctx: CallContext, host: Ref[Host], nics: tuple[NicFacts, ...]) -> set[str]:
+    """Writes what the NICs say of themselves to their PIFs (spec §8.14); gives the devices that have one."""
+    follow_names(ctx.txn, host, nics)
     by_name = {nic.name: nic for nic in nics}
     known: set[str] = set()
     for pif in ctx.txn.where(PIF, host=host):
@@ -76,7 +78,7 @@ def introduce(ctx: CallContext, *, host: Ref[Host], MAC: str, device: str, manag
 
 def add_physical(ctx: CallContext, host: Ref[Host], nic: NicFacts, *, managed: bool) -> Ref[PIF]:
     """Makes the PIF of a NIC, on the network that has its bridge, or else on a new one (spec §8.5)."""
-    bridge = bridge_of_device(nic.name) if managed else ""
+    bridge = bridge_of_device(nic.name, nic.position) if managed else ""
     found = [network for network in ctx.txn.all(Network) if network.bridge == bridge]
     if len(found) == 1:
         network = found[0].ref

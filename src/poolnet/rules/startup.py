@@ -135,6 +135,7 @@ def resync(ctx: CallContext, facts: HostFacts) -> None:
     """
     write_roles(ctx.txn)
     _refresh_host(ctx, facts)
+    pif_rules.refresh(ctx, ctx.local_host, facts.nics)
     _ensure_himn(ctx)
     _resync_guests(ctx, facts)
     _bring_up_all(ctx)

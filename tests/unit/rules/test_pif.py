@@ -14,7 +14,8 @@ from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.enums import IpConfigurationMode, Ipv6ConfigurationMode, PifIgmpStatus, PrimaryAddressType
 from poolnet.model.types import NULL, Ref
-from tests.unit.rules.world import LOCAL, World, facts_with, refused
+from poolnet.rules.facts import record_facts
+from tests.unit.rules.world import LOCAL, NOW, World, facts_with, refused
 
 NO_IP: dict[str, Any] = {"IP": "", "netmask": "", "gateway": "", "DNS": ""}
 STATIC: dict[str, Any] = {
@@ -382,3 +383,30 @@ def test_a_vlan_on_a_pif_that_is_down_has_what_that_will_have() -> None:
     vlan = w.txn.get(VLAN, w.vlan(nic.ref, 10, w.network(MTU=9000)))
     assert w.txn.get(PIF, vlan.untagged_PIF).MTU == 3000
     assert {b.mtu_bytes for b in w.derive().bridges if b.name in ("xenbr1", "xapi1")} == {3000}
+
+
+def test_a_pif_follows_its_nic_to_another_name() -> None:
+    w = World.new(nics=3)
+    vlan = w.txn.get(VLAN, w.vlan(w.nic_pif("eth1").ref, 10))
+    before = {device: w.nic_pif(device).ref for device in ("eth0", "eth1", "eth2")}
+    nics = facts_with(3).nics
+    swapped = (
+        replace(nics[0], position=0),
+        replace(nics[1], name="eth2", position=1),
+        replace(nics[2], name="eth1", position=2),
+    )
+    record_facts(w.txn, LOCAL, replace(facts_with(3), nics=swapped), NOW, w.ctx.new_uuid)
+    assert {d: w.nic_pif(d).ref for d in ("eth0", "eth2", "eth1")} == dict(
+        zip(("eth0", "eth2", "eth1"), before.values(), strict=True)
+    )
+    assert w.txn.get(PIF, vlan.untagged_PIF).device == "eth2"
+    uplinks = {b.name: b.uplink.device for b in w.derive().bridges if b.uplink is not None}
+    assert uplinks == {"xenbr0": "eth0", "xenbr1": "eth2", "xenbr2": "eth1"}
+
+
+def test_a_nic_of_any_name_gets_the_bridge_of_its_position() -> None:
+    w = World.new(nics=1)
+    new = replace(facts_with(2).nics[1], name="ens9", position=4)
+    w.ctx.facts = {LOCAL: replace(facts_with(1), nics=(*facts_with(1).nics, new))}
+    w.call("PIF.scan", host=LOCAL)
+    assert w.txn.get(Network, w.nic_network("ens9")).bridge == "xenbr4"
