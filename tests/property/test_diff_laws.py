@@ -13,20 +13,8 @@ from poolnet.hostnet.laws import contradictions
 from poolnet.hostnet.match import mismatches, settle
 from poolnet.hostnet.show import plan_hash, show_plan
 from poolnet.hostnet.state import (
-    NO_IP,
-    BondMode,
-    BondOptions,
-    Bridge,
-    GuestPort,
     HostNetwork,
-    IpConfig,
-    Ipv4Mode,
     LinkSettings,
-    LockMode,
-    PortLock,
-    TunnelKind,
-    TunnelOptions,
-    Uplink,
 )
 from poolnet.hostnet.steps import (
     AddPort,
@@ -45,12 +33,7 @@ from poolnet.hostnet.steps import (
     SetManagement,
     Step,
 )
-
-NICS = ("eth0", "eth1", "eth2", "eth3")
-TOP = ("xenbr0", "xenbr1", "xapi0", "xapi1")
-VLANS = ("xapi2", "xapi3", "xapi4", "xapi1")
-DEVICES = ("vif1.0", "vif1.1", "vif2.0", "vif3.0")
-ADDRESSES = ("10.0.0.1/24", "10.0.0.2/24", "10.0.0.3/24")
+from tests.property.host_networks import DEVICES, networks
 
 
 class Model:
@@ -124,85 +107,6 @@ class Model:
             management_bridge=self.management,
             nbd_bridges=self.nbd_bridges,
         )
-
-
-@st.composite
-def locks(draw: st.DrawFn) -> PortLock:
-    return PortLock(
-        mode=draw(st.sampled_from(LockMode)),
-        mac="aa:00:00:00:00:01",
-        ipv4_allowed=draw(
-            st.sampled_from([(), ("10.0.0.5",), ("10.0.0.5/32",), ("10.0.0.5", "10.0.1.0/24")])
-        ),
-        trunks=draw(st.sampled_from([(), (10,), (10, 20)])),
-    )
-
-
-TUNNEL = Uplink(
-    device="tunnel0",
-    members=(),
-    tunnel=TunnelOptions(kind=TunnelKind.GRE, key=1, remotes=("192.0.2.9",)),
-)
-
-
-def uplinks(draw: st.DrawFn, free: list[str]) -> Uplink | None:
-    count = draw(st.integers(0, min(2, len(free))))
-    members = tuple(free.pop(draw(st.integers(0, len(free) - 1))) for _ in range(count))
-    if not members:
-        return draw(st.sampled_from([None, TUNNEL]))
-    if len(members) == 1:
-        return Uplink(device=members[0], members=members)
-    return Uplink(device="bond0", members=members, bond=BondOptions(mode=BondMode.LACP))
-
-
-@st.composite
-def networks(
-    draw: st.DrawFn, *, macs: tuple[str, ...] = ("02:00:00:00:00:01", "02:00:00:00:00:02")
-) -> HostNetwork:
-    nics, addresses = list(NICS), list(ADDRESSES)
-    tags: set[tuple[str, int]] = set()
-
-    def ip() -> IpConfig:
-        if not addresses or draw(st.booleans()):
-            return NO_IP
-        address = addresses.pop(draw(st.integers(0, len(addresses) - 1)))
-        return IpConfig(ipv4_mode=Ipv4Mode.STATIC, ipv4_address=address)
-
-    def bridge(name: str, **kind: object) -> Bridge:
-        made = Bridge(
-            name=name, mac=draw(st.sampled_from(macs)), mtu_bytes=draw(st.sampled_from([1500, 9000])), ip=ip()
-        )
-        return replace(made, **kind)  # type: ignore[arg-type]
-
-    top_names = draw(st.lists(st.sampled_from(TOP), unique=True))
-    bridges = [bridge(name, uplink=uplinks(draw, nics)) for name in top_names]
-    tops = [made.name for made in bridges]
-    for name in draw(st.lists(st.sampled_from(VLANS), unique=True)) if tops else []:
-        parent, tag = draw(st.sampled_from(tops)), draw(st.sampled_from([5, 6]))
-        if name not in tops and (parent, tag) not in tags:
-            tags.add((parent, tag))
-            bridges.append(bridge(name, parent=parent, vlan_tag=tag))
-    names = [made.name for made in bridges]
-    ports = [
-        GuestPort(
-            device=device,
-            bridge=draw(st.sampled_from(names)),
-            lock=draw(locks()),
-            mtu_bytes=draw(st.sampled_from([1500, 9000])),
-            vif_uuid="v",
-        )
-        for device in (draw(st.lists(st.sampled_from(DEVICES), unique=True)) if names else [])
-    ]
-    return HostNetwork(
-        bridges=tuple(sorted(bridges, key=lambda made: made.name)),
-        ports=tuple(sorted(ports, key=lambda port: port.device)),
-        links=tuple(
-            LinkSettings(name=nic, values=draw(st.sampled_from([(("gro", "off"),), (("speed", "1000"),)])))
-            for nic in sorted(draw(st.sets(st.sampled_from(NICS))))
-        ),
-        management_bridge=draw(st.sampled_from(["", *names])),
-        nbd_bridges=tuple(sorted(name for name in names if draw(st.booleans()))),
-    )
 
 
 def broken_laws(state: HostNetwork) -> tuple[str, ...]:

@@ -97,15 +97,22 @@ class Addressing:
     async def _apply(self, steps: Sequence[Step], strict: bool) -> None:
         was_uplink: set[str] = set()
         is_uplink: set[str] = set()
+        before: dict[str, IpConfig] = {}
+        had: dict[
+            str, IpConfig
+        ] = {}  # by the bridges that are destroyed: their interfaces go with their addresses
         try:
             for step in steps:
                 match step:
                     case CreateBridge(bridge=bridge):
                         is_uplink |= _members(bridge.uplink)
+                    case SetAddresses(name=name, old=old_ip):
+                        before.setdefault(name, old_ip)
                     case DestroyBridge(bridge=bridge):
+                        had[bridge.name] = before.get(bridge.name, bridge.ip)
                         was_uplink |= _members(bridge.uplink)
                         await self._stop_client(bridge.name)
-                        self._resolver.use(bridge.name, bridge.ip, NO_IP)
+                        self._resolver.use(bridge.name, had[bridge.name], NO_IP)
                     case ReplaceUplink(old=old, new=new):
                         was_uplink |= _members(old)
                         is_uplink |= _members(new)
@@ -115,8 +122,11 @@ class Addressing:
                 match step:
                     case CreateBridge(bridge=bridge) if bridge.ip != NO_IP:
                         await self._raise_bridge(bridge, strict)
-                        await self._configure(bridge.name, NO_IP, bridge.ip)
-                    case SetAddresses(name=name, old=old_ip, new=new_ip):
+                        await self._configure(bridge.name, had.get(bridge.name, NO_IP), bridge.ip)
+                    case CreateBridge(bridge=bridge) if had.get(bridge.name, NO_IP) != NO_IP:
+                        # The switch may have kept the interface for the bridge of the same name, with its addresses.
+                        await self._configure(bridge.name, had[bridge.name], NO_IP)
+                    case SetAddresses(name=name, old=old_ip, new=new_ip) if name not in had:
                         await self._configure(name, old_ip, new_ip)
             self._resolver.write()
         except LinkError as error:

@@ -27,8 +27,8 @@ class ImpossibleStateError(ValueError):
 def contradictions(network: HostNetwork) -> tuple[str, ...]:
     """Why `network` cannot exist, as sentences; empty when it can.
 
-    Names are unique; a NIC serves one bridge; a bridge is of one kind only; a VLAN's parent exists, is no
-    VLAN itself, and carries a tag once; a guest port's bridge exists, and so do the management bridge and those
+    Names are unique; a NIC, bond or tunnel serves one bridge; a bridge is of one kind only; a VLAN's parent exists, is
+    no VLAN itself, and carries a tag once; a guest port's bridge exists, and so do the management bridge and those
     with an open NBD port.
     """
     return (*_bridge_contradictions(network), *_port_contradictions(network))
@@ -41,6 +41,9 @@ def _bridge_contradictions(network: HostNetwork) -> Iterator[str]:
     nics = [nic for bridge in network.bridges if bridge.uplink for nic in bridge.uplink.members]
     for nic in _repeated(nics):
         yield f"the NIC {nic} is in use twice"
+    uplinks = (bridge.uplink.device for bridge in network.bridges if bridge.uplink)
+    for device in _repeated(device for device in uplinks if device not in nics):
+        yield f"the uplink {device} is in use twice"
     for parent, tag in _repeated((b.parent, b.vlan_tag) for b in network.bridges if b.parent):
         yield f"VLAN {tag} is on {parent} twice"
     for bridge in network.bridges:

@@ -26,7 +26,7 @@ Claim: TypeAlias = tuple[
 
 
 def schedule(bridges: Iterable[Bridge], steps: Iterable[BridgeStep]) -> list[BridgeStep]:
-    """The `steps` in an order in which no two bridges ever have the same NIC, address or default route.
+    """The `steps` in an order in which no two bridges ever have the same uplink, NIC, address or default route.
 
     A step waits until what it claims is free and until its bridge's parent exists; otherwise the given order
     is kept. Where bridges exchange what they have, one of them lets go of it first, in an extra step. Should
@@ -52,8 +52,10 @@ def schedule(bridges: Iterable[Bridge], steps: Iterable[BridgeStep]) -> list[Bri
 
 
 def uplink_claims(uplink: Uplink | None) -> frozenset[Claim]:
-    """What a bridge with this uplink has to itself."""
-    return frozenset(("nic", member) for member in uplink.members) if uplink else frozenset()
+    """What a bridge with this uplink has to itself: the NICs, and the device, which may be a bond or a tunnel."""
+    if uplink is None:
+        return frozenset()
+    return frozenset((("uplink", uplink.device), *(("nic", member) for member in uplink.members)))
 
 
 def address_claims(config: IpConfig) -> frozenset[Claim]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -20,8 +21,10 @@ from poolnet.hostd.openvswitch import bond_status, counters, marks, unixctl
 from poolnet.hostd.openvswitch.flows import FlowKeeper, FlowsFailed
 from poolnet.hostd.openvswitch.layout import (
     Layout,
+    displaced,
     layout_of,
     switch_bridge_of,
+    tunnels_first,
 )
 from poolnet.hostd.openvswitch.locks import FlowTexts, secure_bridges
 from poolnet.hostd.openvswitch.marks import Role
@@ -167,9 +170,13 @@ class OpenvswitchBackend:
 
     async def _apply(self, before: HostNetwork, after: HostNetwork, touched: Touched, strict: bool) -> None:
         tables = self._tables()
+        touched = replace(touched, devices=touched.devices | displaced(before, after))
         ofports = _Ofports(tables)
         layout = layout_of(before, after, touched, datapath_type=self._datapath_type, ofport_of=ofports.of)
         ofports.remember_in(layout)
+        if leaving := operations_for(tunnels_first(layout, tables), tables):
+            await self._session.transact(leaving)
+            tables = self._tables()
         changes = operations_for(layout, tables)
         first, last = self._flow_changes(before, after, touched, tables, ofports)
         for bridge, lines in first.items():

@@ -14,9 +14,10 @@ from poolnet.hostd.openvswitch import bonds, marks, tunnels
 from poolnet.hostd.openvswitch.marks import Role
 from poolnet.hostd.openvswitch.names import guests_bridge, patch_ports
 from poolnet.hostd.openvswitch.ofports import PATCH_OFPORT
+from poolnet.hostd.openvswitch.tables import Tables
 from poolnet.hostnet.advance import Touched
 from poolnet.hostnet.state import NO_IP, Bridge, GuestPort, HostNetwork, LockMode, PortLock, Uplink
-from poolnet.ovsdb.values import Value
+from poolnet.ovsdb.values import Value, map_of
 
 MAC_TABLE_SIZE = "10000"
 DEAD_VLAN = 4095  # a trunk of only this VLAN receives nothing and sends nothing
@@ -86,10 +87,54 @@ def layout_of(
     return layout
 
 
+def tunnels_first(layout: Layout, tables: Tables) -> Layout:
+    """The tunnel ports that must be gone before the layout's own tunnel ports are made.
+
+    The switch refuses a second port to the same other end, and takes one of the same transaction out too late.
+    """
+    making = {
+        name
+        for name, row in layout.ports.items()
+        if row is not None and marks.role_of(map_of(row.columns.get("external_ids", ()))) is Role.TUNNEL
+    }
+    leaving = {
+        port.name
+        for port in tables.ports.values()
+        if port.role is Role.TUNNEL
+        and (
+            (port.name in layout.ports and not _stays(layout.ports[port.name], port.bridge))
+            or layout.bridges.get(port.bridge, {}) is None
+        )
+    }
+    return Layout(ports=dict.fromkeys(sorted(leaving)) if making else {})
+
+
+def _stays(row: PortRow | None, bridge: str) -> bool:
+    return row is not None and row.bridge == bridge
+
+
 def switch_bridge_of(port: GuestPort, bridges: Mapping[str, Bridge]) -> str:
     """The switch's bridge that a guest port is on; `bridges` are those of its state, by name."""
     family = bridges[_family(bridges[port.bridge], bridges)]
     return guests_bridge(family.name) if family.uplink is not None else family.name
+
+
+def displaced(before: HostNetwork, after: HostNetwork) -> set[str]:
+    """The devices of guest ports that change the switch's bridge though they stay on theirs.
+
+    A bridge that loses its uplink has its guests itself from then on; one that gets an uplink lets them go.
+    """
+    old_bridges, new_bridges = _by_name(before), _by_name(after)
+    was_on = {
+        port.device: switch_bridge_of(port, old_bridges)
+        for port in before.ports
+        if port.bridge in old_bridges
+    }
+    return {
+        port.device
+        for port in after.ports
+        if was_on.get(port.device, "") not in ("", switch_bridge_of(port, new_bridges))
+    }
 
 
 def vlan_columns(lock: PortLock, vlan_tag: int) -> dict[str, Value]:
