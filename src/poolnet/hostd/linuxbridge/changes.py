@@ -21,7 +21,7 @@ from poolnet.hostnet.state import HostNetwork
 
 KINDS = {Layer.BOND: BOND, Layer.VLAN: VLAN, Layer.BRIDGE: BRIDGE}
 FORWARD_DELAY, STP_STATE, SNOOPING, VLAN_ID = 1, 5, 23, 1  # IFLA_BR_*, IFLA_VLAN_ID
-MTU_DEFAULT = 1500
+MTU_NOT_SET = 65535  # no network wants it: a bridge that has it is not ready yet
 
 
 class NotOurs(Exception):
@@ -205,7 +205,7 @@ class _Plan:
                     (SNOOPING, u8(goal.igmp_snooping)),
                 )
                 # Only one that is changed later is kept when ports with smaller ones come (see `_new_made_ready`).
-                mtu = MTU_DEFAULT if goal.mtu_bytes != MTU_DEFAULT else MTU_DEFAULT - 1
+                mtu = MTU_NOT_SET
             case Layer.BOND if goal.bond is not None:
                 data = bonds.attributes(goal.bond)
             case Layer.VLAN:
@@ -255,12 +255,11 @@ class _Plan:
 
     def _new_made_ready(self) -> Iterator[Change]:
         for goal in self._goals:
-            if self._there(goal.name) is not None:
-                continue
-            if goal.layer is Layer.BOND:
-                yield SetLink(name=goal.name, up=True)
-            elif goal.layer is Layer.BRIDGE:
+            link = self._there(goal.name)
+            if goal.layer is Layer.BRIDGE and (link is None or link.mtu_bytes == MTU_NOT_SET):
                 yield SetLink(name=goal.name, mtu_bytes=goal.mtu_bytes)
+            elif goal.layer is Layer.BOND and link is None:
+                yield SetLink(name=goal.name, up=True)
 
     def _raised(self) -> Iterator[Change]:
         for goal in self._goals:
