@@ -158,6 +158,8 @@ def test_the_calls_of_a_dry_run_see_each_other_s_changes_and_nobody_else_does(tm
         assert first == f"host {host.name_label} ({host.uuid}):"
         assert lines
         assert any("77" in line for line in lines), plan
+        assert all(line.endswith(")") for line in lines if line.startswith("    network ")), plan
+        assert any(line.startswith("    network ") for line in lines), plan
 
     with_server(tmp_path, body)
 
