@@ -134,6 +134,27 @@ class Console:
             self.switch("ovs-vsctl", "del-port", "switch0", port)
 
     @contextmanager
+    def leasing_outside(self, first: str, last: str, tag: int = 0) -> Iterator[None]:
+        """A DHCP server on the machine that `answering_outside` stands for."""
+        words = (
+            *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0"),
+            *("--pid-file=", f"--interface=out{tag}", "--bind-interfaces", "--dhcp-authoritative"),
+            *(f"--dhcp-range={first},{last},255.255.255.0,120", "--no-ping", "--log-facility=-"),
+            "--dhcp-leasefile=/dev/null",
+        )
+        network = ("nsenter", "--target", str(self.lab.lab.switch_pid), "--net", "--")
+        with subprocess.Popen(
+            (*network, *words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as server:
+            try:
+                yield
+            finally:
+                server.terminate()
+
+    @contextmanager
     def heard_outside(self, device: str, matching: str) -> Iterator[list[str]]:
         """The frames that come out of a NIC of the host; they are there afterwards."""
         with sniffing(survival.on_switch(self.lab), f"{HOST}-{device}", matching) as lines:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.survival import eventually
 from tests.manual.console import Console
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
 STORAGE = "10.66.0.1"
+ADDRESS = "xe pif-reconfigure-ip mode=DHCP | Static uuid=pif-uuid"
 
 
 @pytest.fixture
@@ -20,14 +22,14 @@ def nic(console: Console) -> Iterator[str]:
     with console.answering_outside(address=f"{STORAGE}/24"):
         yield pif
     console.xe("pif-param-set", f"uuid={pif}", "disallow-unplug=false")
-    console.xe("pif-param-remove", f"uuid={pif}", "param-name=other-config", "param-key=management_purpose")
+    console.xe("pif-param-clear", f"uuid={pif}", "param-name=other-config")
     console.xe("pif-reconfigure-ip", f"uuid={pif}", "mode=none")
 
 
 def test_storage_is_reached_through_its_nic_alone(console: Console, nic: str) -> None:
     management = console.addresses("xenbr0")
     console.type(
-        "xe pif-reconfigure-ip mode=DHCP | Static uuid=pif-uuid IP=IP netmask=netmask",
+        f"{ADDRESS} IP=IP netmask=netmask",
         DHCP_Static="Static",
         pif_uuid=nic,
         IP="10.66.0.9",
@@ -46,3 +48,12 @@ def test_storage_is_reached_through_its_nic_alone(console: Console, nic: str) ->
     said = console.refused("xe pif-unplug uuid=pif-uuid", pif_uuid=nic)
     assert said == f"The PIF may not be unplugged.\nPIF: {nic}\n"
     assert console.reaches(STORAGE)
+
+
+def test_the_address_for_storage_comes_by_dhcp(console: Console, nic: str) -> None:
+    with console.leasing_outside("10.66.0.50", "10.66.0.60"):
+        console.type(ADDRESS, DHCP_Static="DHCP", pif_uuid=nic)
+        eventually(lambda: console.param("pif", nic, "IP").startswith("10.66.0.5"), "it has a lease", 30.0)
+        assert console.addresses(console.bridge_of("eth1")) == [f"{console.param('pif', nic, 'IP')}/24"]
+        assert console.reaches(STORAGE)
+        assert console.param("pif", nic, "management") == "false"
