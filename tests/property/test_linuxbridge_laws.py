@@ -16,7 +16,7 @@ from poolnet.hostnet.diff import diff
 from poolnet.hostnet.match import mismatches
 from poolnet.hostnet.state import EMPTY, BondMode, BondOptions, Bridge, HostNetwork
 from tests.property.bridge_kernel import Kernel, all_of
-from tests.property.test_diff_laws import DEVICES, NICS, networks
+from tests.property.host_networks import DEVICES, NICS, networks
 
 NEW_MAC = "0a:00:00:00:00:0a"
 
