@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from tests.lab.scratch_switch import raw_socket, receive
 
@@ -37,10 +37,11 @@ class ScratchBridge:
         done = subprocess.run(["nft", "-f", "-"], input=text, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (done.stderr, text)
 
-    def listing(self) -> object:
+    def listing(self) -> dict[str, Any]:
         """The table of the locks as `nft -j` shows it."""
         words = ["nft", "-j", "list", "table", "bridge", "poolnet"]
-        return json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+        listed: dict[str, Any] = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+        return listed
 
     def elements(self) -> list[tuple[object, list[str]]]:
         """The sets and maps of the table without what they have counted, as far as `nft` lists it."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -19,14 +18,16 @@ from poolnet.lock.craft import ethernet, vlan_tag
 from poolnet.lock.nft_counters import stopped
 from poolnet.lock.nft_limits import unread
 from poolnet.lock.nftables import change, ruleset
+from poolnet.lock.nftmodel import BridgeModel
 from poolnet.lock.packets import CORPUS, Expect
 from poolnet.lock.policy import allows
-from poolnet.lock.prove import as_sent
+from poolnet.lock.prove import as_sent, prove_bridge
 from poolnet.lock.reasons import DropReason
 from tests.lab.own_network import run_in_own_network
 from tests.lab.scratch_bridge import BRIDGE, GUEST, OTHER_GUEST, UPLINK, ScratchBridge, scratch_bridge
 from tests.lab.test_lock_on_open_vswitch import LOCKS, SENTINEL, mangled
 from tests.property.lock_frames import ipv6_packets, locks, mutated
+from tests.property.nft_table import listing, without_order
 from tests.unit.lock.lock_cases import LOCKED, UNLOCKED, US
 
 pytestmark = pytest.mark.lab
@@ -50,7 +51,7 @@ def on_a_bridge(body: Callable[[ScratchBridge], None], *, learning: bool = True)
 
 def counted(bridge: ScratchBridge, device: str = GUEST) -> dict[DropReason, int]:
     """What was stopped at the port; zeros left out."""
-    found = stopped(cast(Mapping[str, Any], bridge.listing()), [device])[device]
+    found = stopped(bridge.listing(), [device])[device]
     return {reason: count for reason, count in found.items() if count}
 
 
@@ -58,9 +59,12 @@ def check_every_packet(bridge: ScratchBridge, lock: PortLock, tag: int | None) -
     """Capture at the uplink and at the host, and counters, against the policy."""
     dropped: Counter[DropReason] = Counter()
     sentinel = as_sent(lock, SENTINEL_TO_ALL)
+    installed = BridgeModel(bridge.listing())
+    assert all(verdict.proved for verdict in prove_bridge(lock, installed, GUEST))
     for case in CORPUS:
         frame = as_sent(lock, case.build(US))
         verdict = allows(lock, frame)
+        assert installed.sends(GUEST, frame).passes == verdict.passes, case
         arrived = bridge.arrivals([frame], sentinel, at=(UPLINK, BRIDGE))
         bare = frame[:12] + frame[16:] if lock.trunks else frame
         assert arrived[UPLINK] == ([(tag, bare)] if verdict.passes else []), (case, verdict)
@@ -229,6 +233,16 @@ def test_a_lock_is_changed_while_frames_flow() -> None:
     on_a_bridge(body)
 
 
+def test_the_table_is_listed_as_the_tests_of_the_evaluator_take_it_to_be() -> None:
+    installed = {GUEST: LOCKS["native trunk"], OTHER_GUEST: LOCKS["everything allowed"], "vif9.0": UNLOCKED}
+
+    def body(bridge: ScratchBridge) -> None:
+        bridge.nft(ruleset(installed))
+        assert set(without_order(bridge.listing())) == set(without_order(listing(installed)))
+
+    on_a_bridge(body)
+
+
 @pytest.mark.parametrize("name", LOCKS)
 def test_the_bridge_reads_mangled_packets_as_the_policy_does(name: str) -> None:
     lock, chance = LOCKS[name], random.Random(name)
@@ -270,10 +284,12 @@ def test_the_bridge_agrees_with_the_policy_on_any_lock_and_frame() -> None:
             bridge.nft(ruleset({GUEST: lock, OTHER_GUEST: UNLOCKED}))
             expected: Counter[DropReason] = Counter()
             doubtful = False
+            installed = BridgeModel(bridge.listing())
             for frame in filter(reaches_prerouting, frames):
                 verdict, why = allows(lock, frame), unread(frame)
                 bridge.send(GUEST, frame)
                 passes = bool(bridge.arrivals([], LAST, source=OTHER_GUEST)[UPLINK])
+                assert installed.sends(GUEST, frame).passes == passes, frame.hex()
                 if lock.mode is LockMode.LOCKED and why:
                     doubtful = True
                     assert verdict.passes or not passes or why == "cut off fragment", (verdict, frame.hex())

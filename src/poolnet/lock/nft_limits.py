@@ -19,6 +19,7 @@ from poolnet.lock.policy import (
 )
 
 _EXTENSION_HEADERS = (*OPTION_HEADERS, AUTHENTICATION, FRAGMENT_HEADER)
+_TAG_AND_TYPES = 8
 _NEIGHBOR_TYPES = (135, 136)
 
 
@@ -30,6 +31,8 @@ def unread(frame: bytes) -> str:
     """
     rest = frame[12:]
     if int.from_bytes(rest[:2]) in VLAN_TYPES:
+        if len(rest) < _TAG_AND_TYPES:
+            return "cut off VLAN tag"  # the kernel takes no such frame at all
         rest = rest[4:]
     ethertype, packet = int.from_bytes(rest[:2]), rest[2:]
     if ethertype < ETHERTYPE_MIN:

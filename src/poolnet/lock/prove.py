@@ -7,19 +7,23 @@ through the switch's own trace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from poolnet.hostnet.state import LockMode, PortLock
 from poolnet.lock.craft import vlan_tag
 from poolnet.lock.flows import Field, Flow
+from poolnet.lock.nft_limits import unread
+from poolnet.lock.nftmodel import BridgeModel
 from poolnet.lock.openflow import SHARED_COOKIE
 from poolnet.lock.owned import link_local, owned
 from poolnet.lock.packets import CORPUS, Addresses, Case, Expect
 from poolnet.lock.policy import Verdict, allows
+from poolnet.lock.reasons import DropReason
 from poolnet.lock.switchmodel import SwitchModel
 
+Sent = tuple[bool, DropReason | None]
 NO_IPV4, NO_IPV6 = IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")  # documentation addresses: nobody's
 STRANGERS4 = tuple(IPv4Address(text) for text in ("198.51.100.2", "203.0.113.2"))
 STRANGERS6 = tuple(IPv6Address(text) for text in ("2001:db8:1::2", "fd00:1:2::3"))
@@ -53,8 +57,34 @@ def prove(lock: PortLock, flows: Iterable[Flow], *, ofport: int | None = None) -
     rules = tuple(flows)
     port = ofport if ofport is not None or lock.mode is LockMode.DISABLED else _only_port(rules)
     switch = SwitchModel(rules)
+
+    def send(frame: bytes) -> Sent:
+        outcome = switch.run(frame, port or 0)
+        return outcome.passes, outcome.reason
+
+    return verdicts(lock, send)
+
+
+def prove_bridge(lock: PortLock, model: BridgeModel, device: str) -> tuple[ClassVerdict, ...]:
+    """`prove` for a port of a Linux bridge, by the rules that are installed there.
+
+    What nftables does not read to its end (`nft_limits`) it may stop. Raises ValueError as `prove`.
+    """
+
+    def send(frame: bytes) -> Sent:
+        outcome = model.sends(device, frame)
+        if lock.mode is LockMode.LOCKED and unread(frame):
+            meant = allows(lock, frame)
+            return outcome.passes or (meant.passes and not lock.shadow), meant.reason
+        return outcome.passes, outcome.reason
+
+    return verdicts(lock, send)
+
+
+def verdicts(lock: PortLock, send: Callable[[bytes], Sent]) -> tuple[ClassVerdict, ...]:
+    """One verdict per class of the corpus, by what `send` says becomes of each frame and what is counted against it."""
     everybody = tuple(standpoints(lock))
-    return tuple(_class_verdict(lock, switch, port or 0, case, everybody) for case in CORPUS)
+    return tuple(_class_verdict(lock, send, case, everybody) for case in CORPUS)
 
 
 def standpoints(lock: PortLock) -> Iterator[Addresses]:
@@ -90,16 +120,16 @@ def as_sent(lock: PortLock, frame: bytes) -> bytes:
 
 
 def _class_verdict(
-    lock: PortLock, switch: SwitchModel, port: int, case: Case, everybody: tuple[Addresses, ...]
+    lock: PortLock, send: Callable[[bytes], Sent], case: Case, everybody: tuple[Addresses, ...]
 ) -> ClassVerdict:
     passes = True
     wrong: bytes | None = None
     for addresses in everybody:
         frame = as_sent(lock, case.build(addresses))
-        outcome = switch.run(frame, port)
-        passes = passes and outcome.passes
+        does_pass, reason = send(frame)
+        passes = passes and does_pass
         meant = allows(lock, frame)
-        if wrong is None and not _agrees(outcome.passes, outcome.reason, meant):
+        if wrong is None and not _agrees(does_pass, reason, meant):
             wrong = frame
     return ClassVerdict(
         name=case.name, title=case.title, expect=case.expect, passes=passes, counterexample=wrong
