@@ -7,4 +7,5 @@ from __future__ import annotations
 
 MODULES = {
     "openvswitch": ("tests/lab/test_networks_in_use.py",),
+    "linuxbridge": ("tests/kernel/linuxbridge_links.py",),
 }

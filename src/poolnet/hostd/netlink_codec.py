@@ -16,16 +16,18 @@ from typing import Final, TypeAlias
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
-RTM_NEWNEIGH: Final = 28
-RTM_DELNEIGH: Final = 29
+RTM_NEWQDISC: Final = 36
+RTM_NEWTFILTER: Final = 44
+RTM_DELTFILTER: Final = 45
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_DUMP_INTR: Final = 0x10  # something changed during a dump: it may be wrong
-NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x200, 0x400, 0x800
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 IFF_UP: Final = 0x1
 IFF_LOWER_UP: Final = 0x10000
 
 _HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK: Final = struct.Struct("=BxHiII")  # struct ifinfomsg
+_TRAFFIC: Final = struct.Struct("=BxxxiIII")  # struct tcmsg
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _NESTED: Final = 0x8000
 _TYPE_MASK: Final = 0x3FFF
@@ -135,6 +137,11 @@ def dump_request(number: int) -> bytes:
 def link_body(index: int, flags: int, change: int, attributes: bytes) -> bytes:
     """The body of a message about one link; index 0 where a name says which."""
     return _LINK.pack(0, 0, index, flags, change) + attributes
+
+
+def traffic_body(index: int, handle: int, parent: int, info: int, attributes: bytes) -> bytes:
+    """The body of a message about a queue or a filter of a link."""
+    return _TRAFFIC.pack(0, index, handle, parent, info) + attributes
 
 
 def messages_in(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:

@@ -15,9 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from poolnet.hostd import netlink_codec as codec
+from poolnet.hostd import netlink_deaf
 from poolnet.hostd.netlink import LinkError
 from poolnet.hostd.netlink_codec import Attribute, Ifla, Info, Link
 
@@ -72,7 +73,15 @@ class DeleteLinks:
     names: tuple[str, ...]
 
 
-Change = NewLink | SetLink | DeleteLinks
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDeaf:
+    """Lets a link drop all broadcasts and multicasts that come in, or take them in again."""
+
+    name: str
+    deaf: bool
+
+
+Change = NewLink | SetLink | DeleteLinks | SetDeaf
 
 
 class LinkRefused(LinkError):
@@ -82,6 +91,16 @@ class LinkRefused(LinkError):
         super().__init__(f"{link}: {text or os.strerror(number)}")
         self.link = link
         self.number = number
+
+
+class _Message(NamedTuple):
+    """A message about a link, and the errors that are none."""
+
+    link: str
+    kind: int
+    flags: int
+    body: bytes
+    harmless: frozenset[int] = frozenset()
 
 
 class Links:
@@ -122,17 +141,20 @@ class Links:
         for start in range(0, len(encoded), _TOGETHER):
             await asyncio.to_thread(self._send, encoded[start : start + _TOGETHER])
 
-    def _encoded(self, change: Change) -> list[tuple[str, int, int, bytes]]:
+    def _encoded(self, change: Change) -> list[_Message]:
         """The messages of a change: whom it is about, type, flags, body."""
         match change:
             case NewLink():
                 flags = codec.NLM_F_CREATE | codec.NLM_F_EXCL
                 body = codec.link_body(0, 0, 0, _new_attributes(change))
-                return [(change.name, codec.RTM_NEWLINK, flags, body)]
+                return [_Message(change.name, codec.RTM_NEWLINK, flags, body)]
             case SetLink():
                 known = 0 if change.up is None else codec.IFF_UP
                 body = codec.link_body(0, known if change.up else 0, known, _set_attributes(change))
-                return [(change.name, codec.RTM_NEWLINK, 0, body)]
+                return [_Message(change.name, codec.RTM_NEWLINK, 0, body)]
+            case SetDeaf(name=name, deaf=deaf):
+                found = netlink_deaf.messages(_index_of(name), deaf=deaf)
+                return [_Message(name, *message) for message in found]
             case DeleteLinks(names=names):
                 there = [name for name in names if _index_of(name)]
                 parts = (
@@ -141,23 +163,23 @@ class Links:
                 )
                 return [one for part in parts for one in _deletion(part)]
 
-    def _send(self, messages: Sequence[tuple[str, int, int, bytes]]) -> None:
-        names = {next(self._numbers): name for name, _, _, _ in messages}
+    def _send(self, messages: Sequence[_Message]) -> None:
+        waiting = {next(self._numbers): message for message in messages}
         self._telling.send(
             b"".join(
-                codec.message(kind, flags | codec.NLM_F_ACK, number, body)
-                for number, (_, kind, flags, body) in zip(names, messages, strict=True)
+                codec.message(one.kind, one.flags | codec.NLM_F_ACK, number, one.body)
+                for number, one in waiting.items()
             )
         )
         refused: LinkRefused | None = None
-        while names:
+        while waiting:
             for kind, _, number, body in codec.messages_in(self._telling.recv(1 << 16)):
-                name = names.pop(number, None)
-                if name is None or kind != _ERROR:
+                message = waiting.pop(number, None)
+                if message is None or kind != _ERROR:
                     continue
                 code = _error_in(body)
-                if code and refused is None:
-                    refused = LinkRefused(name, code, _reason(body))
+                if code and code not in message.harmless and refused is None:
+                    refused = LinkRefused(message.link, code, _reason(body))
         if refused is not None:
             raise refused
 
@@ -194,11 +216,13 @@ class Links:
             heard = True
 
 
-def _deletion(names: Sequence[str]) -> list[tuple[str, int, int, bytes]]:
+def _deletion(names: Sequence[str]) -> list[_Message]:
     """Puts links into a group and deletes that."""
     group = codec.attribute(Ifla.GROUP, codec.u32(_DELETE_GROUP))
-    marked = [(name, codec.RTM_NEWLINK, 0, codec.link_body(0, 0, 0, _name(name) + group)) for name in names]
-    return [*marked, (", ".join(names), codec.RTM_DELLINK, 0, codec.link_body(0, 0, 0, group))]
+    marked = [
+        _Message(name, codec.RTM_NEWLINK, 0, codec.link_body(0, 0, 0, _name(name) + group)) for name in names
+    ]
+    return [*marked, _Message(", ".join(names), codec.RTM_DELLINK, 0, codec.link_body(0, 0, 0, group))]
 
 
 def _new_attributes(link: NewLink) -> bytes:

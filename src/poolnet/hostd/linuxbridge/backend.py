@@ -23,7 +23,7 @@ from poolnet.hostd.linuxbridge.filters import Filters, FiltersFailed, transact
 from poolnet.hostd.linuxbridge.marks import Marks, both, with_touched
 from poolnet.hostd.linuxbridge.observe import observe
 from poolnet.hostd.netlink import LinkError, Netlink, NetlinkWatch
-from poolnet.hostd.netlink_links import LinkRefused, Links
+from poolnet.hostd.netlink_links import LinkRefused, Links, SetDeaf
 from poolnet.hostd.nics import is_nic
 from poolnet.hostd.run import CommandFailed, run
 from poolnet.hostnet.advance import Touched, advance, touched_by, with_vlans
@@ -52,7 +52,7 @@ class LinuxBridgeBackend:
         self._filters = Filters(lambda: self._changed())
         self._turn = asyncio.Lock()
         self._stack = ExitStack()
-        self._slb: tuple[slb.SlbBond, ...] | None = None
+        self._slb: slb.Slb | None = None
         self._slb_task: asyncio.Task[None] | None = None
         self._nft_version = ""
 
@@ -161,10 +161,12 @@ class LinuxBridgeBackend:
         asked = with_touched(self._marks.network, after, touched)
         self._marks.write(both(self._marks.network, asked))
         await self._load_locks(_locks_of(self._marks.network))
-        await self._change(changes)
-        await self._load_locks(_locks_of(asked))
-        self._marks.write(asked)
-        await self._follow_slb()
+        try:
+            await self._change(changes)
+            await self._load_locks(_locks_of(asked))
+            self._marks.write(asked)
+        finally:
+            await self._follow_slb()
 
     def _our_nics(self, links: Iterable[str]) -> frozenset[str]:
         return frozenset(name for name in links if is_nic(name, self._nics))
@@ -199,11 +201,21 @@ class LinuxBridgeBackend:
                 LOG.exception("the rules of a bond cannot be loaded", error=str(error))
 
     async def _follow_slb(self) -> None:
-        found = slb.slb_bonds(self._links.all(), self._marks.network)
-        if found == self._slb or not (found or self._slb):
+        """Makes balance-slb what it should be for the links as they are. Raises LinkError or FiltersFailed."""
+        links = self._links.all()
+        found = slb.slb_of(links, self._marks.network)
+        # What an earlier daemon left is unknown: a NIC that stayed deaf would be of no use outside its bond.
+        was_deaf = self._our_nics(links) if self._slb is None else self._slb.deaf
+        known = self._slb if self._slb is not None else slb.Slb()
+        if found == self._slb or (found == known and not was_deaf):
+            self._slb = found
             return
         self._slb = None
-        await transact(slb.ruleset(found))
+        hear = [SetDeaf(name=name, deaf=False) for name in sorted(was_deaf - found.deaf) if name in links]
+        await self._links.change(hear)
+        if found.bonds != known.bonds:
+            await transact(slb.ruleset(found.bonds))
+        await self._links.change([SetDeaf(name=name, deaf=True) for name in sorted(found.deaf)])
         self._slb = found
 
 

@@ -1,36 +1,38 @@
-"""Which rules make a bond of the mode balance-xor a balance-slb bond, to switches that know nothing of it?
+"""What makes a bond of the mode balance-xor a balance-slb bond, to switches that know nothing of it?
 
 Each member is a plain port of the switch in the cabinet, so what the host floods out of one comes back by the others,
-and what the switch floods comes in by all of them. So only one member takes broadcasts and multicasts in, and what has
-a source address that the bond itself has sent lately is dropped (dataplane.md §F7). Pure; `backend` loads the text.
+and what the switch floods comes in by all of them. So only one member takes broadcasts and multicasts in (the others are
+deaf), and what has a source address that the bond itself has sent lately is dropped (dataplane.md §F7). Pure; `backend`
+loads the rules and makes members deaf.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from poolnet.hostd.linuxbridge import bonds
-from poolnet.hostd.linuxbridge.names import BOND, is_ours
+from poolnet.hostd.linuxbridge.names import BOND, is_ours, vlan_device
 from poolnet.hostd.netlink_codec import Link
 from poolnet.hostnet.state import BondMode, HostNetwork
 
-TABLE = "netdev poolnet_slb"
+TABLE = "bridge poolnet_slb"
 _REMEMBERED_S = 5
 _ADDRESSES_MAX = 65536
+_PRIORITY = -310  # before the locks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlbBond:
-    """A bond with its members that do not take floods in."""
+class Slb:
+    """The balance-slb bonds of a host, and their members that take no floods in."""
 
-    name: str
-    deaf: tuple[str, ...]
+    bonds: tuple[str, ...] = ()
+    deaf: frozenset[str] = frozenset()
 
 
-def slb_bonds(links: Mapping[str, Link], asked: HostNetwork) -> tuple[SlbBond, ...]:
-    """The balance-slb bonds that are there. The first member that carries traffic takes floods in."""
-    found = []
+def slb_of(links: Mapping[str, Link], asked: HostNetwork) -> Slb:
+    """What there should be. The first member of each bond that carries traffic takes floods in."""
+    names, deaf = [], set()
     for bridge in asked.bridges:
         uplink = bridge.uplink
         if uplink is None or uplink.bond is None or uplink.bond.mode is not BondMode.BALANCE_SLB:
@@ -40,39 +42,30 @@ def slb_bonds(links: Mapping[str, Link], asked: HostNetwork) -> tuple[SlbBond, .
             continue
         members = sorted((m for m in links.values() if m.master == bond.index), key=lambda link: link.name)
         works = [m.name for m in members if m.has_carrier and m.port_number(bonds.MEMBER_LINK) == 0]
-        hears = works[0] if works else ""
-        found.append(SlbBond(name=bond.name, deaf=tuple(m.name for m in members if m.name != hears)))
-    return tuple(found)
+        names.append(bond.name)
+        deaf |= {m.name for m in members} - set(works[:1])
+    return Slb(bonds=tuple(sorted(names)), deaf=frozenset(deaf))
 
 
-def ruleset(found: Iterable[SlbBond]) -> str:
+def ruleset(names: Iterable[str]) -> str:
     """The whole table for these bonds, for one `nft -f -`. What was in it is gone, what was learnt too."""
     lines = [f"table {TABLE}", f"delete table {TABLE}"]
-    bodies = [line for place, bond in enumerate(found) for line in _of_bond(place, bond)]
-    if bodies:
-        lines += [f"table {TABLE} {{", *bodies, "}"]
+    devices = [device for name in names for device in (name, f"{vlan_device(name, 0)[:-1]}*")]
+    if devices:
+        lines += [f"table {TABLE} {{", *_body(devices), "}"]
     return "\n".join((*lines, ""))
 
 
-def _of_bond(place: int, bond: SlbBond) -> Iterable[str]:
-    """The rules for one bond; sets and chains are numbered, for a link's name may hold any character."""
+def _body(devices: Iterable[str]) -> Iterator[str]:
     options = f"size {_ADDRESSES_MAX}; flags dynamic,timeout; timeout {_REMEMBERED_S}s;"
-    tagged, untagged = f"tagged{place}", f"untagged{place}"
-    yield f"  set {tagged} {{ typeof ether saddr . vlan id; {options} }}"
-    yield f"  set {untagged} {{ typeof ether saddr; {options} }}"
-    yield f"  chain out{place} {{"
-    yield f'    type filter hook egress device "{bond.name}" priority 0; policy accept;'
-    yield f"    ether type 8021q update @{tagged} {{ ether saddr . vlan id }} accept"
-    yield f"    update @{untagged} {{ ether saddr }}"
+    yield f"  set sent {{ type ifname . ether_addr; {options} }}"
+    yield "  chain out {"
+    yield f"    type filter hook postrouting priority {_PRIORITY}; policy accept;"
+    for device in devices:
+        yield f'    oifname "{device}" update @sent {{ oifname . ether saddr }}'
     yield "  }"
-    yield f"  chain in{place} {{"
-    yield f'    type filter hook ingress device "{bond.name}" priority 0; policy accept;'
-    yield f"    ether type 8021q ether saddr . vlan id @{tagged} drop"
-    yield "    ether type 8021q accept"
-    yield f"    ether saddr @{untagged} drop"
+    yield "  chain in {"
+    yield f"    type filter hook prerouting priority {_PRIORITY}; policy accept;"
+    for device in devices:
+        yield f'    iifname "{device}" iifname . ether saddr @sent drop'
     yield "  }"
-    for number, member in enumerate(bond.deaf):
-        yield f"  chain deaf{place}_{number} {{"
-        yield f'    type filter hook ingress device "{member}" priority 0; policy accept;'
-        yield "    meta pkttype { broadcast, multicast } drop"
-        yield "  }"
