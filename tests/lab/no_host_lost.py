@@ -76,7 +76,7 @@ class Subject:
                     self._session = str(self._ask("session.login_with_password", *words))
                 return self._ask(method, self._session, *parameters)
             except survival.Refused as refused:
-                if refused.args[0] not in ("SESSION_INVALID", "HOST_STILL_BOOTING"):
+                if refused.args[0] not in ("SESSION_INVALID", "HOST_STILL_BOOTING", "CANNOT_CONTACT_HOST"):
                     raise
                 self._session = ""
             except OSError:

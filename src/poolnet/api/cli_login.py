@@ -23,10 +23,12 @@ from poolnet.api.surface import OWN_MESSAGES
 from poolnet.db.database import Database
 from poolnet.db.txn import Txn
 from poolnet.hostnet.show import show_guest_action, show_plan
+from poolnet.hostnet.state import GuestPort
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.task import Task
+from poolnet.model.classes.vm import VM
 from poolnet.model.declare import MessageDecl
 from poolnet.model.enums import TaskStatusType
 from poolnet.model.registry import CLASSES, MESSAGES
@@ -210,13 +212,19 @@ class DryRunCaller:
         lines = [f"host {row.name_label} ({row.uuid}):"]
         lines += [f"  {show_guest_action(action)}" for action in work.before]
         if staged.plan.steps:
-            lines += [f"  {self._named(line)}" for line in show_plan(staged.plan).splitlines()]
+            plan = show_plan(staged.plan, work.desired, self._port)
+            lines += [f"  {self._named(line)}" for line in plan.splitlines()]
         lines += [f"  {show_guest_action(action)}" for action in work.after]
         renamed = [name for context in self._contexts for at, name in context.hostname_changes if at == host]
         lines += [f"  set the host's name to {name}" for name in renamed]
         if len(lines) == 1:
             lines.append("  " + (ONLY_DATABASE if self._txn.changes() else "nothing to do"))
         return "\n".join(lines)
+
+    def _port(self, port: GuestPort) -> str:
+        """A guest port by the name of its VM."""
+        rows = self._txn.where(VM, uuid=port.vm_uuid)
+        return f"{port.device} of VM {rows[0].name_label!r}" if rows else port.device
 
     def _named(self, line: str) -> str:
         """Adds the name of a network to a line that ends with its uuid: hosts know uuids alone."""

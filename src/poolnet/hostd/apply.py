@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from poolnet.hostd.addressing import Addressing, unsupported
+from poolnet.hostd.announce import Announcer
 from poolnet.hostd.backend import ApplyFailed, Backend
 from poolnet.hostd.guests.runtime import GuestError, GuestRuntime
 from poolnet.hostd.link_settings import Links
@@ -36,9 +37,18 @@ from poolnet.hostnet.protocol import (
     UnplugNic,
 )
 from poolnet.hostnet.state import Bridge, HostNetwork, Uplink
-from poolnet.hostnet.steps import CreateBridge, Plan, ReplaceUplink, SetLink, Step
+from poolnet.hostnet.steps import (
+    CreateBridge,
+    Plan,
+    ReplaceBridge,
+    ReplaceUplink,
+    SetAddresses,
+    SetLink,
+    Step,
+)
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.apply")
+MOVING = (CreateBridge, ReplaceUplink, ReplaceBridge, SetAddresses)  # addresses are somewhere else afterwards
 SETTLE_S = 5.0  # a switch reports an interface's MTU and address a moment after it has set them
 TOGETHER_S = 0.004  # 100 interfaces are 100 reports: one look at all of them is enough
 _VLAN_DEVICES = Path("/proc/net/vlan/config")
@@ -55,6 +65,7 @@ class Applier:
         addressing: Addressing,
         nbd_port: NbdPort,
         links: Links,
+        announcer: Announcer,
         nics: Sequence[str],
     ) -> None:
         """`nics` are the patterns of the NICs that may be touched."""
@@ -63,6 +74,8 @@ class Applier:
         self._guests = guests
         self._addressing = addressing
         self._nbd_port = nbd_port
+        self._announcer = announcer
+        self._leading: frozenset[tuple[str, ...]] = frozenset()
         self._nics = nics
         self._changed = asyncio.Event()
         self._planned: tuple[HostNetwork, Plan] | None = None
@@ -115,6 +128,8 @@ class Applier:
         await self._nbd_port.apply(plan.steps)
         if plan.steps:
             await self._verify(_with_links(desired))
+        if any(isinstance(step, MOVING) for step in plan.steps):
+            self._announcer.announce(desired)
         await self._act(guests_after)
 
     async def holds(self, confirmed: HostNetwork) -> bool:
@@ -124,6 +139,11 @@ class Applier:
             return False
         await self._addressing.raise_links(target)
         await self._backend.reopen_nics()
+        if any(bridge.uplink is not None and bridge.uplink.bond is not None for bridge in target.bridges):
+            leading = frozenset((bond.device, *bond.active) for bond in await self._backend.bonds())
+            if leading != self._leading:
+                self._leading = leading
+                self._announcer.announce(target)
         return True
 
     async def go_back(self, confirmed: HostNetwork, undo_guests: Sequence[GuestAction]) -> HostNetwork:
@@ -141,6 +161,7 @@ class Applier:
             await self._addressing.raise_links(target)
             await self._addressing.apply(plan.steps, strict=False)
             await self._nbd_port.apply(plan.steps)
+            self._announcer.announce(target)
         finally:
             for action in undo_guests:
                 try:

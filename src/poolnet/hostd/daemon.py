@@ -14,6 +14,7 @@ import structlog
 
 from poolnet.hostd import identity, pam
 from poolnet.hostd.addressing import Addressing
+from poolnet.hostd.announce import Announcer
 from poolnet.hostd.apply import Applier
 from poolnet.hostd.backend import ApplyFailed, Backend, BackendGone
 from poolnet.hostd.checkpoint import Checkpoint
@@ -81,8 +82,9 @@ class Daemon:
         self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)
         self._nbd_port = NbdPort()
         links = Links(paths.state_dir)
+        self._announcer = Announcer(self._netlink)
         self._applier = Applier(
-            self._backend, self._guests, self._addressing, self._nbd_port, links, config.nics
+            self._backend, self._guests, self._addressing, self._nbd_port, links, self._announcer, config.nics
         )
         self._order = NicOrder(paths.state_dir)
         self._following: set[asyncio.Task[None]] = set()
@@ -112,6 +114,7 @@ class Daemon:
             await self._nbd_port.open(self._note_change)
             stack.push_async_callback(self._nbd_port.close)
             await self._rollouts.rename_nics(self._order.place(find_nics(self._config.nics))[1])
+            stack.push_async_callback(self._announcer.close)
             await self._rollouts.start(await self._applier.observe())
             stack.push_async_callback(self._rollouts.close)
             self._keeper.start()

@@ -1,6 +1,6 @@
 """Does anybody answer on this interface? ARP for IPv4, neighbour discovery and echo for IPv6, in frames of our own.
 
-`reach` asks. The frames are written here and not left to the kernel, whose table of neighbours also knows who answered
+`reach` asks, `announce` tells. The frames are written here and not left to the kernel, whose table of neighbours also knows who answered
 a minute ago. What this host itself says never counts.
 """
 
@@ -10,9 +10,9 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ _ARP_BYTES: Final = 28
 _ECHO, _ECHO_REPLY, _SOLICITATION, _ADVERTISEMENT = 128, 129, 135, 136  # ICMPv6 types: RFC 4443, 4861
 _TARGET: Final = slice(8, 24)  # of a solicitation and of an advertisement
 _OWN_LINK_LAYER: Final = b"\x01\x01"
+_TARGET_LINK_LAYER: Final = b"\x02\x01"
+_OVERRIDE: Final = 0x20000000  # RFC 4861 §4.4: in place of what was known
 _SOLICITED: Final = IPv6Address("ff02::1:ff00:0").packed[:13]
 _ALL_NODES: Final = "ff02::1"
 _HOPS: Final = 255  # neighbour discovery takes no other
@@ -48,24 +50,21 @@ async def who_has(
     wanted = {IPv4Address(text).packed: text for text in targets}
     with _arp_socket(device) as link:
         own = {*mac_addresses().values(), *but}
-        source = link.getsockname()[4] + IPv4Address(sender or "0.0.0.0").packed
+        mac, source = link.getsockname()[4], IPv4Address(sender or "0.0.0.0").packed
 
         async def answer() -> str:
             while True:
                 frame = await asyncio.get_running_loop().sock_recv(link, 2048)
                 body = frame[_ETHERNET_BYTES : _ETHERNET_BYTES + _ARP_BYTES]
-                mac, address = body[8:14], body[14:18]  # of who sent it, be it a request or a reply
-                if len(body) == _ARP_BYTES and mac not in own and address in wanted:
+                who, address = body[8:14], body[14:18]  # who sent it, be it a request or a reply
+                if len(body) == _ARP_BYTES and who not in own and address in wanted:
                     return wanted[address]
 
         async def ask() -> None:
             for count, target in enumerate(wanted):
                 if count % _AT_ONCE == _AT_ONCE - 1:
                     await asyncio.sleep(_BETWEEN_S)
-                frame = (
-                    _BROADCAST + source[:6] + struct.pack("!H", _ARP) + _REQUEST + source + bytes(6) + target
-                )
-                await asyncio.get_running_loop().sock_sendall(link, frame)
+                await asyncio.get_running_loop().sock_sendall(link, _arp_request(mac, source, target))
 
         return await _answered(ask, answer, within_s) or ""
 
@@ -92,6 +91,30 @@ async def anybody_on_link(device: str, within_s: float) -> bool:
     return await _icmp(
         device, _ALL_NODES, question, lambda said, who: said[0] == _ECHO_REPLY and who not in own, within_s
     )
+
+
+async def announce(device: str, addresses: Iterable[str]) -> None:
+    """Tells the link that we have these addresses here now: switches learn where, and neighbours forget where we were.
+
+    Raises:
+        OSError: There is no such interface, or it is down.
+    """
+    loop = asyncio.get_running_loop()
+    for address in map(ip_address, addresses):
+        if address.version == 4:
+            with _arp_socket(device) as link:
+                mac = link.getsockname()[4]
+                await loop.sock_sendall(link, _arp_request(mac, address.packed, address.packed))
+        else:
+            mac = mac_addresses().get(device, bytes(6))
+            said = struct.pack("!BBHI", _ADVERTISEMENT, 0, 0, _OVERRIDE) + address.packed
+            with _icmp_socket(device) as link:
+                to = (_ALL_NODES, 0, 0, socket.if_nametoindex(device))
+                await loop.sock_sendto(link, said + _TARGET_LINK_LAYER + mac, to)
+
+
+def _arp_request(mac: bytes, sender: bytes, target: bytes) -> bytes:
+    return _BROADCAST + mac + struct.pack("!H", _ARP) + _REQUEST + mac + sender + bytes(6) + target
 
 
 async def _icmp(

@@ -11,6 +11,7 @@ from hashlib import sha256
 
 import msgspec
 
+from poolnet.hostnet.impact import Named, impact, named_by_uuid
 from poolnet.hostnet.protocol import (
     CreateGuest,
     DestroyGuest,
@@ -57,11 +58,18 @@ from poolnet.hostnet.steps import (
 )
 
 
-def show_plan(plan: Plan) -> str:
-    """One line per step, details indented by two spaces, then the disturbance; or "nothing to do"."""
+def show_plan(plan: Plan, desired: HostNetwork | None = None, named: Named = named_by_uuid) -> str:
+    """One line per step, details indented by two spaces, then the disturbance; or "nothing to do".
+
+    With the state that the plan leads to, whom each step interrupts is one of its details.
+    """
     if not plan.steps:
         return "nothing to do\n"
-    lines = [line for step in plan.steps for line in show_step(step)]
+    lines: list[str] = []
+    for step in plan.steps:
+        lines += show_step(step)
+        hurt = impact(step, plan, desired, named) if desired is not None else ""
+        lines += _indented((hurt,)) if hurt else ()
     return "\n".join([*lines, f"disturbs: {plan.disturbance.name.lower()}"]) + "\n"
 
 
