@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Iterator
 
 import pytest
 
+from poolnet.lab import life
 from tests.lab.running import RunningLab, running_lab
 from tests.lab.test_dhcp import eventually
 
@@ -137,3 +140,25 @@ def test_a_nic_that_the_kernel_names_anew_stays_on_its_network(lab: RunningLab) 
     lab.run(HOST, "sh", "-c", swap.replace("eth9", "tmp").replace("eth2", "eth9").replace("tmp", "eth2"))
     eventually(lambda: uplink_of(lab, "xenbr2") == ["eth2"])
     eventually(lambda: pif(lab, "eth2") == uuid)
+
+
+def test_facts_of_a_nic_and_of_the_switch_show_and_follow(lab: RunningLab) -> None:
+    uuid = pif(lab, "eth1")
+
+    def shown(name: str) -> str:
+        return lab.xe(HOST, "pif-param-get", f"uuid={uuid}", f"param-name={name}")
+
+    assert (shown("carrier"), shown("speed"), shown("duplex")) == ("true", "10000 Mbit/s", "full")
+    asyncio.run(life.set_link(lab.name, HOST, "eth1", plugged=False))
+    eventually(
+        lambda: (shown("carrier"), shown("speed"), shown("duplex")) == ("false", "0 Mbit/s", "unknown")
+    )
+    asyncio.run(life.set_link(lab.name, HOST, "eth1", plugged=True))
+    eventually(lambda: shown("carrier") == "true")
+    versions = lab.xe(
+        HOST,
+        "host-param-get",
+        f"uuid={lab.xe(HOST, 'host-list', '--minimal')}",
+        "param-name=software-version",
+    )
+    assert re.search(r"openvswitch: [0-9]+\.[0-9]+\.[0-9]+", versions), versions

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from poolnet.hostd import ethtool
 from poolnet.hostd.netlink import interface_names
+from poolnet.hostd.pci_names import names_of
 from poolnet.hostnet.facts import NicFacts
 
 _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927
@@ -72,6 +73,8 @@ def _facts(asked: socket.socket, name: str) -> NicFacts | None:
     speed, full = ethtool.speed_and_duplex(asked, name) if carrier else (0, False)
     driver, bus = _driver(asked, name)
     device = _PCI_DEVICES / bus if bus else None
+    vendor_id, device_id = _pci_id(device, "vendor"), _pci_id(device, "device")
+    vendor_name, device_name = names_of(vendor_id, device_id)
     return NicFacts(
         name=name,
         mac=(_permanent_mac(asked, name) or current).hex(":"),
@@ -80,8 +83,10 @@ def _facts(asked: socket.socket, name: str) -> NicFacts | None:
         speed_mbps=speed,
         full_duplex=full,
         pci_bus_path=bus,
-        vendor_id=_pci_id(device, "vendor"),
-        device_id=_pci_id(device, "device"),
+        vendor_id=vendor_id,
+        device_id=device_id,
+        vendor_name=vendor_name,
+        device_name=device_name,
         driver=driver,
     )
 

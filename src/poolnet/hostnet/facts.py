@@ -24,6 +24,8 @@ class NicFacts:
     pci_bus_path: str = ""
     vendor_id: str = ""
     device_id: str = ""
+    vendor_name: str = ""
+    device_name: str = ""
     driver: str = ""
     position: int = -1
 

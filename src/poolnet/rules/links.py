@@ -43,12 +43,15 @@ def record_links(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime, new
                 txn,
                 pif,
                 now,
+                new_uuid,
                 carrier=nic.carrier,
                 speed=nic.speed_mbps if nic.carrier else 0,
                 duplex=nic.carrier and nic.full_duplex,
                 pci_bus_path=nic.pci_bus_path,
                 vendor_id=nic.vendor_id,
                 device_id=nic.device_id,
+                vendor_name=nic.vendor_name,
+                device_name=nic.device_name,
             )
             _write_lacp(txn, pif, lacp.get(pif.device, {}))
 
@@ -77,6 +80,7 @@ def _record_bond(
         txn,
         pif,
         now,
+        new_uuid,
         carrier=bool(up),
         speed=sum(nic.speed_mbps for nic in links),
         duplex=bool(links) and all(nic.full_duplex for nic in links),
@@ -123,11 +127,13 @@ def _tell(txn: Txn, pif: PIF, text: str, now: datetime, new_uuid: NewUuid) -> No
         )
 
 
-def _write_metrics(txn: Txn, pif: PIF, now: datetime, **fields: Any) -> bool:
-    """Writes changed values, and then when they changed; says whether these are the first."""
+def _write_metrics(txn: Txn, pif: PIF, now: datetime, new_uuid: NewUuid, **fields: Any) -> bool:
+    """Writes changed values, and then when they changed; says whether these are the first. Missing metrics are made."""
     metrics = txn.find(PIFMetrics, pif.metrics)
     if metrics is None:
-        return False
+        metrics = PIFMetrics(ref=Ref(f"OpaqueRef:{new_uuid()}"), uuid=new_uuid())
+        txn.create(metrics)
+        txn.update(PIF, pif.ref, metrics=metrics.ref)
     first = metrics.last_updated == NEVER
     if first or any(getattr(metrics, name) != value for name, value in fields.items()):
         txn.update(PIFMetrics, metrics.ref, last_updated=now, **fields)

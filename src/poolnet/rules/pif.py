@@ -102,6 +102,8 @@ def add_physical(ctx: CallContext, host: Ref[Host], nic: NicFacts, *, managed: b
             pci_bus_path=nic.pci_bus_path,
             vendor_id=nic.vendor_id,
             device_id=nic.device_id,
+            vendor_name=nic.vendor_name,
+            device_name=nic.device_name,
             last_updated=ctx.now,
         )
     )

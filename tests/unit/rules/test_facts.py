@@ -7,6 +7,7 @@ from poolnet.hostnet.facts import AddressFacts, GuestFacts, HostFacts
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.pif_metrics import PIFMetrics
 from poolnet.model.classes.vm import VM
 from poolnet.model.classes.vm_guest_metrics import VMGuestMetrics
 from poolnet.model.enums import IpConfigurationMode
@@ -109,3 +110,18 @@ def test_free_memory_is_recorded_and_unknown_hosts_ignored() -> None:
     metrics = w.txn.get(HostMetrics, w.txn.get(Host, LOCAL).metrics)
     assert (metrics.memory_free, metrics.last_updated) == (1, LATER)
     record_facts(w.txn, NULL, facts_with(), LATER, w.ctx.new_uuid)
+
+
+def test_metrics_that_somebody_removed_are_made_anew_with_all_there_is_to_say() -> None:
+    w = World.new()
+    pif = w.nic_pif("eth1")
+    w.txn.destroy(PIFMetrics, pif.metrics)
+    named = replace(facts_with().nics[1], vendor_name="Intel Corporation", device_name="I210")
+    nics = tuple(named if nic.name == "eth1" else nic for nic in facts_with().nics)
+    record(w, replace(facts_with(), nics=nics))
+    metrics = w.txn.get(PIFMetrics, w.nic_pif("eth1").metrics)
+    assert (metrics.carrier, metrics.speed, metrics.duplex) == (True, 1000, True)
+    assert (metrics.vendor_id, metrics.device_id) == ("8086", "1533")
+    assert (metrics.vendor_name, metrics.device_name) == ("Intel Corporation", "I210")
+    assert (metrics.pci_bus_path, metrics.last_updated) == ("0000:00:01.0", LATER)
+    assert (metrics.io_read_kbs, metrics.io_write_kbs) == (0.0, 0.0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class OpenvswitchBackend:
         self._datapath_type = datapath_type
         self._netlink = netlink
         self._changed: Callable[[], None] = lambda: None
+        self._version = ""
         self._texts = FlowTexts()
         self._turn = asyncio.Lock()
         self._session = Session(run_dir / "db.sock", self._on_change)
@@ -70,6 +72,11 @@ class OpenvswitchBackend:
             await self._session.open()
         except SwitchGone as error:
             raise BackendGone(str(error)) from error
+        with suppress(
+            unixctl.ControlError
+        ):  # its scripts write the version into the database; perhaps nobody ran them
+            socket = unixctl.control_socket(self._run_dir, "ovs-vswitchd")
+            self._version = (await unixctl.ask(socket, "version", ())).split(" ")[-1].strip()
 
     async def close(self) -> None:
         """See `Backend.close`."""
@@ -166,7 +173,7 @@ class OpenvswitchBackend:
 
     def software(self) -> tuple[tuple[str, str], ...]:
         """See `Backend.software`."""
-        return (("openvswitch", self._tables().ovs_version),)
+        return (("openvswitch", self._tables().ovs_version or self._version),)
 
     async def _apply(self, before: HostNetwork, after: HostNetwork, touched: Touched, strict: bool) -> None:
         tables = self._tables()
