@@ -1,4 +1,4 @@
-"""Who tells the neighbours that an address of this host is somewhere else now?
+"""Who tells the neighbours that an address of this host, or a guest, is somewhere else now?
 
 Switches send what is for the host to where they heard it last. After its addresses or their uplinks have changed, or a
 bond in a switch that was started anew has chosen another member, that is the wrong cable, until the host says something.
@@ -7,9 +7,11 @@ bond in a switch that was started anew has chosen another member, that is the wr
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
+from poolnet.hostd.backend import Backend
 from poolnet.hostd.netlink import NO_ADDRESSES, Netlink
 from poolnet.hostd.solicit import announce
 from poolnet.hostnet.state import NO_IP, HostNetwork
@@ -24,18 +26,25 @@ AFTER_S: Final = (
 
 
 class Announcer:
-    """Announces this host's addresses."""
+    """Announces this host's addresses, and its guests' in their names."""
 
-    def __init__(self, netlink: Netlink) -> None:
+    def __init__(self, netlink: Netlink, backend: Backend) -> None:
         self._netlink = netlink
+        self._backend = backend
+        self._guests: tuple[str, ...] = ()
         self._task: asyncio.Task[None] | None = None
 
-    def announce(self, network: HostNetwork) -> None:
-        """Begins to announce the addresses of the bridges of `network`, in place of what was being announced."""
+    def announce(self, network: HostNetwork, guests: Iterable[str] = ()) -> None:
+        """Begins to announce the addresses of the bridges of `network`, in place of what was being announced.
+
+        `guests` are devices of guest ports; those that were being announced still are while they are there.
+        """
         if self._task is not None:
             self._task.cancel()
+        self._guests = tuple(d for d in {*self._guests, *guests} if network.port(d) is not None)
         bridges = [bridge.name for bridge in network.bridges if bridge.ip != NO_IP]
-        self._task = asyncio.create_task(self._announce(bridges), name="announce") if bridges else None
+        wanted = bool(bridges or self._guests)
+        self._task = asyncio.create_task(self._announce(bridges), name="announce") if wanted else None
 
     async def close(self) -> None:
         """Announces no more."""
@@ -52,3 +61,6 @@ class Announcer:
                 has = there.get(bridge, NO_ADDRESSES)
                 with suppress(OSError):  # it is down, or gone: the next time, perhaps
                     await announce(bridge, [a.partition("/")[0] for a in (*has.ipv4, *has.ipv6)])
+            if self._guests:
+                await self._backend.announce(self._guests)
+        self._guests = ()

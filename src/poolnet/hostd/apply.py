@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from poolnet.hostd import moved_guests
 from poolnet.hostd.addressing import Addressing, unsupported
 from poolnet.hostd.announce import Announcer
 from poolnet.hostd.backend import ApplyFailed, Backend
@@ -128,8 +129,9 @@ class Applier:
         await self._nbd_port.apply(plan.steps)
         if plan.steps:
             await self._verify(_with_links(desired))
-        if any(isinstance(step, MOVING) for step in plan.steps):
-            self._announcer.announce(desired)
+        guests = moved_guests.moved(plan.steps, desired)
+        if guests or any(isinstance(step, MOVING) for step in plan.steps):
+            self._announcer.announce(desired, guests)
         await self._act(guests_after)
 
     async def holds(self, confirmed: HostNetwork) -> bool:
@@ -161,7 +163,7 @@ class Applier:
             await self._addressing.raise_links(target)
             await self._addressing.apply(plan.steps, strict=False)
             await self._nbd_port.apply(plan.steps)
-            self._announcer.announce(target)
+            self._announcer.announce(target, moved_guests.moved(plan.steps, target, again=True))
         finally:
             for action in undo_guests:
                 try:

@@ -53,6 +53,12 @@ class Backend(Protocol):
         Raises ApplyFailed or BackendGone; then any part may have been done, and `observe` tells which.
         """
 
+    async def announce(self, devices: Collection[str]) -> None:
+        """Tell the physical network, in the name of the guests on these ports, where their MACs are; see `moved_guests`.
+
+        Nothing is raised: a guest that speaks makes up for it.
+        """
+
     async def reopen_nics(self) -> None:
         """Let the switch take in NICs that were put in anew. Raises BackendGone."""
 

@@ -82,7 +82,7 @@ class Daemon:
         self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)
         self._nbd_port = NbdPort()
         links = Links(paths.state_dir)
-        self._announcer = Announcer(self._netlink)
+        self._announcer = Announcer(self._netlink, self._backend)
         self._applier = Applier(
             self._backend, self._guests, self._addressing, self._nbd_port, links, self._announcer, config.nics
         )

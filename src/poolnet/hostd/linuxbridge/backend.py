@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from poolnet.hostd import neighbours
+from poolnet.hostd import moved_guests, neighbours
 from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
 from poolnet.hostd.linuxbridge import bonds, slb
 from poolnet.hostd.linuxbridge.changes import Absent, Changes, NotOurs, plan
@@ -107,6 +107,16 @@ class LinuxBridgeBackend:
                 raise ApplyFailed(
                     Fault.SWITCH_FAILED, f"a step changes what is not there: {error}"
                 ) from error
+
+    async def announce(self, devices: Collection[str]) -> None:
+        """See `Backend.announce`. What is sent from an uplink goes out, and to no port of the bridge."""
+        try:
+            network = await self.observe()
+        except BackendGone as error:
+            LOG.warning("guests were not announced", devices=sorted(devices), error=str(error))
+            return
+        for uplink, frames in moved_guests.frames_by_uplink(network, devices).items():
+            moved_guests.send(uplink, frames)
 
     async def reopen_nics(self) -> None:
         """Nothing to do: a NIC that is put in anew is in no bridge, which `observe` tells."""

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import structlog
 
+from poolnet.hostd import moved_guests
 from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
 from poolnet.hostd.netlink import Netlink, index_of, link_is_promiscuous, link_mac
 from poolnet.hostd.openvswitch import bond_status, counters, marks, unixctl
 from poolnet.hostd.openvswitch.flows import FlowKeeper, FlowsFailed
+from poolnet.hostd.openvswitch.forming import FORMING_LOOK_S, FORMING_S, forming, has_formed
 from poolnet.hostd.openvswitch.layout import (
     Layout,
     displaced,
@@ -112,6 +114,25 @@ class OpenvswitchBackend:
                     Fault.SWITCH_FAILED, f"a step changes what is not there: {error}"
                 ) from error
 
+    async def announce(self, devices: Collection[str]) -> None:
+        """See `Backend.announce`."""
+        try:
+            ports = self._tables().ports
+            network = await self.observe()
+            lines: dict[str, list[str]] = {}
+            for guest in network.ports:
+                port = ports.get(guest.device)
+                if guest.device in devices and port is not None and port.interfaces:
+                    ofport = port.interfaces[0].number("ofport")
+                    lines.setdefault(port.bridge, []).extend(
+                        f"packet-out in_port={ofport} packet={frame.hex()} actions=NORMAL"
+                        for frame in moved_guests.frames_of(guest.lock)
+                    )
+            for bridge, packets in lines.items():
+                await self._keeper.emit(bridge, packets)
+        except (BackendGone, FlowsFailed) as error:
+            LOG.warning("guests were not announced", devices=sorted(devices), error=str(error))
+
     async def reopen_nics(self) -> None:
         """See `Backend.reopen_nics`."""
         async with self._turn:
@@ -184,12 +205,16 @@ class OpenvswitchBackend:
         if leaving := operations_for(tunnels_first(layout, tables), tables):
             await self._session.transact(leaving)
             tables = self._tables()
-        changes = operations_for(layout, tables)
+        form = forming(layout, tables)
+        changes = operations_for(form.layout if form else layout, tables)
         first, last = self._flow_changes(before, after, touched, tables, ofports)
         for bridge, lines in first.items():
             await self._keeper.send(bridge, lines)
         if changes:
             await self._session.transact(changes)
+        if form is not None:
+            await self._until_formed(form.bonds)
+            await self._session.transact(operations_for(layout, self._tables()))
         now = self._tables()
         self._keeper.keep(secure_bridges(now))
         self._require_connected(now, layout, strict)
@@ -198,6 +223,13 @@ class OpenvswitchBackend:
         for bridge, lines in last.items():
             if bridge in now.bridges:
                 await self._keeper.send(bridge, lines)
+
+    async def _until_formed(self, names: Collection[str]) -> None:
+        """Waits until these bonds have found their LACP partner, or found that they have none."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FORMING_S):
+                while not has_formed(await self.bonds(), names):  # noqa: ASYNC110 - the switch does not tell
+                    await asyncio.sleep(FORMING_LOOK_S)
 
     def _flow_changes(
         self,

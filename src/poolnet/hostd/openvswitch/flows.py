@@ -87,6 +87,12 @@ class FlowKeeper:
         if text:
             await self._ofctl(bridge, "--bundle", "add-flows", self.target(bridge), "-", stdin=text + "\n")
 
+    async def emit(self, bridge: str, packets: Iterable[str]) -> None:
+        """Sends packets (lines `packet-out …`) through a bridge. Raises FlowsFailed."""
+        await self._ofctl(
+            bridge, "bundle", self.target(bridge), "-", stdin="".join(f"{p}\n" for p in packets)
+        )
+
     async def dump(self, bridge: str) -> str:
         """The flows of a bridge with their counters, as `ovs-ofctl` writes them. Raises FlowsFailed."""
         return await self._ofctl(bridge, "dump-flows", self.target(bridge))

@@ -1,0 +1,232 @@
+"""Bonds under traffic: every mode made by xe, cables pulled and restored, all that a NIC carries moved and moved back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from poolnet.lab import life
+from tests.lab.running import RunningLab, running_lab
+from tests.lab.trains import Capture, Train, in_guest, on_machine
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+
+HOST = "host1"
+MODES = ("balance-slb", "active-backup", "lacp")
+GATEWAY, BOND_IP = "10.66.0.254", "10.66.0.1"
+TAG, VLAN_GATEWAY = "20", "10.67.0.254"
+COMES_WITHIN_S = 60.0
+FAILOVER_LOST_MAX = 150  # at 10 ms: 200 ms of waiting for the link to come back, and a machine that is busy
+SWITCHED_LOST_MAX = 150
+NO_PARTNER_LOST_MAX = 800  # LACP gives up after three seconds
+UNTOUCHED_LOST_MAX = 5
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[RunningLab]:
+    """One host with four NICs, and two more networks on the switch, one of them in a VLAN."""
+    with running_lab(hosts=1, nics=4) as one:
+        one.run("switch", "ip", "address", "add", f"{GATEWAY}/24", "dev", "switch0")
+        words = ("add-port", "switch0", "vlan20", f"tag={TAG}")
+        one.run("switch", "ovs-vsctl", *words, "--", "set", "Interface", "vlan20", "type=internal")
+        one.run("switch", "ip", "address", "add", f"{VLAN_GATEWAY}/24", "dev", "vlan20")
+        one.run("switch", "ip", "link", "set", "vlan20", "up")
+        yield one
+
+
+def eventually(holds: Callable[[], bool], within_s: float = COMES_WITHIN_S) -> None:
+    """Waits for what no event tells of."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.1)
+
+
+def pif(lab: RunningLab, device: str) -> str:
+    """The uuid of a physical PIF or a bond's."""
+    return lab.xe(HOST, "pif-list", f"device={device}", "VLAN=-1", "params=uuid", "--minimal")
+
+
+def param(lab: RunningLab, cls: str, uuid: str, name: str) -> str:
+    """What xe shows of an object."""
+    return lab.xe(HOST, f"{cls}-param-get", f"uuid={uuid}", f"param-name={name}")
+
+
+def links_up(lab: RunningLab, bond: str) -> int:
+    """As xe shows them."""
+    return int(param(lab, "bond", bond, "links-up"))
+
+
+def enabled(lab: RunningLab) -> set[str]:
+    """The members that the host's switch uses."""
+    lines = lab.run(HOST, "ovs-appctl", "bond/show", "bond0").splitlines()
+    return {line.split()[1].rstrip(":") for line in lines if line.startswith("member") and "enabled" in line}
+
+
+def active(lab: RunningLab) -> str:
+    """The member that carries what only one may carry."""
+    lines = lab.run(HOST, "ovs-appctl", "bond/show", "bond0").splitlines()
+    return next(line.partition("(")[2].rstrip(")") for line in lines if line.startswith("active member mac"))
+
+
+def answers(lab: RunningLab, where: str, address: str) -> bool:
+    """Whether a few pings in a row are answered: the switches have learnt what has changed."""
+    words = ("ping", "-n", "-c", "3", "-i", "0.2", "-W", "1", address)
+    return " 0% packet loss" in lab.run(where, *words, check=False)
+
+
+def cable(lab: RunningLab, nic: str, *, plugged: bool) -> None:
+    """Plugs or pulls a cable."""
+    asyncio.run(life.set_link(lab.name, HOST, nic, plugged=plugged))
+
+
+@contextmanager
+def bonded(lab: RunningLab, devices: str = "eth1 eth2", *options: str) -> Iterator[str]:
+    """A bond over these NICs with an address of its own; for LACP, a LAG on the switch. Its uuid."""
+    network = lab.xe(HOST, "network-create", "name-label=bonded")
+    members = ",".join(pif(lab, device) for device in devices.split())
+    is_lag = "mode=lacp" in options and " " in devices
+    if is_lag:
+        asyncio.run(life.bundle(lab.name, HOST, devices.split()))
+    bond = lab.xe(HOST, "bond-create", f"network-uuid={network}", f"pif-uuids={members}", *options)
+    try:
+        words = ("mode=static", f"IP={BOND_IP}", "netmask=255.255.255.0")
+        lab.xe(HOST, "pif-reconfigure-ip", f"uuid={pif(lab, 'bond0')}", *words)
+        yield bond
+    finally:
+        primary = param(lab, "bond", bond, "primary-slave")
+        lab.xe(HOST, "bond-destroy", f"uuid={bond}")
+        lab.xe(HOST, "network-destroy", f"uuid={network}")
+        lab.xe(HOST, "pif-reconfigure-ip", f"uuid={primary}", "mode=none")
+        if is_lag:
+            asyncio.run(life.separate(lab.name, HOST, devices.split()[0]))
+
+
+def alerts(lab: RunningLab) -> list[str]:
+    """What the alerts say, in no order."""
+    words = ("name=BOND_STATUS_CHANGED", "params=body", "--minimal")
+    return [text for text in lab.xe(HOST, "message-list", *words).split(",") if text]
+
+
+def forget_alerts(lab: RunningLab) -> None:
+    """Removes all alerts."""
+    lab.xe(HOST, "message-destroy-all", "after=20000101T00:00:00Z")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_pulled_cable_is_survived_and_restoring_it_disturbs_nobody(lab: RunningLab, mode: str) -> None:
+    with bonded(lab, "eth1 eth2", f"mode={mode}") as bond:
+        master = pif(lab, "bond0")
+        lab.xe(HOST, "pif-param-set", f"uuid={master}", "other-config:bond-updelay=500")
+        lab.xe(HOST, "pif-plug", f"uuid={master}")
+        assert param(lab, "bond", bond, "mode") == mode
+        eventually(lambda: enabled(lab) == {"eth1", "eth2"} and links_up(lab, bond) == 2)
+        forget_alerts(lab)
+        pulled = active(lab)
+        other = ({"eth1", "eth2"} - {pulled}).pop()
+        there, back = on_machine(lab.lab, "switch"), on_machine(lab.lab, HOST)
+        with Train(there, BOND_IP) as inwards, Train(back, GATEWAY) as outwards:
+            cable(lab, pulled, plugged=False)
+            eventually(lambda: enabled(lab) == {other} and links_up(lab, bond) == 1)
+            eventually(lambda: answers(lab, "switch", BOND_IP) and answers(lab, HOST, GATEWAY))
+        assert max(inwards.lost, outwards.lost) <= FAILOVER_LOST_MAX
+        assert param(lab, "pif", pif(lab, pulled), "carrier") == "false"
+        assert param(lab, "pif", master, "speed") == "10000 Mbit/s"
+        with Train(there, BOND_IP) as inwards_again, Train(back, GATEWAY) as outwards_again:
+            cable(lab, pulled, plugged=True)
+            eventually(lambda: enabled(lab) == {"eth1", "eth2"} and links_up(lab, bond) == 2)
+        most = SWITCHED_LOST_MAX if mode == "lacp" else UNTOUCHED_LOST_MAX
+        assert max(inwards_again.lost, outwards_again.lost) <= most
+        trains = (inwards, outwards, inwards_again, outwards_again)
+        assert [train.duplicates for train in trains] == [0, 0, 0, 0]
+        assert sorted(alerts(lab)) == [
+            "The status of the eth1+eth2 bond changed: 1/2 up (was 2/2)",
+            "The status of the eth1+eth2 bond changed: 2/2 up (was 1/2)",
+        ]
+        assert param(lab, "pif", master, "speed") == (
+            "10000 Mbit/s" if mode == "active-backup" else "20000 Mbit/s"
+        )
+
+
+@pytest.fixture(scope="module")
+def guests(lab: RunningLab) -> Iterator[tuple[str, str]]:
+    """Two running VMs: one on the management network, one in a VLAN on top of it."""
+    network = lab.xe(HOST, "network-list", "bridge=xenbr0", "params=uuid", "--minimal")
+    vlan = lab.xe(HOST, "network-create", "name-label=vlan20")
+    words = (f"network-uuid={vlan}", f"pif-uuid={pif(lab, 'eth0')}", f"vlan={TAG}")
+    lab.xe(HOST, "vlan-create", *words)
+    prefix = lab.lab.gateway.rpartition(".")[0]
+    vms = (
+        lab.start_vm(HOST, "plain", network, f"{prefix}.200/24"),
+        lab.start_vm(HOST, "tagged", vlan, "10.67.0.2/24"),
+    )
+    try:
+        yield vms
+    finally:
+        for vm in vms:
+            lab.xe(HOST, "vm-shutdown", f"uuid={vm}", "force=true")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_management_vlans_and_vms_move_onto_a_bond_and_back_under_traffic(
+    lab: RunningLab, guests: tuple[str, str], mode: str
+) -> None:
+    address = lab.lab.host(HOST).address
+    running = [(vm, param(lab, "vm", vm, "dom-id")) for vm in guests]
+    network = lab.xe(HOST, "network-create", "name-label=all")
+    members = f"{pif(lab, 'eth0')},{pif(lab, 'eth1')}"
+    before = param(lab, "pif", pif(lab, "eth0"), "MAC")
+    plain = in_guest(lab.lab, "plain")
+    tagged = in_guest(lab.lab, "tagged")
+    with (
+        Train(on_machine(lab.lab, "switch"), address) as host,
+        Train(plain, lab.lab.gateway) as vm,
+        Train(tagged, VLAN_GATEWAY) as vlan,
+    ):
+        bond = lab.xe(HOST, "bond-create", f"network-uuid={network}", f"pif-uuids={members}", f"mode={mode}")
+        master = pif(lab, "bond0")
+        moved = {name: param(lab, "pif", master, name) for name in ("management", "IP", "MAC")}
+        on_bond = lab.xe(HOST, "vif-list", f"network-uuid={network}", "params=vm-uuid", "--minimal")
+        of_vlan = lab.xe(HOST, "pif-list", f"VLAN={TAG}", "params=device", "--minimal")
+        eventually(lambda: links_up(lab, bond) == 2)
+        lab.xe(HOST, "bond-destroy", f"uuid={bond}")
+    assert moved == {"management": "true", "IP": address, "MAC": before}
+    assert (on_bond, of_vlan) == (guests[0], "bond0")
+    assert param(lab, "pif", pif(lab, "eth0"), "management") == "true"
+    assert lab.xe(HOST, "pif-list", f"VLAN={TAG}", "params=device", "--minimal") == "eth0"
+    assert [(vm, param(lab, "vm", vm, "dom-id")) for vm in guests] == running
+    assert [train.duplicates for train in (host, vm, vlan)] == [0, 0, 0]
+    most = NO_PARTNER_LOST_MAX if mode == "lacp" else 2 * SWITCHED_LOST_MAX
+    assert max(train.lost for train in (host, vm, vlan)) <= most
+    assert lab.xe(HOST, "vif-list", f"network-uuid={network}", "params=uuid", "--minimal") == ""
+    lab.xe(HOST, "network-destroy", f"uuid={network}")
+
+
+def test_no_broadcast_is_doubled_while_a_bond_forms_and_dissolves(
+    lab: RunningLab, guests: tuple[str, str]
+) -> None:
+    network = lab.xe(HOST, "network-create", "name-label=quiet")
+    members = f"{pif(lab, 'eth0')},{pif(lab, 'eth1')}"
+    broadcast = lab.lab.gateway.rpartition(".")[0] + ".255"
+    seen_by = (
+        Capture(on_machine(lab.lab, "switch"), "switch0", "icmp"),
+        Capture(in_guest(lab.lab, "plain"), "eth0", "-Q", "in", "icmp"),
+    )
+    with seen_by[0] as outside, seen_by[1] as own:
+        plain = Train(in_guest(lab.lab, "plain"), broadcast, broadcast=True)
+        with Train(on_machine(lab.lab, "switch"), broadcast, broadcast=True), plain:
+            for mode in MODES:
+                bond = lab.xe(
+                    HOST, "bond-create", f"network-uuid={network}", f"pif-uuids={members}", f"mode={mode}"
+                )
+                eventually(lambda made=bond: links_up(lab, made) == 2)  # type: ignore[misc]
+                lab.xe(HOST, "bond-destroy", f"uuid={bond}")
+    lab.xe(HOST, "network-destroy", f"uuid={network}")
+    for captured in (outside, own):
+        times = captured.times("request")
+        assert len(times) > 20
+        assert {number: count for number, count in times.items() if count > 1} == {}
