@@ -9,12 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from poolnet.lab import life
-from tests.lab.running import RunningLab, running_lab
+from tests.lab.running import BACKEND, RunningLab, running_lab
 from tests.lab.test_dhcp import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 HOST = "host1"
+SWITCH = {"openvswitch": "openvswitch", "linuxbridge": "linux"}[BACKEND]
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +53,10 @@ def test_options_of_a_nic_come_stay_and_go(lab: RunningLab) -> None:
         HOST, "ethtool", "-K", "eth1", "rx", "on"
     )  # somebody interferes, unnoticed until something happens
     network = network_of(lab, "eth1")
-    lab.xe(HOST, "network-param-set", f"uuid={network}", "other-config:ethtool-tso=off")
+    lab.xe(HOST, "network-param-set", f"uuid={network}", "other-config:ethtool-gro=off")
     lab.xe(HOST, "pif-plug", f"uuid={uuid}")
     assert option(lab, "eth1", "rx-checksumming") == "off"
-    assert option(lab, "xenbr1", "tcp-segmentation-offload") == "off"
+    assert option(lab, "xenbr1", "generic-receive-offload") == "off"
     lab.xe(HOST, "pif-param-clear", f"uuid={uuid}", "param-name=other-config")
     lab.xe(HOST, "network-param-clear", f"uuid={network}", "param-name=other-config")
     lab.xe(HOST, "pif-plug", f"uuid={uuid}")
@@ -111,25 +112,23 @@ def test_large_frames_pass_from_guest_to_guest_through_vlan_and_nic(lab: Running
     lab.guest("jumbo1", "ping", "-c", "2", "-W", "2", "-M", "do", "-s", str(9000 - 28), "192.0.2.2")
 
 
-def uplink_of(lab: RunningLab, bridge: str) -> list[str]:
-    """The NICs that the switch has on a bridge."""
-    return [
-        port for port in lab.run(HOST, "ovs-vsctl", "list-ports", bridge).split() if port.startswith("eth")
-    ]
+def answers(lab: RunningLab, address: str) -> bool:
+    """Whether an address answers the host."""
+    said = lab.run(HOST, "ping", "-n", "-c", "1", "-W", "1", address, check=False)
+    return " 0% packet loss" in said
 
 
 def test_a_nic_that_the_kernel_names_anew_stays_on_its_network(lab: RunningLab) -> None:
     address(lab, HOST, "eth2", "10.66.0.1")
     address(lab, "host2", "eth2", "10.66.0.2")
     uuid = pif(lab, "eth2")
-    lab.run(HOST, "ping", "-c", "3", "-W", "2", "10.66.0.2")
+    eventually(lambda: answers(lab, "10.66.0.2"))
     lab.xe(HOST, "pif-param-set", f"uuid={uuid}", "other-config:ethtool-rx=off")
     lab.xe(HOST, "pif-plug", f"uuid={uuid}")
     swap = "ip link set eth2 down; ip link set eth2 name eth9; ip link set eth9 up"
     lab.run(HOST, "sh", "-c", swap)
-    eventually(lambda: uplink_of(lab, "xenbr2") == ["eth9"])
     eventually(lambda: pif(lab, "eth9") == uuid)
-    lab.run(HOST, "ping", "-c", "10", "-i", "0.3", "-W", "2", "10.66.0.2")
+    eventually(lambda: answers(lab, "10.66.0.2"))
     assert option(lab, "eth9", "rx-checksumming") == "off"
     assert "nothing to do" in lab.xe(HOST, "pif-plug", f"uuid={uuid}", "--dry-run")
     lab.xe(HOST, "pif-param-clear", f"uuid={uuid}", "param-name=other-config")
@@ -138,8 +137,8 @@ def test_a_nic_that_the_kernel_names_anew_stays_on_its_network(lab: RunningLab) 
     lab.xe(HOST, "pif-scan", f"host-uuid={lab.xe(HOST, 'host-list', '--minimal')}")
     assert lab.xe(HOST, "pif-list", "device=eth2", "--minimal") == ""
     lab.run(HOST, "sh", "-c", swap.replace("eth9", "tmp").replace("eth2", "eth9").replace("tmp", "eth2"))
-    eventually(lambda: uplink_of(lab, "xenbr2") == ["eth2"])
     eventually(lambda: pif(lab, "eth2") == uuid)
+    eventually(lambda: answers(lab, "10.66.0.2"))
 
 
 def test_facts_of_a_nic_and_of_the_switch_show_and_follow(lab: RunningLab) -> None:
@@ -161,4 +160,4 @@ def test_facts_of_a_nic_and_of_the_switch_show_and_follow(lab: RunningLab) -> No
         f"uuid={lab.xe(HOST, 'host-list', '--minimal')}",
         "param-name=software-version",
     )
-    assert re.search(r"openvswitch: [0-9]+\.[0-9]+\.[0-9]+", versions), versions
+    assert re.search(rf"{SWITCH}: [0-9]+\.[0-9]+\.[0-9]+", versions), versions
