@@ -13,6 +13,7 @@ from typing import Final
 
 from poolnet.db.txn import View
 from poolnet.hostnet.state import TunnelKind, TunnelOptions, Uplink
+from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
@@ -29,9 +30,9 @@ _IPV4_BYTES, _IPV6_BYTES = 20, 40
 
 
 def tunnel_uplink(view: View, access: PIF, network: Network) -> Uplink | None:
-    """What the bridge of a tunnel's access PIF has for an uplink; None where the tunnel dangles."""
+    """What the bridge of a tunnel's access PIF has for an uplink; None where the tunnel dangles or cannot be."""
     tunnel = view.find(Tunnel, access.tunnel_access_PIF_of[0])
-    if tunnel is None:
+    if tunnel is None or not can_tunnel(view, access):
         return None
     options = TunnelOptions(
         kind=TunnelKind(tunnel.protocol.value),
@@ -39,6 +40,12 @@ def tunnel_uplink(view: View, access: PIF, network: Network) -> Uplink | None:
         remotes=remotes(view, tunnel, access),
     )
     return Uplink(device=access.device, members=(), tunnel=options)
+
+
+def can_tunnel(view: View, access: PIF) -> bool:
+    """Has the PIF's host a switch that makes tunnels? Only Open vSwitch does (spec §9.5); a host may change over."""
+    host = view.find(Host, access.host)
+    return host is not None and host.software_version.get("network_backend") == "openvswitch"
 
 
 def tunnel_key(tunnel: Tunnel, network: Network) -> int:

@@ -227,3 +227,14 @@ def test_a_tunnel_carries_what_its_transport_leaves(protocol: str, headers: int)
     assert port.mtu_bytes == 1400 - headers
     assert w.txn.get(PIF, tunnel.access_PIF).currently_attached
     assert vif
+
+
+def test_on_a_host_that_changed_over_to_the_linux_bridge_a_tunnel_is_an_empty_bridge() -> None:
+    w = World.new()
+    tunnel = create(w, transport(w))
+    w.txn.update(Tunnel, tunnel.ref, other_config={"remote_ip": "10.0.0.9"})
+    assert uplink(w, tunnel) is not None
+    w.txn.update(Host, LOCAL, software_version={"network_backend": "bridge"})
+    assert uplink(w, tunnel) is None
+    w.call("PIF.plug", self=tunnel.access_PIF)
+    assert w.txn.get(Tunnel, tunnel.ref).status == {"active": "false"}
