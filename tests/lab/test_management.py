@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,10 +62,9 @@ def known(lab: RunningLab) -> str:
 
 
 def switched(lab: RunningLab) -> str:
-    """What the host has: addresses, routes and the switch."""
-    words = ("ovs-vsctl", "--columns=name,tag,fake_bridge", "--format=json", "list", "Port")
-    ports = sorted(map(str, json.loads(lab.run(HOST, *words))["data"]))
-    return lab.run(HOST, "ip", "-4", "-br", "address") + lab.run(HOST, "ip", "route") + "\n".join(ports)
+    """What the host has: interfaces, addresses and routes."""
+    links = sorted(line.split()[0] for line in lab.run(HOST, "ip", "-br", "link").splitlines())
+    return lab.run(HOST, "ip", "-4", "-br", "address") + lab.run(HOST, "ip", "route") + "\n".join(links)
 
 
 def is_reached(lab: RunningLab, address: str = "") -> bool:
