@@ -20,6 +20,7 @@ _NICS_PER_HOST_MAX = 64
 def services(lab: Lab, forwards: tuple[str, ...], fds: tuple[int, ...], python: str) -> tuple[Service, ...]:
     """The switch's services; `forwards` and `fds` are for the forwarder."""
     ports = [word for host in lab.hosts for nic in host.nics for word in _add_port(host, nic)]
+    identity = f"external_ids:system-id={lab.name}-{SWITCH}"
     return (
         *machine.own_open_vswitch(
             *(
@@ -36,6 +37,8 @@ def services(lab: Lab, forwards: tuple[str, ...], fds: tuple[int, ...], python: 
             *ports,
             bridge=BRIDGE,
         ),
+        # Open vSwitch sets a new interface down to give it its address, and then as it was before: wait until it has.
+        machine.once("settled", "ovs-vsctl", "--timeout=60", "set", "Open_vSwitch", ".", identity),
         machine.once("link", "ip", "link", "set", BRIDGE, "up"),
         machine.once("address", "ip", "address", "add", f"{lab.gateway}/24", "dev", BRIDGE),
         machine.service("forward", python, "-m", "poolnet.lab.forward", *forwards, fds=fds),
