@@ -31,7 +31,7 @@ lint: bootstrap
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2 -m "not lab and not kernel"
-	$(BIN)/python -m pytest -q -m "lab and not kernel"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "lab and not kernel"
 	$(BIN)/python -m pytest -q -n 2 -m kernel
 
 soak: bootstrap

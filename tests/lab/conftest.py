@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.running import MADE, PATIENCE, RunningLab, running_lab
 
-DEFAULT_TIMEOUT_S = 120.0
+DEFAULT_TIMEOUT_S = 300.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,8 +23,8 @@ from poolnet.pool.hostlink import HostLink
 from tests.lab.own_network import run_in_own_network
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 15.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
 
 
 class Rig:
@@ -198,7 +198,7 @@ async def running_rig(
         await rig.stop()
 
 
-async def eventually(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def eventually(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Waits for a condition on something that no event tells of."""
     async with asyncio.timeout(timeout_s):
         while not holds():  # noqa: ASYNC110 - see above

@@ -12,8 +12,9 @@ import ipaddress
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
@@ -135,7 +136,11 @@ def load(name: str) -> Lab:
 
 def labs() -> tuple[Lab, ...]:
     """All labs of this machine."""
-    return tuple(load(path.parent.name) for path in sorted(LABS.glob("*/lab.json")))
+    found = []
+    for path in sorted(LABS.glob("*/lab.json")):
+        with suppress(LabError):  # it has just been removed
+            found.append(load(path.parent.name))
+    return tuple(found)
 
 
 def free_subnet() -> int:
@@ -150,16 +155,24 @@ def free_subnet() -> int:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """One command at a time changes a lab; the others wait."""
-    LABS.mkdir(mode=0o755, parents=True, exist_ok=True)
     path = LABS / f".{check_name(name)}.lock"
-    with path.open("w") as lock:
+    with _opened(path) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _opened(path: Path) -> TextIO:
+    while True:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        try:
+            return path.open("w", encoding="ascii")
+        except FileNotFoundError:
+            continue  # the last of the other labs has just gone, and the directory with it
 
 
 def forget(name: str) -> None:
     """Remove a lab's files, and the directory of all labs when it was the last."""
     shutil.rmtree(LABS / name, ignore_errors=True)
     (LABS / f".{name}.lock").unlink(missing_ok=True)
-    if LABS.is_dir() and not any(LABS.iterdir()):
+    with suppress(OSError):  # other labs are there
         LABS.rmdir()
