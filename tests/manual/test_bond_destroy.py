@@ -36,6 +36,22 @@ def primary(console: Console, bond: str) -> str:
     return line.partition(": ")[2].strip()
 
 
+def test_management_and_vms_go_back_to_the_nic_that_had_them(console: Console, bond_network: str) -> None:
+    address = console.param("pif", console.pif("eth0"), "IP")
+    bond = bonded(console, bond_network, "eth2", "eth0")
+    assert primary(console, bond.uuid) == bond.nics[1], "the management interface"
+    with console.vm("moved", bond_network, "10.88.0.8/24") as vif, console.answering_outside():
+        console.talks("moved", TARGET)
+        console.type("xe bond-destroy uuid=bond_uuid", bond_uuid=bond.uuid)
+        assert console.param("vif", vif, "network-uuid") == console.network_of("eth0")
+        assert console.param("vif", vif, "currently-attached") == "true"
+        console.talks("moved", TARGET)
+    assert console.param("pif", bond.nics[1], "management") == "true"
+    assert console.addresses("xenbr0") == [f"{address}/24"]
+    eventually(lambda: console.is_reached(address), "the host is reached at its address")
+    assert console.xe("bond-list", "--minimal") == ""
+
+
 def test_a_management_vlan_goes_back_to_the_primary_nic(console: Console, bond_network: str) -> None:
     first = console.pif("eth0")
     bond = bonded(console, bond_network, "eth2", "eth3")
