@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -230,3 +231,110 @@ def test_no_broadcast_is_doubled_while_a_bond_forms_and_dissolves(
         times = captured.times("request")
         assert len(times) > 20
         assert {number: count for number, count in times.items() if count > 1} == {}
+
+
+def properties(lab: RunningLab, bond: str) -> set[str]:
+    """As xe shows them."""
+    return set(param(lab, "bond", bond, "properties").split("; "))
+
+
+def test_mode_and_properties_change_while_traffic_flows(lab: RunningLab) -> None:
+    with bonded(lab, "eth1 eth2 eth3", "mode=lacp", "properties:lacp-time=fast") as bond:
+        assert properties(lab, bond) == {
+            "lacp-time: fast",
+            "hashing_algorithm: tcpudp_ports",
+            "lacp-fallback-ab: true",
+        }
+        status = json.loads(lab.run(HOST, "poolnet", "bonds", "--json"))
+        (shown,) = status
+        assert (shown["device"], shown["lacp"]["negotiated"], shown["lacp"]["fast"]) == ("bond0", True, True)
+        partners = {member["partner_system"] for member in shown["lacp"]["members"]}
+        assert len(partners) == 1
+        assert all(member["current"] and member["attached"] for member in shown["lacp"]["members"])
+        text = lab.run(HOST, "poolnet", "bonds")
+        assert partners.pop() in text
+        with Train(on_machine(lab.lab, "switch"), BOND_IP) as train:
+            words = ("properties:hashing_algorithm=src_mac", "properties:lacp-aggregation-key=42")
+            lab.xe(HOST, "bond-param-set", f"uuid={bond}", *words)
+            assert lab.run(HOST, "ovs-vsctl", "get", "Port", "bond0", "bond_mode").strip() == "balance-slb"
+            key = lab.run(HOST, "ovs-vsctl", "get", "Interface", "eth3", "other_config:lacp-aggregation-key")
+            assert key.strip() == '"42"'
+        assert train.duplicates == 0
+        asyncio.run(life.separate(lab.name, HOST, "eth1"))
+        try:
+            for mode in ("active-backup", "balance-slb", "active-backup"):
+                lab.xe(HOST, "bond-set-mode", f"uuid={bond}", f"mode={mode}")
+                assert lab.run(HOST, "ovs-vsctl", "get", "Port", "bond0", "bond_mode").strip() == mode
+                assert (param(lab, "bond", bond, "mode"), properties(lab, bond)) == (mode, {""})
+                eventually(lambda: answers(lab, "switch", BOND_IP))
+            said = lab.run(
+                HOST, "xe", "bond-param-set", f"uuid={bond}", "properties:lacp-time=slow", check=False
+            )
+            assert said == ""
+            assert lab.run(HOST, "ovs-vsctl", "get", "Port", "bond0", "lacp").strip() == "off"
+        finally:
+            asyncio.run(life.bundle(lab.name, HOST, ["eth1", "eth2", "eth3"]))
+
+
+def test_a_nic_that_vanishes_from_a_bond_comes_back_into_it(lab: RunningLab) -> None:
+    with bonded(lab, "eth1 eth2", "mode=active-backup") as bond:
+        eventually(lambda: links_up(lab, bond) == 2)
+        forget_alerts(lab)
+        asyncio.run(life.remove_nic(lab.name, HOST, "eth1"))
+        eventually(lambda: links_up(lab, bond) == 1)
+        eventually(lambda: answers(lab, "switch", BOND_IP))
+        assert alerts(lab) == ["The status of the eth1+eth2 bond changed: 1/2 up (was 2/2)"]
+        asyncio.run(life.add_nic(lab.name, HOST, "eth1"))
+        eventually(lambda: links_up(lab, bond) == 2)
+        eventually(lambda: answers(lab, "switch", BOND_IP))
+
+
+def everything(lab: RunningLab) -> tuple[str, ...]:
+    """What the database and the switch have of bonds, PIFs and bridges."""
+    lists = ("bond-list", "pif-list", "vlan-list", "network-list")
+    shown = tuple("\n".join(sorted(lab.xe(HOST, name, "params=all").splitlines())) for name in lists)
+    return (*shown, "\n".join(sorted(lab.run(HOST, "ovs-vsctl", "show").splitlines())))
+
+
+def test_a_bond_that_cannot_be_made_leaves_nothing(lab: RunningLab) -> None:
+    network = lab.xe(HOST, "network-create", "name-label=never")
+    members = f"{pif(lab, 'eth1')},{pif(lab, 'eth2')}"
+    words = ("bond-create", f"network-uuid={network}", f"pif-uuids={members}")
+    lab.run(HOST, "ovs-vsctl", "add-br", "foreign", "--", "set", "Bridge", "foreign", "datapath_type=netdev")
+    lab.run(
+        HOST, "ovs-vsctl", "add-port", "foreign", "bond0", "--", "set", "Interface", "bond0", "type=internal"
+    )
+    before = everything(lab)
+    assert "bond0" in refusal(lab, *words)  # the switch has a port of that name, which is not ours
+    assert everything(lab) == before
+    lab.run(HOST, "ovs-vsctl", "del-br", "foreign")
+    asyncio.run(life.remove_nic(lab.name, HOST, "eth2"))
+    try:
+        before = everything(lab)
+        assert "eth2" in refusal(lab, *words)
+        assert everything(lab) == before
+    finally:
+        asyncio.run(life.add_nic(lab.name, HOST, "eth2"))
+    lab.xe(HOST, "network-destroy", f"uuid={network}")
+
+
+def refusal(lab: RunningLab, *words: str) -> str:
+    """What xe says when it fails."""
+    script = f"! xe {' '.join(words)} 2>&1"
+    return lab.run(HOST, "sh", "-c", script)
+
+
+def test_a_bond_of_one_carries_traffic(lab: RunningLab) -> None:
+    with bonded(lab, "eth1", "mode=active-backup") as bond:
+        eventually(lambda: answers(lab, "switch", BOND_IP))
+        assert param(lab, "bond", bond, "links-up") == "0"  # only counted for more than one
+        assert lab.run(HOST, "ovs-appctl", "bond/show").strip() == ""
+
+
+def test_a_given_mac_is_the_bonds(lab: RunningLab) -> None:
+    mac = "02:00:00:00:0b:0d"
+    with bonded(lab, "eth1 eth2", "mode=balance-slb", f"mac={mac}"):
+        assert param(lab, "pif", pif(lab, "bond0"), "MAC") == mac
+        bridge = lab.xe(HOST, "network-list", "name-label=bonded", "params=bridge", "--minimal")
+        assert mac in lab.run(HOST, "ip", "-br", "link", "show", bridge)
+        eventually(lambda: answers(lab, "switch", BOND_IP))

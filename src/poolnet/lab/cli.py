@@ -42,6 +42,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from poolnet.lab import tour
 
         return tour.main(arguments.name)
+    if arguments.program == "bonds":
+        from poolnet.lab import bonds
+
+        return bonds.main(as_json=arguments.json)
     if arguments.program == "host-reset-network":
         from poolnet.lab import reset
 
@@ -158,6 +162,10 @@ def _parser() -> argparse.ArgumentParser:
         "host-reset-network",
         help="at a host's console: give it its last good network back, without the API server",
     )
+    bonds = programs.add_parser(
+        "bonds", help="at a host's console: what its bonds do, and their LACP partners"
+    )
+    bonds.add_argument("--json", action="store_true", help="as JSON, for programs")
     reset.add_argument("--to", choices=("last-good",), default="last-good", help="the last confirmed network")
     return parser
 
