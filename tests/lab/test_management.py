@@ -81,6 +81,7 @@ BAD = {
     "a NIC that nothing is connected to": "xenbr1 has no link: nothing is connected to eth1",
     "a VLAN that the switch does not carry": "the gateway 10.98.0.254 does not answer on xapi",
     "a bond of NICs that nothing is connected to": "nothing is connected to eth1, eth2",
+    "an address elsewhere that takes the way back": "leaves by xenbr1, where it does not answer",
 }
 
 
@@ -121,6 +122,11 @@ def reconfiguring(lab: RunningLab, how: str) -> tuple[str, ...]:
             master = lab.xe(HOST, "bond-param-get", f"uuid={bond}", "param-name=master")
             static(lab, master, f"{base}.42")
             return ("host-management-reconfigure", f"pif-uuid={master}")
+        case "an address elsewhere that takes the way back":
+            survival.poolnet(lab, "link", HOST, "eth1", "down")
+            lab.xe(HOST, "pif-reconfigure-ip", f"uuid={pif(lab, 'eth1')}", "mode=none")
+            half = ("mode=static", f"IP={lab.lab.gateway[:-3]}250", "netmask=255.255.255.128")
+            return ("pif-reconfigure-ip", f"uuid={pif(lab, 'eth1')}", *half)
     raise AssertionError(how)
 
 

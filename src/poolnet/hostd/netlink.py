@@ -148,6 +148,15 @@ class Netlink:
                 found.add(f"{message.get('dst')}/{message['dst_len']} via {gateway}")
         return frozenset(found)
 
+    async def leaves_by(self, address: str) -> str:
+        """The interface by which what is sent to an address leaves; "" when there is no way to it."""
+        try:
+            async with self._turn:
+                found = await self._route.route("get", dst=address)
+            return socket.if_indextoname(found[0].get("oif"))
+        except (NetlinkError, OSError):
+            return ""
+
     async def add_address(self, index: int, address: str) -> None:
         """Gives an interface an address (`A.B.C.D/len`); nothing to do if it has it. Raises LinkError."""
         interface = ip_interface(address)

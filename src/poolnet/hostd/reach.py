@@ -67,7 +67,7 @@ class Reach:
         silent = []
         for gateway in _gateways(bridge.ip, there.get(bridge.name, NO_ADDRESSES)):
             for _ in range(BEFORE_TRIES):
-                if await _answers(bridge, gateway):
+                if await _answers(bridge.name, gateway):
                     break
             else:
                 silent.append(gateway)
@@ -107,15 +107,23 @@ class Reach:
         if missing:
             return missing
         await _require_unclaimed(bridge, before)
-        answered = False
+        witness = ""
         for gateway in _gateways(bridge.ip, there):
-            if await _answers(bridge, gateway, there):
-                answered = True
+            if await _answers(bridge.name, gateway, there):
+                witness = gateway
             elif gateway not in before.silent:
                 return f"the gateway {gateway} does not answer on {bridge.name}"
-        if answered or await _anybody(network, bridge, there, before):
+        witness = witness or await _anybody(network, bridge, there, before)
+        if not witness:
+            return f"nobody answers on {bridge.name}"
+        return await self._way_back(bridge, witness, there)
+
+    async def _way_back(self, bridge: Bridge, witness: str, there: Addresses) -> str:
+        """Why a neighbour that answers does not get what the host sends: another interface is in the same subnet."""
+        by = await self._netlink.leaves_by(witness) if witness != solicit.ALL_NODES else bridge.name
+        if by in ("", bridge.name) or await _answers(by, witness, there):
             return ""
-        return f"nobody answers on {bridge.name}"
+        return f"what is sent to {witness} leaves by {by}, where it does not answer"
 
 
 def _nics(network: HostNetwork, bridge: Bridge) -> tuple[str, ...]:
@@ -170,34 +178,36 @@ async def _require_unclaimed(bridge: Bridge, before: Before) -> None:
             raise _Refuted(f"another machine on {bridge.name} has the address {address}")
 
 
-async def _answers(bridge: Bridge, address: str, there: Addresses = NO_ADDRESSES) -> bool:
+async def _answers(device: str, address: str, there: Addresses = NO_ADDRESSES) -> bool:
     try:
         if ip_address(address.partition("%")[0]).version == 6:
-            return await solicit.is_neighbour(bridge.name, address, ANSWER_S)
-        return bool(await solicit.who_has(bridge.name, _source(there), (address,), ANSWER_S))
+            return await solicit.is_neighbour(device, address, ANSWER_S)
+        return bool(await solicit.who_has(device, _source(there), (address,), ANSWER_S))
     except OSError:
         return False
 
 
-async def _anybody(network: HostNetwork, bridge: Bridge, there: Addresses, before: Before) -> bool:
-    """Whether anybody answers that is not a guest of this host: those known first, then everybody near."""
+async def _anybody(network: HostNetwork, bridge: Bridge, there: Addresses, before: Before) -> str:
+    """The address of anybody who answers and is no guest of this host: those known first, then everybody near."""
     guests = frozenset(bytes.fromhex(p.lock.mac.replace(":", "")) for p in network.ports)
     try:
         for text in there.ipv4:
             targets = _near(IPv4Interface(text), before.known)
-            if targets and await solicit.who_has(
-                bridge.name, _source(there), targets, 2 * ANSWER_S, but=guests
-            ):
-                return True
+            if targets:
+                answer_s = 2 * ANSWER_S
+                found = await solicit.who_has(bridge.name, _source(there), targets, answer_s, but=guests)
+                if found:
+                    return found
         for text in there.ipv6:
             subnet = IPv6Interface(text).network
             for known in before.known:
-                address = ip_address(known)
-                if address.version == 6 and address in subnet and await _answers(bridge, known, there):
-                    return True
-        return bool(there.ipv6) and await solicit.anybody_on_link(bridge.name, ANSWER_S)
-    except OSError:
-        return False
+                if ip_address(known) in subnet and await _answers(bridge.name, known, there):
+                    return known
+        if there.ipv6 and await solicit.anybody_on_link(bridge.name, ANSWER_S):
+            return solicit.ALL_NODES
+    except OSError as error:
+        LOG.info("nobody can be asked", bridge=bridge.name, error=str(error))
+    return ""
 
 
 def _near(own: IPv4Interface, known: Iterable[str]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Does anybody answer on this interface? ARP for IPv4, neighbour discovery and echo for IPv6, in frames of our own.
 
-`reach` asks, `announce` tells. The frames are written here and not left to the kernel, whose table of neighbours also knows who answered
-a minute ago. What this host itself says never counts.
+`reach` asks, `announce` tells. The frames are written here and not left to the kernel, whose table of neighbours also
+knows who answered a minute ago. What this host itself says never counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OWN_LINK_LAYER: Final = b"\x01\x01"
 _TARGET_LINK_LAYER: Final = b"\x02\x01"
 _OVERRIDE: Final = 0x20000000  # RFC 4861 §4.4: in place of what was known
 _SOLICITED: Final = IPv6Address("ff02::1:ff00:0").packed[:13]
-_ALL_NODES: Final = "ff02::1"
+ALL_NODES: Final = "ff02::1"
 _HOPS: Final = 255  # neighbour discovery takes no other
 _AT_ONCE: Final = 32
 _BETWEEN_S: Final = 0.01  # a switch loses what comes in longer bursts
@@ -89,7 +89,7 @@ async def anybody_on_link(device: str, within_s: float) -> bool:
     own = _own_ipv6()
     question = struct.pack("!BBHHH", _ECHO, 0, 0, os.getpid() & 0xFFFF, 1)
     return await _icmp(
-        device, _ALL_NODES, question, lambda said, who: said[0] == _ECHO_REPLY and who not in own, within_s
+        device, ALL_NODES, question, lambda said, who: said[0] == _ECHO_REPLY and who not in own, within_s
     )
 
 
@@ -109,7 +109,7 @@ async def announce(device: str, addresses: Iterable[str]) -> None:
             mac = mac_addresses().get(device, bytes(6))
             said = struct.pack("!BBHI", _ADVERTISEMENT, 0, 0, _OVERRIDE) + address.packed
             with _icmp_socket(device) as link:
-                to = (_ALL_NODES, 0, 0, socket.if_nametoindex(device))
+                to = (ALL_NODES, 0, 0, socket.if_nametoindex(device))
                 await loop.sock_sendto(link, said + _TARGET_LINK_LAYER + mac, to)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from poolnet.hostnet.disturbance import management_chain, step_disturbance
+from poolnet.hostnet.disturbance import management_chain, rivals, step_disturbance
 from poolnet.hostnet.laws import ImpossibleStateError, contradictions
 from poolnet.hostnet.match import same_kind, settle
 from poolnet.hostnet.schedule import BridgeStep, address_claims, bridge_claims, schedule, uplink_claims
@@ -60,7 +60,8 @@ def diff(observed: HostNetwork, desired: HostNetwork) -> Plan:
     steps += _link_steps(observed, settled)
     steps += bridges.last_steps()
     chain = management_chain(observed) | management_chain(desired)
-    most = max((step_disturbance(step, chain) for step in steps), default=Disturbance.NONE)
+    near = chain | rivals(observed) | rivals(desired)
+    most = max((step_disturbance(step, near) for step in steps), default=Disturbance.NONE)
     return Plan(steps=tuple(steps), disturbance=most)
 
 

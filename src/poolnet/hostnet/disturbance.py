@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network, ip_interface
 
 from poolnet.hostnet.state import HostNetwork, IpConfig, Uplink
 from poolnet.hostnet.steps import (
@@ -35,6 +37,29 @@ def management_chain(network: HostNetwork) -> frozenset[str]:
     if bridge is None:
         return frozenset()
     return frozenset(name for name in (bridge.name, bridge.parent) if name)
+
+
+def rivals(network: HostNetwork) -> frozenset[str]:
+    """The bridges with an address in a subnet of the management address: what is sent there may leave by them."""
+    bridge = network.bridge(network.management_bridge)
+    subnets = _subnets(bridge.ip) if bridge is not None else ()
+    return frozenset(
+        other.name
+        for other in network.bridges
+        if any(
+            one.version == near.version and one.overlaps(near)
+            for one in _subnets(other.ip)
+            for near in subnets
+        )
+    )
+
+
+def _subnets(config: IpConfig) -> tuple[IPv4Network | IPv6Network, ...]:
+    found = []
+    for text in (config.ipv4_address, *config.ipv6_addresses):
+        with suppress(ValueError):  # the daemon says so when it plans
+            found.append(ip_interface(text).network)
+    return tuple(found)
 
 
 def step_disturbance(step: Step, chain: frozenset[str]) -> Disturbance:

@@ -18,6 +18,7 @@ from poolnet.hostnet.state import (
     PortLock,
     Uplink,
 )
+from poolnet.hostnet.steps import Disturbance
 
 STATIC = IpConfig(ipv4_mode=Ipv4Mode.STATIC, ipv4_address="192.0.2.1/24")
 XENBR0 = Bridge(name="xenbr0", uplink=Uplink(device="eth0", members=("eth0",)), ip=STATIC)
@@ -70,6 +71,17 @@ def test_many_guests_are_counted() -> None:
         host(XENBR0, XENBR1, ports=ports), host(XENBR0, replace(XENBR1, mtu_bytes=9000), ports=ports)
     )
     assert text.endswith("vif5.0 of VM vm5 and 3 more for about 50 ms")
+
+
+def test_an_address_in_the_management_subnet_may_cut_the_host_off_wherever_it_is() -> None:
+    before = host(XENBR0, XENBR1)
+    for address, expected in (
+        ("192.0.2.77/25", Disturbance.MANAGEMENT),
+        ("192.0.0.1/16", Disturbance.MANAGEMENT),
+        ("198.51.100.1/24", Disturbance.BRIDGE),
+    ):
+        ip = IpConfig(ipv4_mode=Ipv4Mode.STATIC, ipv4_address=address)
+        assert diff(before, host(XENBR0, replace(XENBR1, ip=ip))).disturbance is expected
 
 
 @pytest.mark.parametrize(
