@@ -5,26 +5,41 @@ What this kernel cannot do, 802.1Q devices and bonds, is tested in the User Mode
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from poolnet.hostnet.match import mismatches
-from poolnet.hostnet.protocol import Greeting, Hello
+from poolnet.hostnet.protocol import (
+    Counters,
+    Fault,
+    Greeting,
+    Hello,
+    ReadCounters,
+    Traced,
+    TracePacket,
+)
 from poolnet.hostnet.show import network_hash
 from poolnet.hostnet.state import EMPTY, HostNetwork, IpConfig, Ipv4Mode, LockMode
-from tests.lab.hostd_rig import Rig, with_rig
+from poolnet.lock.craft import arp, ethernet
+from poolnet.pool.hostlink import HostRefused
+from tests.lab.hostd_rig import Rig, eventually, with_rig
 from tests.lab.hostd_states import (
     INTERNAL,
     STATIC,
     XENBR0,
+    ipv4,
     locked,
+    mac,
     network,
     nic,
     port,
     unlocked,
 )
+from tests.lab.scratch_switch import raw_socket
 
 pytestmark = pytest.mark.lab
 
@@ -86,5 +101,53 @@ def test_from_every_state_to_the_next_and_back(tmp_path: Path) -> None:
             await rig.roll_out(state, f"r{number}")
             assert mismatches(await rig.observe(), state) == (), number
             assert (await rig.plan_to(state)).steps == (), number
+
+    with_rig(tmp_path, body, backend="linuxbridge")
+
+
+def arp_frame(sender: int) -> bytes:
+    """An ARP request of guest 1 with the address of that guest."""
+    own = bytes.fromhex(mac(1).replace(":", ""))
+    asked = (bytes(6), IPv4Address(ipv4(3)))
+    return ethernet(b"\xff" * 6, own, 0x0806, arp(1, (own, IPv4Address(ipv4(sender))), asked))
+
+
+def test_the_trace_and_the_counters_tell_what_a_lock_does(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        add_guests(rig, 1)
+        await rig.roll_out(network(INTERNAL, port(1, "xapi1", locked(1))))
+        own, spoofed = (arp_frame(sender).hex() for sender in (1, 2))
+        assert (await rig.link.request(TracePacket(device="vif1.0", frame_hex=own), Traced)).forwarded
+        traced = await rig.link.request(TracePacket(device="vif1.0", frame_hex=spoofed), Traced)
+        assert not traced.forwarded
+        assert traced.text.endswith("arp_packet > arp_sender > stop_arp: is dropped: arp\n")
+        with ExitStack() as stack:
+            guest = stack.enter_context(raw_socket("guest1"))
+            rig.sh("ip", "link", "set", "guest1", "up")
+            guest.send(arp_frame(2))
+        counters = await rig.link.request(ReadCounters(devices=("vif1.0",)), Counters)
+        assert dict(counters.ports[0].dropped)["arp"] == 1
+        with pytest.raises(HostRefused) as refused:
+            await rig.link.request(TracePacket(device="vif9.0", frame_hex=own), Traced)
+        assert refused.value.refused.fault is Fault.NO_DEVICE
+
+    with_rig(tmp_path, body, backend="linuxbridge")
+
+
+def test_locks_that_somebody_altered_are_put_back(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        add_guests(rig, 1)
+        await rig.roll_out(network(INTERNAL, port(1, "xapi1", locked(1))))
+        words = ("nft", "-s", "list", "table", "bridge", "poolnet")
+        table = rig.sh(*words)
+        for harm in (
+            "flush ruleset",
+            "flush chain bridge poolnet arp_packet",
+            "insert rule bridge poolnet from_port accept",
+            'add element bridge poolnet own4 { "vif1.0" . 0xa000002 }',
+            'delete element bridge poolnet macs { "vif1.0" . 0xaa0000000001 }',
+        ):
+            rig.sh("nft", harm)
+            await eventually(lambda: rig.sh(*words, check=False) == table)
 
     with_rig(tmp_path, body, backend="linuxbridge")

@@ -31,7 +31,6 @@ from poolnet.hostnet.facts import BondFacts, PortFacts
 from poolnet.hostnet.protocol import Fault
 from poolnet.hostnet.state import NO_IP, HostNetwork, PortLock
 from poolnet.hostnet.steps import Step
-from poolnet.lock.policy import allows
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.linuxbridge")
 _VERSION = re.compile(r"v([0-9.]+)")
@@ -133,20 +132,20 @@ class LinuxBridgeBackend:
         return (("nftables", self._nft_version),)
 
     async def trace(self, device: str, frame: bytes) -> Trace:
-        """See `Backend.trace`. The kernel has no dry run: the answer is the meaning of the lock that is loaded."""
+        """See `Backend.trace`. The kernel has no dry run: the rules that it has are read and evaluated."""
         network = await self.observe()
         port = network.port(device)
         if port is None:
             raise ApplyFailed(Fault.NO_DEVICE, f"{device} is not a guest port", device)
-        lock = self._filters.loaded.get(device)
-        if lock is None:
-            return Trace(forwarded=False, text=f"{device} has no lock, and what has none is closed")
-        verdict = allows(lock, frame)
-        reason = "nothing is wrong with it" if verdict.reason is None else verdict.reason.value
-        word = "passes" if verdict.passes else "is dropped"
+        try:
+            outcome = await self._filters.trace(device, frame)
+        except FiltersFailed as error:
+            raise BackendGone(str(error)) from error
+        reason = "nothing is wrong with it" if outcome.reason is None else outcome.reason.value
+        word = "passes" if outcome.passes else "is dropped"
         return Trace(
-            forwarded=verdict.passes,
-            text=f"table bridge poolnet: from {device} ({lock.mode.value}) to {port.bridge}: {word}: {reason}\n",
+            forwarded=outcome.passes,
+            text=f"table bridge poolnet: from {device} to {port.bridge} by {' > '.join(outcome.path)}: {word}: {reason}\n",
         )
 
     async def counters(self, devices: Collection[str]) -> tuple[PortFacts, ...]:

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -19,7 +20,7 @@ from poolnet.hostd import nft
 from poolnet.hostd.netlink_codec import attributes_in, messages_in
 from poolnet.hostd.run import CommandFailed
 from poolnet.hostnet.state import PortLock
-from poolnet.lock import nft_counters, nftables
+from poolnet.lock import nft_counters, nftables, nftmodel
 from poolnet.lock.reasons import DropReason
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.linuxbridge")
@@ -89,15 +90,19 @@ class Filters:
 
     async def stopped(self, devices: Iterable[str]) -> dict[str, dict[DropReason, int]]:
         """The frames that the locks of these ports have dropped, by reason. Raises FiltersFailed."""
-        async with self._turn:
-            try:
-                family, name = nftables.TABLE.split()
-                listing = await nft.table(family, name)
-                return nft_counters.stopped(listing or {"nftables": []}, devices)
-            except CommandFailed as error:
-                raise FiltersFailed(str(error)[:_SHOWN_MAX]) from error
-            except (ValueError, KeyError, TypeError) as error:
-                raise FiltersFailed(f"nft's list of the locks cannot be read: {error}") from error
+        listing = await self._listing()
+        try:
+            return nft_counters.stopped(listing, devices)
+        except (ValueError, KeyError, TypeError) as error:
+            raise FiltersFailed(f"nft's list of the locks cannot be read: {error}") from error
+
+    async def trace(self, device: str, frame: bytes) -> nftmodel.Outcome:
+        """What the rules that are in the kernel do with a frame from this port. Raises FiltersFailed."""
+        listing = await self._listing()
+        try:
+            return nftmodel.BridgeModel(listing).sends(device, frame)
+        except (ValueError, KeyError, TypeError) as error:
+            raise FiltersFailed(f"nft's list of the locks cannot be read: {error}") from error
 
     async def remove(self) -> None:
         """Takes the table away: nothing is locked, and nothing unknown is dropped any more. Raises FiltersFailed."""
@@ -106,6 +111,14 @@ class Filters:
             self._are_loaded = False
             await transact(f"table {nftables.TABLE}\ndelete table {nftables.TABLE}\n")
             self._drain()
+
+    async def _listing(self) -> Mapping[str, Any]:
+        family, name = nftables.TABLE.split()
+        async with self._turn:
+            try:
+                return await nft.table(family, name) or {"nftables": []}
+            except (CommandFailed, ValueError) as error:
+                raise FiltersFailed(str(error)[:_SHOWN_MAX]) from error
 
     async def _load_all(self) -> None:
         await transact(nftables.ruleset(self._wanted))
