@@ -137,17 +137,20 @@ def test_the_trace_and_the_counters_tell_what_a_lock_does(tmp_path: Path) -> Non
 def test_locks_that_somebody_altered_are_put_back(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
         add_guests(rig, 1)
+        rig.sh("ip", "link", "set", "guest1", "down")  # or what it sends is counted in the table
         await rig.roll_out(network(INTERNAL, port(1, "xapi1", locked(1))))
         words = ("nft", "-s", "list", "table", "bridge", "poolnet")
         table = rig.sh(*words)
-        for harm in (
+        harms = (
             "flush ruleset",
             "flush chain bridge poolnet arp_packet",
             "insert rule bridge poolnet from_port accept",
             'add element bridge poolnet own4 { "vif1.0" . 0xa000002 }',
             'delete element bridge poolnet macs { "vif1.0" . 0xaa0000000001 }',
-        ):
+        )
+        for harm in harms:
             rig.sh("nft", harm)
             await eventually(lambda: rig.sh(*words, check=False) == table)
+        assert rig.log("hostd").count("somebody else changed") == len(harms)
 
     with_rig(tmp_path, body, backend="linuxbridge")

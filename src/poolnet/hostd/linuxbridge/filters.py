@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,9 +26,11 @@ from poolnet.lock.reasons import DropReason
 LOG = structlog.stdlib.get_logger("poolnet.hostd.linuxbridge")
 _SUBSYSTEM_NFTABLES = 10
 _FAMILY_BRIDGE = 7  # NFPROTO_BRIDGE
-_NEW_GENERATION = 15  # NFT_MSG_NEWGEN: a transaction has ended, about no table
+_NEW_GENERATION_KIND = _SUBSYSTEM_NFTABLES << 8 | 15  # NFT_MSG_NEWGEN: a transaction has ended
 _TABLE_NAME = 1  # NFTA_*_TABLE, NFTA_TABLE_NAME
 _FAMILY = struct.Struct("=B")
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+_BUFFER_BYTES = 16 << 20  # a table of a thousand locks, replaced, is some thousand messages
 _SHOWN_MAX = 500
 _HEADER_BYTES = 4  # struct nfgenmsg
 
@@ -46,6 +48,7 @@ class Filters:
         self._wanted: dict[str, PortLock] = {}
         self._are_loaded = False
         self._turn = asyncio.Lock()
+        self._is_told = False  # a transaction about our table has begun to be told of
         self._watch: socket.socket | None = None
         self._repair: asyncio.Task[None] | None = None
 
@@ -83,10 +86,7 @@ class Filters:
             texts = (nftables.ruleset(locks),) if whole else nftables.change(self._wanted, locks)
             self._are_loaded = False
             self._wanted = dict(locks)
-            for text in texts:
-                await transact(text)
-            self._are_loaded = True
-            self._drain()
+            await self._transact(texts)
 
     async def stopped(self, devices: Iterable[str]) -> dict[str, dict[DropReason, int]]:
         """The frames that the locks of these ports have dropped, by reason. Raises FiltersFailed."""
@@ -110,7 +110,7 @@ class Filters:
             self._wanted = {}
             self._are_loaded = False
             await transact(f"table {nftables.TABLE}\ndelete table {nftables.TABLE}\n")
-            self._drain()
+            self._changes()
 
     async def _listing(self) -> Mapping[str, Any]:
         family, name = nftables.TABLE.split()
@@ -121,13 +121,21 @@ class Filters:
                 raise FiltersFailed(str(error)[:_SHOWN_MAX]) from error
 
     async def _load_all(self) -> None:
-        await transact(nftables.ruleset(self._wanted))
+        await self._transact((nftables.ruleset(self._wanted),))
+
+    async def _transact(self, texts: Sequence[str]) -> None:
+        """Loads, and notices if somebody else changed the table at the same time."""
+        for text in texts:
+            await transact(text)
         self._are_loaded = True
-        self._drain()
+        if self._changes() > len(texts):
+            self._note_foreign_change()
 
     def _on_message(self) -> None:
-        if self._turn.locked() or not self._drain():
-            return
+        if not self._turn.locked() and self._changes():
+            self._note_foreign_change()
+
+    def _note_foreign_change(self) -> None:
         LOG.warning("somebody else changed the table of the locks, and it is loaded anew")
         self._are_loaded = False
         if self._repair is None or self._repair.done():
@@ -135,26 +143,33 @@ class Filters:
 
     async def _load_again(self) -> None:
         async with self._turn:
-            if not self._are_loaded:
-                try:
+            try:
+                while not self._are_loaded:  # it may be changed once more meanwhile
                     await self._load_all()
-                except FiltersFailed as error:
-                    LOG.exception("the locks cannot be loaded", error=str(error))
+            except FiltersFailed as error:
+                LOG.exception("the locks cannot be loaded", error=str(error))
         self._changed()
 
-    def _drain(self) -> bool:
-        """Reads what the kernel has told so far; says whether anything was about our table."""
-        found = False
+    def _changes(self) -> int:
+        """How many transactions about our table the kernel has told of since the last time.
+
+        It tells what a transaction has changed, and then its number.
+        """
+        count = 0
         while self._watch is not None:
             try:
                 data = self._watch.recv(1 << 16)
             except BlockingIOError:
                 break
             except OSError:  # some were lost: they may have been about it
-                found = True
+                self._is_told = True
                 continue
-            found = found or any(_is_about_us(kind, body) for kind, _, _, body in messages_in(data))
-        return found
+            for kind, _, _, body in messages_in(data):
+                if kind == _NEW_GENERATION_KIND:
+                    count, self._is_told = count + self._is_told, False
+                elif not self._is_told:
+                    self._is_told = _is_about_us(kind, body)
+        return count
 
 
 async def transact(text: str) -> None:
@@ -166,7 +181,7 @@ async def transact(text: str) -> None:
 
 
 def _is_about_us(kind: int, body: bytes) -> bool:
-    if kind >> 8 != _SUBSYSTEM_NFTABLES or kind & 0xFF == _NEW_GENERATION or not body:
+    if kind >> 8 != _SUBSYSTEM_NFTABLES or not body:
         return False
     if _FAMILY.unpack_from(body)[0] != _FAMILY_BRIDGE:
         return False
@@ -181,6 +196,7 @@ def _watching_socket() -> socket.socket:
     watch = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, nft.NETLINK_NETFILTER)
     try:
         watch.setblocking(False)
+        watch.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         watch.bind((0, 1 << (nft.NFTABLES_GROUP - 1)))
     except OSError:
         watch.close()
