@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import bench_db, bench_http, bench_xe, event_latency, records, vlans, xe_command
+from bench import bench_db, bench_http, bench_xe, bonds, event_latency, records, vlans, xe_command
 from bench.figure import Figure, Skipped, named
 
 
@@ -44,6 +44,10 @@ def _vlans() -> Sequence[Figure | Skipped]:
     return asyncio.run(vlans.figures())
 
 
+def _bonds() -> Sequence[Figure | Skipped]:
+    return asyncio.run(bonds.figures())
+
+
 BENCHES: Mapping[str, Callable[[], Sequence[Figure | Skipped]]] = {
     "records": _records,
     "http": _http,
@@ -51,6 +55,7 @@ BENCHES: Mapping[str, Callable[[], Sequence[Figure | Skipped]]] = {
     "events": _events,
     "xe": _xe,
     "vlans": _vlans,
+    "bonds": _bonds,
 }
 RESULTS = Path(__file__).parent / "results"
 
