@@ -338,3 +338,21 @@ def test_a_given_mac_is_the_bonds(lab: RunningLab) -> None:
         bridge = lab.xe(HOST, "network-list", "name-label=bonded", "params=bridge", "--minimal")
         assert mac in lab.run(HOST, "ip", "-br", "link", "show", bridge)
         eventually(lambda: answers(lab, "switch", BOND_IP))
+
+
+def test_a_management_bond_comes_back_after_a_power_cut_on_a_switch_that_wants_lacp(lab: RunningLab) -> None:
+    network = lab.xe(HOST, "network-create", "name-label=strict")
+    members = f"{pif(lab, 'eth0')},{pif(lab, 'eth1')}"
+    asyncio.run(life.bundle(lab.name, HOST, ["eth0", "eth1"]))
+    bond = lab.xe(HOST, "bond-create", f"network-uuid={network}", f"pif-uuids={members}", "mode=lacp")
+    asyncio.run(life.separate(lab.name, HOST, "eth0"))
+    asyncio.run(life.bundle(lab.name, HOST, ["eth0", "eth1"], fallback=False))
+    address = lab.lab.host(HOST).address
+    eventually(lambda: answers(lab, "switch", address))
+    asyncio.run(life.reboot(lab.name, HOST, hard=True))  # waits until its API answers
+    assert answers(lab, "switch", address)
+    eventually(lambda: links_up(lab, bond) == 2)
+    asyncio.run(life.separate(lab.name, HOST, "eth0"))
+    lab.xe(HOST, "bond-destroy", f"uuid={bond}")
+    lab.xe(HOST, "network-destroy", f"uuid={network}")
+    eventually(lambda: answers(lab, "switch", address))

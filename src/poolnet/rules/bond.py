@@ -10,11 +10,12 @@ from typing import Final
 
 from poolnet.model import errors
 from poolnet.model.classes.bond import Bond
+from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.pif_metrics import PIFMetrics
 from poolnet.model.enums import BondMode
-from poolnet.model.types import NULL, Ref
+from poolnet.model.types import NULL, Ref, is_null
 from poolnet.rules.addresses import is_mac, setify
 from poolnet.rules.attach import bring_up, refresh_address
 from poolnet.rules.bond_move import (
@@ -292,3 +293,24 @@ def set_property(ctx: CallContext, *, self: Ref[Bond], name: str, value: str) ->
     rest = {k: v for k, v in bond.properties.items() if k != name}
     ctx.txn.update(Bond, self, properties={name: value, **rest})
     bring_up(ctx, bond.master)
+
+
+def repair(ctx: CallContext, host: Ref[Host]) -> None:
+    """Brings a host's bonds in order at its start: what is found on members belongs to their master (spec §11.9)."""
+    txn = ctx.txn
+    for pif in txn.where(PIF, host=host):
+        if not is_null(pif.bond_slave_of) and not txn.exists(Bond, pif.bond_slave_of):
+            txn.update(PIF, pif.ref, bond_slave_of=NULL)
+    masters = [pif for pif in txn.where(PIF, host=host) if pif.bond_master_of]
+    for master in masters:
+        bond = txn.get(Bond, master.bond_master_of[0])
+        members = txn.where(PIF, bond_slave_of=bond.ref)
+        if members and not txn.exists(PIF, bond.primary_slave):
+            txn.update(Bond, bond.ref, primary_slave=_primary(members).ref)
+        for pif in members:
+            if pif.management:
+                move_addresses(ctx, pif.ref, master.ref)
+                move_management(ctx, pif.ref, master.ref)
+            move_vlans(ctx, pif.ref, master.ref)
+            move_tunnels(ctx, pif.ref, master.ref)
+        move_local_vifs(ctx, host, [pif.network for pif in members], master.network)

@@ -30,6 +30,7 @@ from poolnet.model.enums import (
     VmPowerState,
 )
 from poolnet.model.types import Ref, is_null
+from poolnet.rules import bond as bond_rules
 from poolnet.rules import pif as pif_rules
 from poolnet.rules import vlan as vlan_rules
 from poolnet.rules.allowed import refresh_vm
@@ -136,6 +137,7 @@ def resync(ctx: CallContext, facts: HostFacts) -> None:
     write_roles(ctx.txn)
     _refresh_host(ctx, facts)
     pif_rules.refresh(ctx, ctx.local_host, facts.nics)
+    bond_rules.repair(ctx, ctx.local_host)
     _ensure_himn(ctx)
     _resync_guests(ctx, facts)
     _bring_up_all(ctx)

@@ -18,7 +18,8 @@ from poolnet.model.enums import (
     Ipv6ConfigurationMode,
     PrimaryAddressType,
 )
-from poolnet.model.types import Ref
+from poolnet.model.types import NULL, Ref
+from poolnet.rules.bond import repair
 from tests.unit.rules.world import LOCAL, World, refused
 
 
@@ -282,3 +283,33 @@ def test_the_management_bond_stays_under_high_availability() -> None:
     w.pool(ha_enabled=True)
     with refused("HA_CANNOT_CHANGE_BOND_STATUS_OF_MGMT_IFACE"):
         w.call("Bond.destroy", self=made.ref)
+
+
+def test_a_start_leaves_bonds_that_are_in_order_alone() -> None:
+    w = World.new()
+    w.vlan(w.nic_pif("eth0").ref, 20)
+    bond(w, "eth0", "eth1")
+    w.ctx = w.ctx.on(w.txn.nested())
+    repair(w.ctx, LOCAL)
+    assert not w.txn.changes()
+
+
+def test_a_start_moves_to_the_master_what_is_found_on_members() -> None:
+    w = World.new()
+    made = bond(w, "eth1", "eth2")
+    eth1, master = w.nic_pif("eth1"), w.txn.get(PIF, made.master)
+    vif = w.vif(w.vm(), eth1.network)
+    vlan = w.txn.get(VLAN, w.vlan(made.master, 20))
+    w.txn.update(VLAN, vlan.ref, tagged_PIF=eth1.ref)
+    w.txn.update(PIF, w.nic_pif("eth0").ref, management=False, bond_slave_of=Ref("OpaqueRef:gone"))
+    w.txn.update(PIF, eth1.ref, management=True)
+    give_address(w, "eth1", "10.0.0.1")
+    w.txn.update(Bond, made.ref, primary_slave=NULL)
+    repair(w.ctx, LOCAL)
+    (moved,) = w.txn.where(VLAN, tagged_PIF=master.ref)
+    assert (moved.tag, w.txn.where(VLAN, tagged_PIF=eth1.ref)) == (20, ())
+    assert w.txn.get(VIF, vif).network == master.network
+    assert w.txn.get(Bond, made.ref).primary_slave == eth1.ref
+    assert w.nic_pif("eth0").bond_slave_of == NULL
+    row = w.txn.get(PIF, master.ref)
+    assert (row.management, row.IP, w.nic_pif("eth1").management) == (True, "10.0.0.1", False)
