@@ -128,7 +128,7 @@ class Addressing:
                         await self._configure(bridge.name, had[bridge.name], NO_IP)
                     case SetAddresses(name=name, old=old_ip, new=new_ip) if name not in had:
                         await self._configure(name, old_ip, new_ip)
-            self._resolver.write()
+            self._write_name_servers(strict)
         except LinkError as error:
             raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
         for nic in given_up:
@@ -153,9 +153,20 @@ class Addressing:
                             await self._netlink.set_link(index, up=True)
                     await asyncio.sleep(0)
                 await self._keep_clients(network)
-                self._resolver.write()
+                self._write_name_servers(strict=False)
             except LinkError as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+
+    def _write_name_servers(self, strict: bool) -> None:
+        """Writes resolv.conf; where it cannot be, that is a failure of who asks for a change, and of nobody else."""
+        try:
+            self._resolver.write()
+        except OSError as error:
+            if strict:
+                raise ApplyFailed(
+                    Fault.SWITCH_FAILED, f"the name servers cannot be written: {error}"
+                ) from error
+            LOG.warning("the name servers cannot be written", error=str(error))
 
     async def _keep_clients(self, network: HostNetwork) -> None:
         leasing = {bridge.name: bridge.ip for bridge in network.bridges if _asks(bridge.ip)}
