@@ -109,7 +109,8 @@ def test_large_frames_pass_from_guest_to_guest_through_vlan_and_nic(lab: Running
         assert lab.xe(host, "pif-param-get", f"uuid={vlan}", "param-name=MTU") == "9000"
         lab.start_vm(host, f"jumbo{number}", network, f"192.0.2.{number}/24")
         assert " mtu 9000 " in lab.guest(f"jumbo{number}", "ip", "link", "show", "eth0")
-    lab.guest("jumbo1", "ping", "-c", "2", "-W", "2", "-M", "do", "-s", str(9000 - 28), "192.0.2.2")
+    words = ("ping", "-n", "-c", "2", "-W", "2", "-M", "do", "-s", str(9000 - 28), "192.0.2.2")
+    eventually(lambda: " 0% packet loss" in lab.guest("jumbo1", *words, check=False))
 
 
 def answers(lab: RunningLab, address: str) -> bool:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.lab.running import RunningLab, running_lab
+from tests.lab.test_dhcp import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -89,12 +90,13 @@ def test_guests_of_two_hosts_meet_in_a_tunnel(lab: RunningLab, protocol: str) ->
     for number, host in enumerate(HOSTS, 1):
         vms[host] = lab.start_vm(host, f"{protocol}{number}", made[host][0], f"192.0.2.{number}/24")
     with captured(lab, "host2", "eth1", OUTER[protocol]) as lines:
-        assert lab.pings(f"{protocol}1", "192.0.2.2")
+        eventually(lambda: lab.pings(f"{protocol}1", "192.0.2.2"))
     assert any("10.88.0.1" in line and "10.88.0.2" in line for line in lines), lines
     mtu = str(1500 - HEADERS_BYTES[protocol])
     assert lab.xe("host1", "pif-param-get", f"uuid={made['host1'][1]}", "param-name=MTU") == mtu
     full = str(1500 - HEADERS_BYTES[protocol] - 28)
-    lab.guest(f"{protocol}1", "ping", "-c", "2", "-W", "2", "-M", "do", "-s", full, "192.0.2.2")
+    words = ("ping", "-n", "-c", "2", "-W", "2", "-M", "do", "-s", full, "192.0.2.2")
+    eventually(lambda: " 0% packet loss" in lab.guest(f"{protocol}1", *words, check=False))
     for host in HOSTS:
         lab.xe(host, "vm-shutdown", f"uuid={vms[host]}", "--force")
         lab.xe(host, "tunnel-destroy", f"uuid={tunnel_of(lab, host, made[host][1])}")
