@@ -16,7 +16,8 @@ import structlog
 from poolnet.hostd import moved_guests
 from poolnet.hostd.addressing import Addressing, unsupported
 from poolnet.hostd.announce import Announcer
-from poolnet.hostd.backend import ApplyFailed, Backend
+from poolnet.hostd.backend import ApplyFailed
+from poolnet.hostd.dataplane import DataPlane
 from poolnet.hostd.guests.runtime import GuestError, GuestRuntime
 from poolnet.hostd.link_settings import Links
 from poolnet.hostd.nbd_port import NbdPort
@@ -37,7 +38,7 @@ from poolnet.hostnet.protocol import (
     SuspendGuest,
     UnplugNic,
 )
-from poolnet.hostnet.state import Bridge, HostNetwork, Uplink
+from poolnet.hostnet.state import EMPTY, Bridge, HostNetwork, Uplink
 from poolnet.hostnet.steps import (
     CreateBridge,
     Plan,
@@ -61,7 +62,7 @@ class Applier:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: DataPlane,
         guests: GuestRuntime,
         addressing: Addressing,
         nbd_port: NbdPort,
@@ -108,7 +109,7 @@ class Applier:
             plan = diff(observed, _with_links(desired))
         except ImpossibleStateError as error:
             raise ApplyFailed(Fault.MALFORMED, str(error)) from error
-        for bridge, reason in unsupported(desired):
+        for bridge, reason in (*unsupported(desired), *self._backend.unsupported(desired)):
             raise ApplyFailed(Fault.SWITCH_FAILED, reason, bridge)
         by_name = {bridge.name: bridge for bridge in desired.bridges}
         for step in plan.steps:
@@ -133,6 +134,37 @@ class Applier:
         if guests or any(isinstance(step, MOVING) for step in plan.steps):
             self._announcer.announce(desired, guests)
         await self._act(guests_after)
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend that carries the network out."""
+        return self._backend.name
+
+    async def change_backend(self, name: str, network: HostNetwork) -> None:
+        """Lets another backend take over, without any network yet; `network` is what it will have to carry out.
+
+        Nothing to do if it is that one. Raises ApplyFailed or BackendGone; then any part of the network may be gone.
+        """
+        if name == self._backend.name:
+            return
+        self._planned = None
+        other = await self._backend.opened(name, network)
+        try:
+            steps = diff(await self._backend.observe(), EMPTY).steps
+            await self._backend.apply(steps, strict=False)
+            await self._addressing.apply(steps, strict=False)
+        except BaseException:
+            await other.close()
+            raise
+        await self._backend.hand_over(other)
+
+    def keep_backend(self) -> None:
+        """Writes the choice of the backend into the configuration file. Raises OSError."""
+        self._backend.keep_choice()
+
+    async def clear_backend(self, name: str) -> None:
+        """See `DataPlane.clear`."""
+        await self._backend.clear(name)
 
     async def holds(self, confirmed: HostNetwork) -> bool:
         """Whether this state is there, and if so sets its links up; ports whose device is gone do not count."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,13 +36,21 @@ class Trace:
 class Backend(Protocol):
     """A data plane of one host. All methods are called from one event loop."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What hosts call it in `software_version:network_backend`."""
 
     async def open(self, changed: Callable[[], None]) -> None:
         """Connect and begin to watch; `changed` is called after every change. Raises BackendGone."""
 
     async def close(self) -> None:
         """Stop watching. The network stays as it is."""
+
+    async def retire(self) -> None:
+        """Take away what is there beside the network, which is empty: another backend takes over. Raises as `apply`."""
+
+    def unsupported(self, network: HostNetwork) -> Iterable[tuple[str, str]]:
+        """The bridges that it cannot make, and why."""
 
     async def observe(self) -> HostNetwork:
         """The network as it is. Raises BackendGone."""

@@ -32,10 +32,14 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Journal(msgspec.Struct, frozen=True, kw_only=True):
-    """A change under way: its rollout, and the actions that take back what it does to guests."""
+    """A change under way: its rollout, and the actions that take back what it does to guests.
+
+    `backend` is the name of the backend that is to take over, "" when it stays.
+    """
 
     rollout: str
     undo_guests: tuple[GuestAction, ...] = ()
+    backend: str = ""
 
 
 class Checkpoint:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from poolnet.hostd.checkpoint import write_durably
 from poolnet.hostnet.protocol import Management
 from poolnet.hostnet.state import IpConfig, Ipv4Mode
 
 ROOT_VARIABLE = "POOLNET_ROOT"
 SWITCH_VARIABLE = "OVS_RUNDIR"
+
+
+Choice = Literal["openvswitch", "linuxbridge"]
+_BACKEND_LINE = re.compile(r"^backend\s*=.*$", re.MULTILINE)
 
 
 class ConfigError(Exception):
@@ -55,7 +62,7 @@ class ManagementConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
-    backend: Literal["openvswitch", "linuxbridge"] = "openvswitch"
+    backend: Choice = "openvswitch"
     datapath_type: Literal["system", "netdev"] = "system"
     nics: tuple[str, ...] = ()
     guest_runtime: Literal["netns", "none"] = "none"
@@ -89,3 +96,13 @@ def read_config(path: Path) -> Config:
     if config.management is not None:
         config.management.management()
     return config
+
+
+def keep_backend(path: Path, backend: Choice) -> None:
+    """Writes another backend into the file, which is otherwise left as it is. Raises OSError."""
+    line = f'backend = "{backend}"'
+    text = path.read_text(encoding="utf-8")
+    changed, found = _BACKEND_LINE.subn(line, text, count=1)
+    if not found:
+        changed = f"{line}\n{text}"  # above the first table
+    write_durably(path, changed.encode(), mode=stat.S_IMODE(path.stat().st_mode))

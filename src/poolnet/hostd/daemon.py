@@ -18,7 +18,8 @@ from poolnet.hostd.announce import Announcer
 from poolnet.hostd.apply import Applier
 from poolnet.hostd.backend import ApplyFailed, Backend, BackendGone
 from poolnet.hostd.checkpoint import Checkpoint
-from poolnet.hostd.config import Config, ConfigError, Paths
+from poolnet.hostd.config import Choice, Config, ConfigError, Paths, keep_backend
+from poolnet.hostd.dataplane import DataPlane
 from poolnet.hostd.dhcp import DhcpClients
 from poolnet.hostd.facts import FactsSource
 from poolnet.hostd.guests.netns import NetnsRuntime
@@ -57,12 +58,18 @@ from poolnet.hostnet.protocol import (
     SetHostname,
     Stage,
     Switch,
+    SwitchBackend,
     Traced,
     TracePacket,
     Watch,
 )
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd")
+_BACKENDS: Mapping[Choice, str] = {
+    "openvswitch": OpenvswitchBackend.name,
+    "linuxbridge": LinuxBridgeBackend.name,
+}
+_CHOICES: Mapping[str, Choice] = {name: choice for choice, name in _BACKENDS.items()}
 LOOK_FOR_S = 5.0  # whether a restored network is reached; somebody at the console waits
 
 
@@ -74,7 +81,11 @@ class Daemon:
         self._paths = paths
         self._stack = AsyncExitStack()
         self._netlink = Netlink()
-        self._backend = _backend(config, paths, self._netlink)
+        self._backend = DataPlane(
+            lambda name: _backend(name, config, paths, self._netlink),
+            _BACKENDS[config.backend],
+            lambda name: keep_backend(paths.config, _CHOICES[name]),
+        )
         self._guests: GuestRuntime = (
             NetnsRuntime(paths.run_dir / "guests") if config.guest_runtime == "netns" else NoHypervisor()
         )
@@ -168,7 +179,7 @@ class Daemon:
                 return self._greeting()
             case Observe():
                 return Observation(network=await self._applier.observe(), facts=await self._facts.gather())
-            case Stage() | Switch() | Confirm() | Revert() | Restore() as command:
+            case Stage() | Switch() | SwitchBackend() | Confirm() | Revert() | Restore() as command:
                 return await self._roll_out(command)
             case ReadCounters(devices=devices):
                 return Counters(ports=await self._backend.counters(devices))
@@ -181,11 +192,11 @@ class Daemon:
             case Watch():
                 raise AssertionError("the server answers Watch")
 
-    async def _roll_out(self, command: Stage | Switch | Confirm | Revert | Restore) -> Answer:
+    async def _roll_out(self, command: Stage | Switch | SwitchBackend | Confirm | Revert | Restore) -> Answer:
         match command:
             case Stage():
                 return await self._rollouts.stage(command)
-            case Switch():
+            case Switch() | SwitchBackend():
                 return await self._switch(command)
             case Confirm():
                 await self._rollouts.confirm(command)
@@ -195,9 +206,12 @@ class Daemon:
                 return await self._rollouts.restore(LOOK_FOR_S)
         return await self._done()
 
-    async def _switch(self, command: Switch) -> Done:
+    async def _switch(self, command: Switch | SwitchBackend) -> Done:
         with self._facts.held():
-            await self._rollouts.switch(command)
+            if isinstance(command, SwitchBackend):
+                await self._rollouts.switch_backend(command)
+            else:
+                await self._rollouts.switch(command)
             if not command.reachable:
                 return await self._done()
         await self._rollouts.require_reachable(command)  # a lease that comes meanwhile is a fact
@@ -236,9 +250,9 @@ class Daemon:
         return await self._done()
 
 
-def _backend(config: Config, paths: Paths, netlink: Netlink) -> Backend:
-    """The data plane that the administrator has chosen."""
-    if config.backend == "linuxbridge":
+def _backend(name: str, config: Config, paths: Paths, netlink: Netlink) -> Backend:
+    """The backend of that name."""
+    if name == LinuxBridgeBackend.name:
         return LinuxBridgeBackend(work_dir=paths.run_dir, nics=config.nics, netlink=netlink)
     return OpenvswitchBackend(
         run_dir=paths.switch_run_dir,

@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=paths.config, help="default: %(default)s")
     parser.add_argument("--debug", action="store_true", help="log every program that is run")
     options = parser.parse_args(arguments)
+    paths.config = options.config
     _log_to_stderr(logging.DEBUG if options.debug else logging.INFO)
     try:
         asyncio.run(_serve(read_config(options.config), paths))

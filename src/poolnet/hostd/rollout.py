@@ -18,13 +18,24 @@ from poolnet.hostd.apply import Applier, undo_of
 from poolnet.hostd.backend import ApplyFailed, BackendGone
 from poolnet.hostd.checkpoint import Checkpoint, Journal
 from poolnet.hostd.reach import Before, Reach
-from poolnet.hostnet.protocol import Confirm, Fault, GuestAction, Restored, Revert, Stage, Staged, Switch
+from poolnet.hostnet.protocol import (
+    Confirm,
+    Fault,
+    GuestAction,
+    Restored,
+    Revert,
+    Stage,
+    Staged,
+    Switch,
+    SwitchBackend,
+)
 from poolnet.hostnet.renaming import renamed
 from poolnet.hostnet.show import network_hash, plan_hash
 from poolnet.hostnet.state import EMPTY, HostNetwork
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.rollout")
 CONFIRMING_S = 0.5  # for the confirmation itself, after the host was found to be reachable
+BACKENDS = ("openvswitch", "bridge")
 STAGED_MAX = 64  # staged and never switched: the oldest are forgotten
 
 
@@ -36,6 +47,7 @@ class _Switched:
     desired: HostNetwork
     undo_guests: tuple[GuestAction, ...]
     before: Before
+    old_backend: str = ""  # the one to go back to, where another one took over
     over: asyncio.Event = field(default_factory=asyncio.Event)
     timer: asyncio.Task[None] | None = field(default=None)
 
@@ -69,6 +81,8 @@ class Rollouts:
             journal = self._checkpoint.interrupted
             if journal is not None:
                 LOG.warning("a rollout was interrupted and is taken back", rollout=journal.rollout)
+                if journal.backend:
+                    await self._clear_backends()
             try:
                 restored = await self._applier.go_back(
                     confirmed.network, journal.undo_guests if journal is not None else ()
@@ -164,7 +178,40 @@ class Rollouts:
                 self._expire(command.rollout, deadline), name=f"dead-man-{command.rollout}"
             )
 
-    async def require_reachable(self, command: Switch) -> None:
+    async def switch_backend(self, command: SwitchBackend) -> None:
+        """Lets another backend carry out the confirmed network, or takes everything back.
+
+        Raises ApplyFailed (BUSY; SWITCH_FAILED when that backend cannot be used, or has taken over already) or BackendGone.
+        """
+        deadline = asyncio.get_running_loop().time() + command.confirm_within_s
+        async with self._writer:
+            self._require_idle(command.rollout)
+            old = self._applier.backend
+            if old == command.backend:
+                message = f"{old} carries out the network of this host already"
+                raise ApplyFailed(Fault.SWITCH_FAILED, message, old)
+            confirmed = self._confirmed()
+            before = await self._reach.look(confirmed) if command.reachable else Before()
+            switched = _Switched(command.rollout, confirmed, (), before, old)
+            self._checkpoint.begin(Journal(rollout=command.rollout, backend=command.backend))
+            try:
+                await self._applier.change_backend(command.backend, confirmed)
+                await self._applier.carry_out(confirmed, (), ())
+            except BaseException as error:
+                LOG.warning("a change of the backend failed and is taken back", error=str(error))
+                await self._go_back(switched)
+                raise
+            self._switched = switched
+            switched.timer = asyncio.create_task(
+                self._expire(command.rollout, deadline), name=f"dead-man-{command.rollout}"
+            )
+
+    async def _clear_backends(self) -> None:
+        """Leaves nothing of the backends that are not chosen: one of them was about to take over."""
+        for name in BACKENDS:
+            await self._applier.clear_backend(name)
+
+    async def require_reachable(self, command: Switch | SwitchBackend) -> None:
         """Returns once the host can be reached as it is switched, or takes the rollout back and says why.
 
         Nobody else waits for that: others hear BUSY, and the timer runs. Raises ApplyFailed (UNREACHABLE), BackendGone.
@@ -200,6 +247,8 @@ class Rollouts:
         async with self._writer:
             switched = self._switched
             if switched is not None and switched.rollout == command.rollout:
+                if switched.old_backend:
+                    self._applier.keep_backend()
                 self._checkpoint.confirm(switched.rollout, switched.desired)
                 await self._disarm(switched)
             elif self._checkpoint.confirmed is None or self._checkpoint.confirmed.rollout != command.rollout:
@@ -234,6 +283,8 @@ class Rollouts:
                 await self._disarm(switched)
             confirmed = self._confirmed()
             LOG.warning("the last confirmed network is restored on request")
+            if switched is not None and switched.old_backend:
+                await self._applier.change_backend(switched.old_backend, confirmed)
             await self._applier.go_back(confirmed, switched.undo_guests if switched is not None else ())
             self._checkpoint.end()
             before = await self._reach.look(confirmed)
@@ -258,6 +309,8 @@ class Rollouts:
     async def _go_back(self, switched: _Switched) -> None:
         """Restores the confirmed state. The journal stays open if that fails, for the next start to try again."""
         try:
+            if switched.old_backend:
+                await self._applier.change_backend(switched.old_backend, self._confirmed())
             await self._applier.go_back(self._confirmed(), switched.undo_guests)
         except (ApplyFailed, BackendGone) as error:
             LOG.exception("the confirmed state cannot be restored", error=str(error))

@@ -8,7 +8,7 @@ sends `Reply` frames with that id whenever a fact changes. The daemon refuses ev
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -160,6 +160,18 @@ class Switch(Struct, frozen=True, kw_only=True, tag=True):
     reachable: bool = False
 
 
+class SwitchBackend(Struct, frozen=True, kw_only=True, tag=True):
+    """Let another backend carry out the confirmed network, as a rollout; see `Switch`. Answered by `Done`.
+
+    `backend` is `bridge` or `openvswitch`. Once it is confirmed it is also what the configuration file says.
+    """
+
+    rollout: str
+    backend: Literal["bridge", "openvswitch"]
+    confirm_within_s: float
+    reachable: bool = True
+
+
 class Confirm(Struct, frozen=True, kw_only=True, tag=True):
     """Keep the switched state: it becomes the last confirmed one. Answered by `Done`."""
 
@@ -211,6 +223,7 @@ Command: TypeAlias = (
     | Observe
     | Stage
     | Switch
+    | SwitchBackend
     | Confirm
     | Revert
     | Restore

@@ -50,6 +50,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from poolnet.lab import reset
 
         return reset.main()
+    if arguments.program == "switch-network-backend":
+        from poolnet.lab import switch_backend
+
+        return switch_backend.main(arguments.backend, arguments.confirm_within)
     _lab(arguments)
     return 0
 
@@ -167,6 +171,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     bonds.add_argument("--json", action="store_true", help="as JSON, for programs")
     reset.add_argument("--to", choices=("last-good",), default="last-good", help="the last confirmed network")
+    switch = programs.add_parser(
+        "switch-network-backend",
+        help="at a host's console: let Open vSwitch or the Linux bridge carry out its network",
+    )
+    switch.add_argument("backend", choices=("bridge", "openvswitch"))
+    switch.add_argument(
+        "--confirm-within",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="go back unless the host can be reached by then (default: %(default)g)",
+    )
     return parser
 
 

@@ -7,7 +7,7 @@ can run beside calls that are under way; a guest that ended is another matter: `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from ipaddress import ip_address, ip_interface
 from typing import Final
@@ -109,6 +109,10 @@ def _record_host(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime) -> 
     row = txn.get(Host, host)
     if facts.hostname and facts.hostname != row.hostname:
         rename(txn, host, facts.hostname)
+    if facts.software:
+        version = software_version(row.software_version, facts)
+        if version != row.software_version:
+            txn.update(Host, host, software_version=version)
     metrics = txn.find(HostMetrics, row.metrics)
     if metrics is None:
         return
@@ -119,6 +123,13 @@ def _record_host(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime) -> 
     }
     if any(getattr(metrics, name) != value for name, value in fields.items()):
         txn.update(HostMetrics, metrics.ref, last_updated=now, **fields)
+
+
+def software_version(known: Mapping[str, str], facts: HostFacts) -> dict[str, str]:
+    """`known` with the backend that the host has now, and the versions of its programs; those of others go."""
+    switches = {"openvswitch", "nftables"}
+    kept = {key: value for key, value in known.items() if key not in switches}
+    return {**kept, "network_backend": facts.backend, **dict(facts.software)}
 
 
 def rename(txn: Txn, host: Ref[Host], hostname: str) -> None:

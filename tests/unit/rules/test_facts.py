@@ -125,3 +125,13 @@ def test_metrics_that_somebody_removed_are_made_anew_with_all_there_is_to_say() 
     assert (metrics.vendor_name, metrics.device_name) == ("Intel Corporation", "I210")
     assert (metrics.pci_bus_path, metrics.last_updated) == ("0000:00:01.0", LATER)
     assert (metrics.io_read_kbs, metrics.io_write_kbs) == (0.0, 0.0)
+
+
+def test_another_backend_and_its_programs_are_known_of_the_host() -> None:
+    w = World.new()
+    record(w, replace(facts_with(), software=(("linux", "6.1"), ("openvswitch", "3.1.0"))))
+    record(w, replace(facts_with(), backend="bridge", software=(("linux", "6.1"), ("nftables", "1.0.6"))))
+    version = w.txn.get(Host, LOCAL).software_version
+    assert (version["network_backend"], version["nftables"]) == ("bridge", "1.0.6")
+    assert "openvswitch" not in version
+    assert version["product_brand"] == "poolnet"

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -39,7 +40,7 @@ _VERSION = re.compile(r"v([0-9.]+)")
 class LinuxBridgeBackend:
     """Implements `Backend` with the kernel's bridges."""
 
-    name = "bridge"
+    name: Final = "bridge"
 
     def __init__(self, *, work_dir: Path, nics: Sequence[str], netlink: Netlink) -> None:
         """`work_dir` is for our files and gone after a reboot; `nics` are the patterns of the NICs we may touch."""
@@ -75,6 +76,23 @@ class LinuxBridgeBackend:
         self._stack.close()
         if self._slb_task is not None:
             await asyncio.wait([self._slb_task])
+
+    async def retire(self) -> None:
+        """See `Backend.retire`."""
+        async with self._turn:
+            try:
+                await self._follow_slb()
+                await self._filters.remove()
+            except (LinkError, FiltersFailed, OSError) as error:
+                raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+
+    def unsupported(self, network: HostNetwork) -> tuple[tuple[str, str], ...]:
+        """See `Backend.unsupported`: as in the reference, tunnels need Open vSwitch."""
+        return tuple(
+            (bridge.name, f"{bridge.name} is a tunnel, which needs Open vSwitch")
+            for bridge in network.bridges
+            if bridge.uplink is not None and bridge.uplink.tunnel is not None
+        )
 
     async def observe(self) -> HostNetwork:
         """See `Backend.observe`."""

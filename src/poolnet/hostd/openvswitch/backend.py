@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -53,7 +54,7 @@ _NORMAL = re.compile(r"^\s+NORMAL\s*$", re.MULTILINE)
 class OpenvswitchBackend:
     """Implements `Backend` with Open vSwitch."""
 
-    name = "openvswitch"
+    name: Final = "openvswitch"
 
     def __init__(self, *, run_dir: Path, work_dir: Path, datapath_type: str, netlink: Netlink) -> None:
         """`run_dir` is the switch's, with its sockets; `work_dir` is for our files; `datapath_type` of new bridges."""
@@ -84,6 +85,14 @@ class OpenvswitchBackend:
         """See `Backend.close`."""
         await self._keeper.close()
         await self._session.close()
+
+    async def retire(self) -> None:
+        """See `Backend.retire`: the switch's programs stay, and forward nothing."""
+
+    def unsupported(self, network: HostNetwork) -> tuple[tuple[str, str], ...]:
+        """See `Backend.unsupported`."""
+        del network
+        return ()
 
     async def observe(self) -> HostNetwork:
         """See `Backend.observe`."""
