@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +11,9 @@ from poolnet.hostnet.match import mismatches
 from poolnet.hostnet.protocol import Confirm, Done, Fault, Greeting, Hello, Revert, SwitchBackend
 from poolnet.hostnet.state import HostNetwork
 from poolnet.pool.hostlink import HostRefused
+from tests.lab.guest_pair import guest_pair
 from tests.lab.hostd_rig import Rig, eventually, with_rig
-from tests.lab.hostd_states import INTERNAL, STATIC, XENBR0, ipv4, locked, mac, network, port
+from tests.lab.hostd_states import INTERNAL, STATIC, XENBR0, ipv4, locked, network, port
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
@@ -25,32 +24,6 @@ STATE = network(
     port(2, "xapi1", locked(2)),
     management="xenbr0",
 )
-
-
-@contextmanager
-def two_guests(rig: Rig) -> Iterator[None]:
-    """VMs 1 and 2 behind `vif1.0` and `vif2.0`, in namespaces of their own."""
-    made = []
-    try:
-        for number in (1, 2):
-            name = f"vm{number}"
-            rig.sh("ip", "netns", "add", name)
-            made.append(name)
-            rig.cable(f"vif{number}.0", f"guest{number}")
-            rig.sh("ip", "link", "set", f"vif{number}.0", "up")
-            rig.sh("ip", "link", "set", f"guest{number}", "netns", name, "address", mac(number))
-            rig.sh("ip", "-n", name, "link", "set", f"guest{number}", "up")
-            rig.sh("ip", "-n", name, "addr", "add", f"{ipv4(number)}/24", "dev", f"guest{number}")
-        yield
-    finally:
-        for name in made:
-            rig.sh("ip", "netns", "del", name)
-
-
-def hears(rig: Rig, target: str) -> bool:
-    return " 1 received" in rig.sh(
-        *("ip", "netns", "exec", "vm1", "ping", "-n", "-c", "1", "-W", "1", target), check=False
-    )
 
 
 async def backend(rig: Rig) -> str:
@@ -72,38 +45,37 @@ def configured(rig: Rig) -> str:
 
 def test_the_network_moves_to_the_linux_bridge_and_back_with_its_guests(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
-        with two_guests(rig):
+        with guest_pair(rig) as guests:
             await rig.roll_out(STATE)
-            await eventually(lambda: hears(rig, ipv4(2)))
+            await eventually(lambda: guests.hears(ipv4(2)))
             for number, (name, choice) in enumerate(
                 [("bridge", "linuxbridge"), ("openvswitch", "openvswitch"), ("bridge", "linuxbridge")]
             ):
                 done = await change(rig, name, f"b{number}")
                 assert done.facts.backend == name == await backend(rig)
                 assert mismatches(await rig.observe(), STATE) == ()
-                await eventually(lambda: hears(rig, ipv4(2)))
+                await eventually(lambda: guests.hears(ipv4(2)))
                 assert "10.9.0.2/24" in rig.sh("ip", "-br", "addr", "show", "xenbr0")
                 await rig.link.request(Confirm(rollout=f"b{number}"), Done)
                 assert configured(rig) == f'backend = "{choice}"'
                 assert (rig.sh("ovs-vsctl", "list-br") == "") == (name == "bridge")
                 assert ("poolnet" in rig.sh("nft", "list", "tables", "bridge")) == (name == "bridge")
-            rig.sh("ip", "-n", "vm1", "addr", "add", "10.0.0.77/24", "dev", "guest1")
-            rig.sh("ip", "-n", "vm1", "addr", "del", f"{ipv4(1)}/24", "dev", "guest1")
-            assert not hears(rig, ipv4(2))  # locked as before
+            guests.takes("10.0.0.77")
+            assert not guests.hears(ipv4(2))  # locked as before
 
     with_rig(tmp_path, body)
 
 
 def test_what_is_not_confirmed_goes_back(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
-        with two_guests(rig):
+        with guest_pair(rig) as guests:
             await rig.roll_out(STATE)
 
             async def is_back() -> None:
                 assert await backend(rig) == "openvswitch"
                 assert mismatches(await rig.observe(), STATE) == ()
                 assert configured(rig) == 'backend = "openvswitch"'
-                await eventually(lambda: hears(rig, ipv4(2)))
+                await eventually(lambda: guests.hears(ipv4(2)))
 
             await change(rig, "bridge", "b1")
             await rig.link.request(Revert(rollout="b1"), Done)

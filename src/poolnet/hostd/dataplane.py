@@ -108,6 +108,10 @@ class DataPlane:
         """See `Backend.apply`."""
         await self._backend.apply(steps, strict=strict)
 
+    async def announce(self, devices: Collection[str]) -> None:
+        """See `Backend.announce`."""
+        await self._backend.announce(devices)
+
     async def reopen_nics(self) -> None:
         """See `Backend.reopen_nics`."""
         await self._backend.reopen_nics()
