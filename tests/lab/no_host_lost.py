@@ -367,8 +367,20 @@ def carry_out(subject: Subject, trial: Trial) -> Outcome:
         _wait(lambda: subject.is_reached(expected), "it is still reached")
         _tidy(subject)
     except (AssertionError, survival.Refused, OSError, LabError) as error:
-        outcome.wrong = f"{type(error).__name__}: {error}"
+        outcome.wrong = f"{type(error).__name__}: {error}\n{_state(subject)}"
     return outcome
+
+
+def _state(subject: Subject) -> str:
+    """What can be seen of a host that is lost."""
+    commands = (
+        "ip -br address; ip -br link; ip route; cat /proc/net/arp",
+        "ovs-vsctl show; ovs-appctl bond/show; ovs-appctl lacp/show; ovs-vsctl --columns=name,error list Interface",
+        "tail -n 20 /var/log/poolnet-hostd.log /var/log/poolnet-api.log",
+    )
+    said = [subject.lab.run(subject.name, "sh", "-c", f"{command} 2>&1", check=False) for command in commands]
+    said.append(subject.lab.run("switch", "sh", "-c", "ip neigh; ovs-appctl fdb/show switch0", check=False))
+    return f"--- {subject.name}\n" + "\n".join(said)
 
 
 def _happen(subject: Subject, accident: str) -> float:
