@@ -12,6 +12,7 @@ import pytest
 
 from poolnet.lab.state import LABS
 from tests.lab.running import RunningLab, running_lab
+from tests.lab.survival import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
@@ -123,7 +124,8 @@ def test_a_partition_cuts_the_host_off_and_heal_mends_it(lab: RunningLab) -> Non
     assert lab.xe("host1", "host-list", "params=name-label", "--minimal") == "host1"
     lab_command(lab, "heal", "host1")
     assert serves(url)
-    assert " 1 received" in lab.run("host2", "ping", "-c1", "-W2", info["hosts"][0]["address"])
+    ping = ("ping", "-c1", "-W2", info["hosts"][0]["address"])  # ARP may be about to give up just now
+    eventually(lambda: " 1 received" in lab.run("host2", *ping, check=False), "host1 answers host2")
 
 
 @pytest.mark.parametrize("options", [(), ("--hard",)])

@@ -123,6 +123,8 @@ class Console:
     def answering_outside(self, tag: int = 0, address: str = f"{TARGET}/24") -> Iterator[None]:
         """A machine on the physical switch, untagged or in a VLAN, that answers at an address."""
         port = f"out{tag}"
+        # It and the switch's own port are in one kernel, which else answers for all addresses on each of them.
+        self.switch("sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore")
         words = ("ovs-vsctl", "add-port", "switch0", port, *((f"tag={tag}",) if tag else ()))
         self.switch(*words, "--", "set", "Interface", port, "type=internal")
         try:

@@ -8,7 +8,7 @@ from tests.lab import survival
 from tests.lab.survival import eventually
 from tests.manual.console import HOST, TARGET, Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 OF_A_MODE = """xe bond-create network-uuid=network_uuid pif-uuids=pif_uuid_1, /
     pif_uuid_2,pif_uuid_3,pif_uuid_4 /

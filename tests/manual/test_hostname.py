@@ -8,7 +8,7 @@ import pytest
 
 from tests.manual.console import HOST, Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 COMMAND = "xe host-set-hostname-live host-uuid=host_uuid host-name=host-name"
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.manual.console import TARGET, Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 LOCK = "xe vif-param-set uuid=vif-uuid locking-mode=locked"
 ONE, TWO, THREE = "10.88.0.31", "10.88.0.32", "10.88.0.33"

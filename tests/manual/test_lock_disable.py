@@ -7,7 +7,7 @@ import pytest
 from tests.lab.survival import sniffing
 from tests.manual.console import TARGET, Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 
 def test_a_disabled_vif_is_silent_on_its_network_alone(console: Console) -> None:

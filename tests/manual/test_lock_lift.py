@@ -6,7 +6,7 @@ import pytest
 
 from tests.manual.console import TARGET, Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 
 def test_a_vif_is_unlocked(console: Console) -> None:

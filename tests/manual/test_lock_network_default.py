@@ -8,7 +8,7 @@ import pytest
 
 from tests.manual.console import Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 SET = "xe network-param-set uuid=network-uuid default-locking-mode=[unlocked|disabled]"
 GET = "xe network-param-get uuid=network-uuid param-name=default-locking-mode"

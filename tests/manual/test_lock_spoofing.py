@@ -11,7 +11,7 @@ from tests.lab.running import RunningLab
 from tests.lab.survival import sniffing
 from tests.manual.console import TARGET, Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 A, B, C = "10.88.0.11", "10.88.0.12", "10.88.0.13"
 

@@ -7,7 +7,7 @@ import pytest
 from tests.lab.survival import eventually
 from tests.manual.console import Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 MOVE = "xe host-management-reconfigure pif-uuid=pif_uuid"
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.manual.console import Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 
 def test_a_new_network_is_internal(console: Console) -> None:

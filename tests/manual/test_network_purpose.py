@@ -8,7 +8,7 @@ import pytest
 
 from tests.manual.console import Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 ADD = "xe network-param-add param-name=purpose param-key=purpose uuid=network-uuid"
 REMOVE = "xe network-param-remove param-name=purpose param-key=purpose uuid=network-uuid"

@@ -8,7 +8,7 @@ from tests.lab import survival
 from tests.lab.survival import eventually
 from tests.manual.console import HOST, TARGET, Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 LIST = "xe pif-list host-uuid=<host_uuid>"
 

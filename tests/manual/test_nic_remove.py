@@ -7,7 +7,7 @@ import pytest
 from tests.lab import survival
 from tests.manual.console import HOST, Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 
 def test_a_nic_that_is_gone_is_forgotten(console: Console) -> None:

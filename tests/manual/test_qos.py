@@ -6,7 +6,7 @@ import pytest
 
 from tests.manual.console import Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 
 def test_a_vif_is_given_a_rate_while_its_vm_runs(console: Console) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.lab.survival import eventually
 from tests.manual.console import Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 STORAGE = "10.66.0.1"
 ADDRESS = "xe pif-reconfigure-ip mode=DHCP | Static uuid=pif-uuid"
@@ -57,3 +57,21 @@ def test_the_address_for_storage_comes_by_dhcp(console: Console, nic: str) -> No
         assert console.addresses(console.bridge_of("eth1")) == [f"{console.param('pif', nic, 'IP')}/24"]
         assert console.reaches(STORAGE)
         assert console.param("pif", nic, "management") == "false"
+
+
+def test_a_nic_is_forgotten_and_configured_by_hand(console: Console) -> None:
+    pif, network = console.pif("eth3"), console.network_of("eth3")
+    console.type("xe pif-forget uuid=<UUID>", UUID=pif)
+    with console.answering_outside(address=f"{STORAGE}/24"):
+        console.run("ip", "address", "add", "10.66.0.7/24", "dev", "eth3")
+        console.run("ip", "link", "set", "eth3", "up")
+        eventually(lambda: console.reaches(STORAGE), "the NIC works as its owner wants")
+        other = console.pif("eth1")
+        console.xe("pif-unplug", f"uuid={other}")
+        console.xe("pif-plug", f"uuid={other}")
+        assert console.addresses("eth3") == ["10.66.0.7/24"], "poolnet leaves it alone"
+        assert console.reaches(STORAGE)
+        console.run("ip", "address", "del", "10.66.0.7/24", "dev", "eth3")
+    console.xe("pif-scan", f"host-uuid={console.host}")
+    console.xe("pif-plug", f"uuid={console.pif('eth3')}")
+    assert console.network_of("eth3") == network

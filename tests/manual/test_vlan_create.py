@@ -6,7 +6,7 @@ import pytest
 
 from tests.manual.console import TARGET, Console
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.lab
 
 
 def test_a_vlan_carries_the_vms_of_its_network(console: Console) -> None:

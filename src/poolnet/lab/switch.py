@@ -14,6 +14,7 @@ from poolnet.lab.init import Service
 from poolnet.lab.state import SWITCH, Lab, LabHost, Nic, switch_port
 
 BRIDGE = "switch0"
+_MAC = "02:00:00:00:00:fe"  # its own port's, which else were the lowest of all its ports' and changed as they come and go
 _NICS_PER_HOST_MAX = 64
 
 
@@ -33,6 +34,7 @@ def services(lab: Lab, forwards: tuple[str, ...], fds: tuple[int, ...], python: 
                 BRIDGE,
                 f"datapath_type={lab.datapath_type}",
                 "fail_mode=standalone",
+                f'other-config:hwaddr="{_MAC}"',
             ),
             *ports,
             bridge=BRIDGE,
