@@ -34,13 +34,13 @@ def agree(lock: PortLock, frame: bytes) -> None:
 
 
 @given(locks(), mutated())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_policy_and_table_agree_on_mutated_packets(lock: PortLock, frame: bytes) -> None:
     agree(lock, frame)
 
 
 @given(locks(), ipv6_packets())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_policy_and_table_agree_on_ipv6_header_chains(lock: PortLock, frame: bytes) -> None:
     agree(lock, frame)
 
@@ -50,14 +50,14 @@ def test_policy_and_table_agree_on_ipv6_header_chains(lock: PortLock, frame: byt
     st.binary(max_size=120),
     st.sampled_from([b"\x08\0", b"\x08\x06", b"\x86\xdd", b"\x81\0", b"\0\x2e", b""]),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_policy_and_table_agree_on_noise(lock: PortLock, noise: bytes, ethertype: bytes) -> None:
     agree(lock, US.victim_mac + US.mac + ethertype + noise)
     agree(lock, noise)
 
 
 @given(locks(), mutated())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_only_ports_with_a_lock_that_is_not_disabled_receive(lock: PortLock, frame: bytes) -> None:
     table = bridge(lock)
     assert table.receives(DEVICE, frame).passes == (lock.mode is not LockMode.DISABLED)
