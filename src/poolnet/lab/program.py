@@ -20,7 +20,7 @@ import poolnet
 
 PLACE = Path("/usr/local/lib/poolnet")
 _PRIVATE = (Path("/root"), Path("/home"), Path("/run/user"))
-_LINKS = ("xe", "poolnet")  # for the shells of administrators
+_LINKS = ("xe", "poolnet", "xe-switch-network-backend")  # for the shells of administrators
 _LINKS_IN = Path("usr/local/bin")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _SCRIPT = """#!{python}
