@@ -143,6 +143,8 @@ def _flows(rig: Rig, bridge: str, numbers: Mapping[Any, str]) -> Iterator[str]:
     """The flows of a bridge, with names for the numbers of guest ports, which cookies have in them as well."""
     for line in rig.flows(bridge).splitlines():
         text = _COUNTERS.sub("", line)
+        if text.endswith(" priority=0 actions=NORMAL"):
+            text = " priority=0 actions=NORMAL"  # the switch's own flow, or ours: it had one before it had an uplink
         for number, name in numbers.items():
             if isinstance(number, int) and number >= OFPORT_MIN:
                 text = re.sub(rf"(in_port=|output:|:){number}\b", rf"\g<1>{name}", text)
