@@ -131,7 +131,7 @@ def test_a_nic_that_the_kernel_names_anew_stays_on_its_network(lab: RunningLab) 
     eventually(lambda: pif(lab, "eth9") == uuid)
     eventually(lambda: answers(lab, "10.66.0.2"))
     assert option(lab, "eth9", "rx-checksumming") == "off"
-    assert "nothing to do" in lab.xe(HOST, "pif-plug", f"uuid={uuid}", "--dry-run")
+    eventually(lambda: "nothing to do" in lab.xe(HOST, "pif-plug", f"uuid={uuid}", "--dry-run"))
     lab.xe(HOST, "pif-param-clear", f"uuid={uuid}", "param-name=other-config")
     lab.xe(HOST, "pif-plug", f"uuid={uuid}")
     assert option(lab, "eth9", "rx-checksumming") == "on"
