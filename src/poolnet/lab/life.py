@@ -37,6 +37,7 @@ BACKENDS = ("openvswitch", "linuxbridge")
 HOSTS_MAX = 64
 NICS_MAX = 16
 _SERVES_WITHIN_S = 90.0
+_ANSWERS_WITHIN_S = 10.0  # an answer may be lost for good while the host's addresses are being set
 _LOG_LINES_SHOWN = 15
 _LIST_METHODS = (
     b"<?xml version='1.0'?><methodCall><methodName>system.listMethods</methodName><params/></methodCall>"
@@ -276,34 +277,41 @@ def _hostd_toml(lab: Lab, host: LabHost) -> str:
 
 async def _wait_serving(lab: Lab, host: LabHost) -> None:
     """Ask the host's API through its forward until it answers. Raises LabError with the ends of the host's logs."""
+    last = ""
     try:
         async with asyncio.timeout(_SERVES_WITHIN_S):
-            while not await _serves(host.http_port):
+            while last := await _what_is_wrong(host.http_port):
                 if namespaces.started_at(host.pid) != host.started:
                     raise LabError(f"host {host.name} died while starting\n{_logs(lab, host)}")
                 await asyncio.sleep(0.05)
     except TimeoutError as error:
-        reason = f"host {host.name} does not serve after {_SERVES_WITHIN_S:g} s"
+        reason = f"host {host.name} does not serve after {_SERVES_WITHIN_S:g} s: {last}"
         raise LabError(f"{reason}\n{_logs(lab, host)}") from error
 
 
 _A_METHOD = b"<value>VLAN.create</value>"
 
 
-async def _serves(port: int) -> bool:
+async def _what_is_wrong(port: int) -> str:
+    """Why the API does not serve yet; "" if it does."""
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            head = (
-                f"POST / HTTP/1.0\r\nContent-Type: text/xml\r\nContent-Length: {len(_LIST_METHODS)}\r\n\r\n"
-            )
-            writer.write(head.encode() + _LIST_METHODS)
-            answer = await reader.read()
-        finally:
-            writer.close()
-    except OSError:
-        return False
-    return _A_METHOD in answer  # while it starts it answers too, but not this
+        async with asyncio.timeout(_ANSWERS_WITHIN_S):
+            answer = await _methods(port)
+    except TimeoutError:
+        return "no answer"
+    except OSError as error:
+        return str(error)
+    return "" if _A_METHOD in answer else "it is starting"
+
+
+async def _methods(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        head = f"POST / HTTP/1.0\r\nContent-Type: text/xml\r\nContent-Length: {len(_LIST_METHODS)}\r\n\r\n"
+        writer.write(head.encode() + _LIST_METHODS)
+        return await reader.read()
+    finally:
+        writer.close()
 
 
 def _logs(lab: Lab, host: LabHost) -> str:
