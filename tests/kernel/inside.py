@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TypedDict
@@ -22,6 +23,7 @@ _POWER_OFF = 0x4321FEDC
 _COVERED = ("/run", "/tmp", "/var/tmp", "/var/log", "/root", "/dev/shm", "/mnt")
 _MODULES_BELOW = Path("/mnt/kernel")  # modprobe looks for lib/modules there
 _MODPROBE = _MODULES_BELOW / "modprobe"
+_PROCESSORS_COUNTED_S = 11.0
 
 
 class Job(TypedDict):
@@ -67,6 +69,9 @@ def _set_up_kernel(job: Job) -> None:
     for module in job["modules"]:
         subprocess.run((str(_MODPROBE), *module.split()), check=True)
     subprocess.run(("ip", "link", "set", "lo", "up"), check=True)
+    # Open vSwitch 3.1 that starts earlier finds no processor, and handles no packet (see packaging/systemd).
+    while (up_s := float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])) < _PROCESSORS_COUNTED_S:
+        time.sleep(_PROCESSORS_COUNTED_S - up_s)
 
 
 def _run(job: Job) -> int:

@@ -80,6 +80,7 @@ def test_flags_alone_write_the_whole_configuration(root: Path) -> None:
         "etc/pam.d/poolnet",
         "etc/poolnet/api.toml",
         "etc/poolnet/hostd.toml",
+        "etc/systemd/system/ovs-vswitchd.service.d/poolnet.conf",
         "etc/systemd/system/poolnet-api.service",
         "etc/systemd/system/poolnet-hostd.service",
         "etc/tmpfiles.d/poolnet.conf",

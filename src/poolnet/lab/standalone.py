@@ -24,6 +24,7 @@ from poolnet.lab.program import programs
 
 _NIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _UNITS = ("poolnet-hostd.service", "poolnet-api.service")
+_DROP_IN = "ovs-vswitchd.service.d/poolnet.conf"
 _USER = "poolnet"
 
 
@@ -179,7 +180,7 @@ def write(root: Path, choices: Choices, directory: Path) -> str:
 
 
 def _install_units(root: Path, source: Path, directory: Path) -> None:
-    for unit in _UNITS:
+    for unit in (*_UNITS, _DROP_IN):
         text = (source / "systemd" / unit).read_text(encoding="utf-8")
         text = text.replace("/usr/bin/poolnet-", f"{directory}/poolnet-")
         _write(root / "etc/systemd/system" / unit, text, 0o644)
