@@ -70,8 +70,8 @@ def _set_up_kernel(job: Job) -> None:
         subprocess.run((str(_MODPROBE), *module.split()), check=True)
     subprocess.run(("ip", "link", "set", "lo", "up"), check=True)
     # Open vSwitch 3.1 that starts earlier finds no processor, and handles no packet (see packaging/systemd).
-    while (up_s := float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])) < _PROCESSORS_COUNTED_S:
-        time.sleep(_PROCESSORS_COUNTED_S - up_s)
+    up_s = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    time.sleep(max(0.0, _PROCESSORS_COUNTED_S - up_s))
 
 
 def _run(job: Job) -> int:
