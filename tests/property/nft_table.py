@@ -48,7 +48,10 @@ def _listed(text: str) -> Any:
     key, _, verdict = text.partition(" : ")
     parts = [_value(part) for part in key.split(" . ")]
     one = parts[0] if len(parts) == 1 else {"concat": parts}
-    return [one, {"goto": {"target": verdict.removeprefix("goto ")}}] if verdict else one
+    if not verdict:
+        return one
+    kind, _, target = verdict.partition(" ")
+    return [one, {kind: {"target": target} if target else None}]
 
 
 def _value(text: str) -> Any:

@@ -7,10 +7,10 @@ from functools import lru_cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poolnet.hostnet.state import LockMode, PortLock
+from poolnet.hostnet.state import PortLock
 from poolnet.lock.nft_limits import unread
 from poolnet.lock.nftmodel import BridgeModel
-from poolnet.lock.policy import allows
+from poolnet.lock.policy import allows, receives
 from tests.property.lock_frames import ipv6_packets, locks, mutated
 from tests.property.nft_table import listing
 from tests.unit.lock.lock_cases import US
@@ -58,9 +58,9 @@ def test_policy_and_table_agree_on_noise(lock: PortLock, noise: bytes, ethertype
 
 @given(locks(), mutated())
 @settings(max_examples=50, deadline=None)
-def test_only_ports_with_a_lock_that_is_not_disabled_receive(lock: PortLock, frame: bytes) -> None:
+def test_a_port_receives_what_its_lock_lets_it_receive(lock: PortLock, frame: bytes) -> None:
     table = bridge(lock)
-    assert table.receives(DEVICE, frame).passes == (lock.mode is not LockMode.DISABLED)
+    assert table.receives(DEVICE, frame).passes == receives(lock, frame)
     assert not table.receives("vif9.0", frame).passes
     assert not table.sends("tap9", frame).passes
     assert table.receives("eth0", frame).passes

@@ -19,12 +19,12 @@ from poolnet.lock.nft_elements import (
     IPV6_PORTS,
     MACS,
     NATIVE,
-    OPEN,
     OWN4,
     OWN4_RANGES,
     OWN6,
     OWN6_RANGES,
     PORTS,
+    RECEIVERS,
     SHADOW,
     TAGS,
 )
@@ -73,7 +73,7 @@ def base_chains() -> Iterator[Chain]:
             *(f"{groups} {rule}" for rule in closed_in),
         ),
     )
-    yield "to_port", (hook.format("postrouting"), f"oifname @{OPEN} accept", *closed_out)
+    yield "to_port", (hook.format("postrouting"), f"oifname vmap @{RECEIVERS}", *closed_out)
 
 
 def chains() -> Iterator[Chain]:
@@ -83,6 +83,16 @@ def chains() -> Iterator[Chain]:
     yield from _ipv4_chains()
     yield from _ipv6_chains()
     yield from _ethernet_chains()
+    yield "to_untagged", (f"{_TAGGED} drop", "accept")
+    yield (
+        "to_trunk",
+        (
+            f"{_TAGGED} oifname . @ll,112,16 & 0x0fff @{TAGS} accept",
+            f"{_TAGGED} drop",
+            f"oifname @{NATIVE} accept",
+            "drop",
+        ),
+    )
 
 
 def _word(reason: DropReason) -> str:
@@ -161,11 +171,12 @@ def _ipv4_chains() -> Iterator[Chain]:
     )
     header_words = range(5, 16)
     for words in header_words:
-        port = f"@nh,{words * 32}"
+        port, to_port = f"@nh,{words * 32}", f"@nh,{words * 32 + 16}"
         yield (
             f"ipv4_udp_{words}",
             (
                 f"@nh,16,16 < {words * 4 + 8} goto ipv4_source",
+                f"{to_port},16 68 {_stop(DropReason.DHCP_SERVER)}",
                 f"{port},16 67 {_stop(DropReason.DHCP_SERVER)}",
                 f"{port},32 0x00440043 @nh,96,64 0x00000000ffffffff accept",
                 "goto ipv4_source",
@@ -289,10 +300,11 @@ def _fragment_chain(units: int, fragmented: bool) -> Chain:
 
 
 def _udp_chain(units: int, fragmented: bool) -> Chain:
-    port = f"@nh,{320 + units * 64},16"
+    port, to_port = f"@nh,{320 + units * 64},16", f"@nh,{336 + units * 64},16"
     without_ports = _stop(DropReason.FRAGMENT) if fragmented else "goto ipv6_source"
     return f"ipv6_udp_{_place(units, fragmented=fragmented)}", (
         f"{_LENGTH} < {units * 8 + 8} {without_ports}",
+        f"{to_port} 546 {_stop(DropReason.DHCP_SERVER)}",
         f"{port} 547 {_stop(DropReason.DHCP_SERVER)}",
         f"{port} 0 {without_ports}",
         "goto ipv6_source",

@@ -14,7 +14,7 @@ from poolnet.hostnet.state import LockMode, PortLock
 from poolnet.lock.owned import owned
 
 PORTS = "ports"
-OPEN = "open"
+RECEIVERS = "receivers"
 SHADOW = "shadow"
 MACS = "macs"
 TAGS, NATIVE = "tags", "native"
@@ -26,7 +26,6 @@ OWN6, OWN6_RANGES = "own6", "own6_ranges"
 # own, which differ between its versions and miss frames with a VLAN tag, and some fields have no name.
 SETS: Mapping[str, str] = MappingProxyType(
     {
-        OPEN: "type ifname",
         SHADOW: "type ifname",
         MACS: "typeof iifname . @ll,48,48",
         TAGS: "typeof iifname . @ll,112,16",
@@ -40,7 +39,7 @@ SETS: Mapping[str, str] = MappingProxyType(
     }
 )
 RANGES = frozenset({OWN4_RANGES, OWN6_RANGES})
-SWITCHES = frozenset({PORTS, OPEN})  # what decides how a port's frames are looked at
+SWITCHES = frozenset({PORTS, RECEIVERS})  # what decides how a port's frames are looked at
 _NAME_MAX = 15
 _UNSAFE_IN_NAMES = frozenset('"*\\/:')
 
@@ -56,7 +55,7 @@ def elements(device: str, lock: PortLock) -> Iterator[Element]:
     yield PORTS, f"{port} : goto {_first_chain(lock)}"
     if lock.mode is LockMode.DISABLED:
         return
-    yield OPEN, port
+    yield RECEIVERS, f"{port} : {_last_verdict(lock)}"
     for tag in sorted(set(lock.trunks)):
         yield (TAGS, f"{port} . {tag:#x}") if tag else (NATIVE, port)
     if lock.shadow:
@@ -69,6 +68,13 @@ def _first_chain(lock: PortLock) -> str:
     if lock.mode is LockMode.DISABLED:
         return "disabled"
     return f"{lock.mode.value}_trunk" if lock.trunks else lock.mode.value
+
+
+def _last_verdict(lock: PortLock) -> str:
+    """What is asked before a frame goes out to this port."""
+    if lock.shadow or (lock.mode is LockMode.UNLOCKED and not lock.trunks):
+        return "accept"
+    return "goto to_trunk" if lock.trunks else "goto to_untagged"
 
 
 def _owned_elements(port: str, lock: PortLock) -> Iterator[Element]:

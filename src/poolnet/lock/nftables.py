@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from poolnet.hostnet.state import PortLock
 from poolnet.lock.nft_chains import Chain, base_chains, chains, counter_set
-from poolnet.lock.nft_elements import PORTS, RANGES, SETS, SWITCHES, Element, elements, quoted
+from poolnet.lock.nft_elements import PORTS, RANGES, RECEIVERS, SETS, SWITCHES, Element, elements, quoted
 from poolnet.lock.reasons import DropReason
 
 TABLE = "bridge poolnet"
@@ -90,7 +90,8 @@ def _skeleton() -> Iterator[str]:
         yield f"  set {counter_set(reason)} {{ type ifname; size {_PORTS_MAX}; flags dynamic; counter; }}"
     for chain in chains():
         yield from _chain_lines(chain)
-    yield f"  map {PORTS} {{ type ifname : verdict; }}"
+    for name in (PORTS, RECEIVERS):
+        yield f"  map {name} {{ type ifname : verdict; }}"
     for chain in base_chains():
         yield from _chain_lines(chain)
     yield "}"

@@ -210,7 +210,11 @@ def _shared_ipv4() -> Iterator[Flow]:
     ports = (exactly(Field.SOURCE_PORT, 68), exactly(Field.DESTINATION_PORT, 67))
     yield _drop(Table.ARP, 110, (_ARP, exactly(Field.ARP_SENDER, 0)), DropReason.ARP)  # a probe is above
     yield _drop(Table.ARP, 0, (), DropReason.ARP)
-    yield _drop(Table.IPV4, 200, (_IPV4, _UDP, exactly(Field.SOURCE_PORT, 67)), DropReason.DHCP_SERVER)
+    for priority, answer in (
+        (210, exactly(Field.DESTINATION_PORT, 68)),
+        (200, exactly(Field.SOURCE_PORT, 67)),
+    ):
+        yield _drop(Table.IPV4, priority, (_IPV4, _UDP, answer), DropReason.DHCP_SERVER)
     yield _shared(Table.IPV4, 100, (*client, *ports), Table.ADMITTED)
     yield _shared(Table.IPV4, 50, (_IPV4,), Table.SOURCE)
     yield _shared(Table.IPV4, 0, (), Final.DROP)
@@ -225,7 +229,11 @@ def _shared_ipv6() -> Iterator[Flow]:
     yield _drop(Table.IPV6, 310, _icmpv6(0), DropReason.HEADER_CHAIN)  # what is cut off reads as zero
     yield _drop(Table.IPV6, 300, (_IPV6, exactly(Field.PROTOCOL, 0)), DropReason.HEADER_CHAIN)
     datagram = (_IPV6, _UDP)
-    yield _drop(Table.IPV6, 300, (*datagram, exactly(Field.SOURCE_PORT, 547)), DropReason.DHCP_SERVER)
+    for priority, answer in (
+        (305, exactly(Field.DESTINATION_PORT, 546)),
+        (300, exactly(Field.SOURCE_PORT, 547)),
+    ):
+        yield _drop(Table.IPV6, priority, (*datagram, answer), DropReason.DHCP_SERVER)
     yield _drop(Table.IPV6, 300, (*datagram, _FRAGMENT, exactly(Field.SOURCE_PORT, 0)), DropReason.FRAGMENT)
     link_multicast = _within(Field.IPV6_DESTINATION, IPv6Network("ff02::/16"))
     detection = (_FROM_NOWHERE, *link_multicast, exactly(Field.ND_SOURCE_LINK, 0))

@@ -1,4 +1,4 @@
-"""The packets that a lock must let through, and those it must stop (dataplane.md, appendix H3).
+"""The packets that a lock must let through, and those it must stop (dataplane.md, appendix H3, and four more).
 
 The prover and the tests build them for a port's own addresses; the names are those of the appendix: L for
 legitimate, A for attack. The frames are untagged unless the tag is the point.
@@ -464,6 +464,26 @@ _ATTACKS: tuple[tuple[str, str, Expect, Callable[[Addresses], bytes]], ...] = (
         "DHCPv6 server, first fragment",
         A,
         lambda a: a.ip6(a.local, a.victim_ipv6, 44, _fragments(udp(547, 546, _PING), UDP, 64)[0]),
+    ),
+    # Not in the appendix: clients look at the destination port alone, and a server may answer from any (RFC 8415 §7.2).
+    (
+        "A51",
+        "DHCP server reply from another port",
+        A,
+        lambda a: a.ip4(a.ipv4, UDP, udp(1067, 68, _bootp(2, a.victim_mac))),
+    ),
+    (
+        "A52",
+        "DHCPv6 server reply from another port",
+        A,
+        lambda a: a.ip6(a.local, a.victim_ipv6, UDP, _dhcpv6(a.local, (40000, 546), a.victim_ipv6)),
+    ),
+    ("A53", "DHCP relay", A, lambda a: a.ip4(a.ipv4, UDP, udp(67, 67, _bootp(2, a.victim_mac)))),
+    (
+        "A54",
+        "DHCPv6 relay",
+        A,
+        lambda a: a.ip6(a.local, a.victim_ipv6, UDP, _dhcpv6(a.local, (547, 547), a.victim_ipv6)),
     ),
 )
 

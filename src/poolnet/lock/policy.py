@@ -21,6 +21,8 @@ VLAN_TYPES = (0x8100, 0x88A8)  # switches strip either, so either counts as the 
 SNAP = bytes.fromhex("aaaa03000000")  # RFC 1042: an EtherType follows
 UDP, ICMPV6, FRAGMENT_HEADER, AUTHENTICATION = 17, 58, 44, 51
 OPTION_HEADERS = (0, 43, 60)  # hop-by-hop, routing, destination options: lengths in units of 8 bytes
+DHCP_SERVER_PORT, DHCP_CLIENT_PORT = 67, 68
+DHCPV6_SERVER_PORT, DHCPV6_CLIENT_PORT = 547, 546
 ANY4, ANY6 = IPv4Address(0), IPv6Address(0)
 BROADCAST4 = IPv4Address("255.255.255.255")
 LINK_MULTICAST = IPv6Network("ff02::/16")
@@ -61,6 +63,18 @@ def allows(lock: PortLock, frame: bytes) -> Verdict:
         case LockMode.LOCKED:
             reason = _violation(owned(lock), lock.trunks, frame)
     return Verdict(passes=reason is None or lock.shadow, reason=reason)
+
+
+def receives(lock: PortLock, frame: bytes) -> bool:
+    """May a guest behind `lock` be sent `frame`? No one when disabled; no VLAN that it may not send in, when locked.
+
+    What else its neighbours send is theirs to answer for: a lock is a limit on its own guest.
+    """
+    if lock.mode is LockMode.DISABLED:
+        return False
+    if lock.mode is LockMode.UNLOCKED and not lock.trunks:
+        return True
+    return _untag(frame, lock.trunks)[1] or lock.shadow
 
 
 def _violation(mine: Owned, trunks: tuple[int, ...], frame: bytes) -> DropReason | None:
@@ -114,7 +128,7 @@ def _arp_violation(mine: Owned, packet: bytes) -> DropReason | None:
 
 
 def _ipv4_violation(mine: Owned, packet: bytes) -> DropReason | None:
-    """RFC 791, RFC 2131: one's own source; DHCP as a client, never as a server."""
+    """RFC 791, RFC 2131: one's own source; DHCP as a client, never as a server, whatever port that would answer from."""
     if not mine.ipv4 or len(packet) < 20:
         return DropReason.IPV4_SOURCE
     header_bytes, total_bytes = (packet[0] & 15) * 4, int.from_bytes(packet[2:4])
@@ -125,9 +139,9 @@ def _ipv4_violation(mine: Owned, packet: bytes) -> DropReason | None:
     first = int.from_bytes(packet[6:8]) & 0x1FFF == 0
     if packet[9] == UDP and first and len(payload) >= 8:
         ports = (int.from_bytes(payload[:2]), int.from_bytes(payload[2:4]))
-        if ports[0] == 67:
+        if ports[0] == DHCP_SERVER_PORT or ports[1] == DHCP_CLIENT_PORT:
             return DropReason.DHCP_SERVER
-        if ports == (68, 67) and (source, destination) == (ANY4, BROADCAST4):
+        if ports == (DHCP_CLIENT_PORT, DHCP_SERVER_PORT) and (source, destination) == (ANY4, BROADCAST4):
             return None
     if source != ANY4 and any(source in prefix for prefix in mine.ipv4):
         return None
@@ -155,8 +169,11 @@ def _ipv6_violation(mine: Owned, data: bytes) -> DropReason | None:
     if packet.protocol == ICMPV6:
         return _icmpv6_violation(mine, packet)
     if packet.protocol == UDP:
-        port = int.from_bytes(packet.payload[:2]) if len(packet.payload) >= 8 else 0
-        if port == 547:
+        whole = len(packet.payload) >= 8
+        port = int.from_bytes(packet.payload[:2]) if whole else 0
+        if port == DHCPV6_SERVER_PORT or (
+            whole and int.from_bytes(packet.payload[2:4]) == DHCPV6_CLIENT_PORT
+        ):  # a server may answer from any port (RFC 8415 §7.2)
             return DropReason.DHCP_SERVER
         if packet.fragmented and port == 0:
             return DropReason.FRAGMENT  # RFC 7112: a first fragment has all headers

@@ -26,7 +26,7 @@ def test_a_disabled_port_and_one_without_addresses_have_no_addresses() -> None:
     assert of(replace(LOCKED, mode=LockMode.DISABLED)) == {("ports", '"vif1.0" : goto disabled')}
     assert of(replace(LOCKED, ipv4_allowed=(), ipv6_allowed=())) == {
         ("ports", '"vif1.0" : goto locked'),
-        ("open", '"vif1.0"'),
+        ("receivers", '"vif1.0" : goto to_untagged'),
         ("macs", '"vif1.0" . 0xaa0000000001'),
     }
 
@@ -57,12 +57,13 @@ def test_a_port_is_opened_after_its_addresses_are_there_and_closed_before_they_g
     first, last = change({}, {"vif1.0": LOCKED})
     assert "goto locked" not in first
     assert last == (
-        'add element bridge poolnet ports { "vif1.0" : goto locked }\nadd element bridge poolnet open { "vif1.0" }\n'
+        'add element bridge poolnet ports { "vif1.0" : goto locked }\n'
+        'add element bridge poolnet receivers { "vif1.0" : goto to_untagged }\n'
     )
     first, last = change({"vif1.0": LOCKED}, {})
     assert first == (
         'delete element bridge poolnet ports { "vif1.0" : goto locked }\n'
-        'delete element bridge poolnet open { "vif1.0" }\n'
+        'delete element bridge poolnet receivers { "vif1.0" : goto to_untagged }\n'
     )
     assert "own4" in last
 

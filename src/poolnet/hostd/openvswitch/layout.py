@@ -150,7 +150,7 @@ def vlan_columns(lock: PortLock, vlan_tag: int) -> dict[str, Value]:
         columns |= {"vlan_mode": "access", "tag": vlan_tag}
     elif lock.trunks:
         columns |= {"vlan_mode": "trunk", "trunks": tuple(sorted(set(lock.trunks)))}
-    elif lock.mode is LockMode.LOCKED:
+    elif lock.mode is LockMode.LOCKED and not lock.shadow:  # which is to drop nothing
         columns |= {"vlan_mode": "access", "tag": 0}
     return columns
 
