@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from poolnet.hostnet.match import mismatches
-from poolnet.hostnet.state import EMPTY, BondMode, BondOptions, HostNetwork, Uplink
+from poolnet.hostnet.protocol import Counters, ReadCounters
+from poolnet.hostnet.state import EMPTY, BondMode, BondOptions, GuestPort, HostNetwork, LockMode, Uplink
 from poolnet.hostnet.steps import ReplaceUplink
 from tests.lab.hostd_rig import Rig, eventually, with_rig
 from tests.lab.hostd_states import BOND0, INTERNAL, VLAN50, XENBR0, locked, mac, network, nic, port
@@ -166,5 +167,63 @@ def test_a_guest_speaks_through_a_bond_and_a_vlan_and_hears_each_answer_once(
                 rig.sh("ip", "-n", "cabinet", "link", "set", cable, "up")
                 await eventually(lambda: pings(rig, source="vm", target="10.9.0.1"), 60)
             assert (await rig.plan_to(state)).steps == ()
+
+    with_rig(tmp_path, body, backend="linuxbridge")
+
+
+def tagged(rig: Rig, number: int, address: str) -> None:
+    """The VM behind `vifN.0` has an address on VLAN 50 of its trunk, in the namespace `vm`."""
+    guest_in(rig, number, f"192.0.2.{number}/24")
+    inside = ("ip", "-n", "vm", "link")
+    rig.sh(*inside, "add", "link", f"guest{number}", "name", "tagged", "type", "vlan", "id", "50")
+    rig.sh(*inside, "set", "tagged", "up")
+    rig.sh("ip", "-n", "vm", "addr", "add", address, "dev", "tagged")
+
+
+def trunk(number: int, tags: tuple[int, ...], mode: LockMode = LockMode.LOCKED) -> GuestPort:
+    """The port of a guest with a trunk on the untagged network."""
+    lock = replace(locked(number, "10.50.0.11"), mode=mode, trunks=tags)
+    return port(number, "xenbr0", lock)
+
+
+def test_a_trunk_and_a_guest_of_the_vlan_on_the_same_host_hear_each_other(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        for number in (1, 2):
+            rig.cable(f"vif{number}.0", f"guest{number}")
+        with machine(rig, "cabinet"), machine(rig, "vm"), machine(rig, "other"):
+            switch_with(rig, "sw0")
+            tagged(rig, 1, "10.50.0.11/24")
+            rig.sh("ip", "link", "set", "guest2", "netns", "other")
+            rig.sh("ip", "-n", "other", "link", "set", "guest2", "address", mac(2), "up")
+            rig.sh("ip", "-n", "other", "addr", "add", "10.50.0.12/24", "dev", "guest2")
+            plain = port(2, "xapi0", locked(2, "10.50.0.12"))
+
+            async def hears(wanted: HostNetwork, *, guest: bool, rollout: str) -> None:
+                await rig.roll_out(wanted, rollout)
+                assert mismatches(await rig.observe(), wanted) == (), rollout
+                assert (await rig.plan_to(wanted)).steps == (), rollout
+                assert pings(rig, source="other", target="10.50.0.1")
+                assert pings(rig, source="vm", target="10.50.0.12") is guest, rollout
+                assert pings(rig, source="vm", target="10.50.0.1") is guest, rollout
+
+            await rig.roll_out(network(XENBR0, trunk(1, (50,))))
+            assert pings(rig, source="vm", target="10.50.0.1")  # as long as the host has no such VLAN itself
+            both = network(XENBR0, VLAN50, trunk(1, (49, 50)), plain)
+            await hears(both, guest=True, rollout="both")
+            await hears(network(XENBR0, VLAN50, trunk(1, (49,)), plain), guest=False, rollout="other tag")
+            unlocked_trunk = trunk(1, (50,), LockMode.UNLOCKED)
+            await hears(network(XENBR0, VLAN50, unlocked_trunk, plain), guest=True, rollout="unlocked")
+            off = trunk(1, (50,), LockMode.DISABLED)
+            await hears(network(XENBR0, VLAN50, off, plain), guest=False, rollout="off")
+            await hears(both, guest=True, rollout="again")
+            rig.sh("ip", "-n", "vm", "addr", "add", "10.50.0.66/24", "dev", "tagged")
+            words = ("ip", "netns", "exec", "vm", "ping", "-c", "1", "-W", "1", "-I", "10.50.0.66")
+            assert "1 received" not in rig.sh(*words, "10.50.0.12", check=False)  # it is locked there too
+            counters = await rig.link.request(ReadCounters(devices=("vif1.0",)), Counters)
+            assert sum(count for _, count in counters.ports[0].dropped) > 0
+            assert [ports.device for ports in counters.ports] == ["vif1.0"]
+            rig.sh("ip", "link", "del", "vif1.0.50")
+            assert mismatches(await rig.observe(), both) != ()
+            await hears(both, guest=True, rollout="repaired")
 
     with_rig(tmp_path, body, backend="linuxbridge")

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from poolnet.hostd.linuxbridge import bonds
 from poolnet.hostd.linuxbridge.changes import Changes
+from poolnet.hostd.linuxbridge.names import TUNNELS
 from poolnet.hostd.netlink_codec import Link
-from poolnet.hostd.netlink_links import Change, DeleteLinks, NewLink, SetLink
+from poolnet.hostd.netlink_links import Change, DeleteLinks, NewLink, SetFarEnd, SetLink
 
 RANDOM_MAC = "06:00:00:00:00:06"
 
@@ -32,6 +33,8 @@ class Device:
     up: bool = False
     mtu_is_set: bool = False
     data: dict[int, bytes] = field(default_factory=dict)
+    port_data: dict[int, bytes] = field(default_factory=dict)
+    far_ends: frozenset[str] = frozenset()
 
 
 class Kernel:
@@ -59,7 +62,8 @@ class Kernel:
                 is_up=device.up,
                 has_carrier=device.up,
                 data=dict(device.data),
-                port_data={},
+                port_data=dict(device.port_data),
+                far_ends=device.far_ends,
             )
             for name, device in self.devices.items()
         }
@@ -79,6 +83,11 @@ class Kernel:
             case DeleteLinks(names=names):
                 for name in names:
                     self._delete(name)
+            case SetFarEnd(name=name, address=address, there=there):
+                device = self.devices[name]
+                assert device.kind == "vxlan"
+                ends = device.far_ends
+                device.far_ends = ends | {address} if there else ends - {address}
 
     def _make(self, link: NewLink) -> None:
         assert link.name not in self.devices, link
@@ -87,6 +96,9 @@ class Kernel:
             assert link.mtu_bytes <= self.devices[link.lower].mtu, (
                 "an 802.1Q device is no larger than its lower"
             )
+        if link.kind in TUNNELS:
+            twins = [d for d in self.devices.values() if d.kind == link.kind and d.data == dict(link.data)]
+            assert not twins, f"{link.name}: there is one like it already"
         mac = link.mac or (self.devices[link.lower].mac if link.lower else RANDOM_MAC)
         self.devices[link.name] = Device(
             index=self._index(),
@@ -114,6 +126,9 @@ class Kernel:
             self._release(change.name, device)
             if change.master:
                 self._join(device, change.master)
+        if change.port_data:
+            assert self.devices[device.master].kind == change.port_kind
+            device.port_data.update(change.port_data)
         if change.up is not None:
             device.up = change.up
 
@@ -147,6 +162,7 @@ class Kernel:
             if self._ports_of(device.master) == [name]:
                 master.mac = RANDOM_MAC
         device.master = ""
+        device.port_data.clear()
 
     def _delete(self, name: str) -> None:
         for port in self._ports_of(name):
@@ -162,6 +178,9 @@ class Kernel:
                 assert not any(other.master and other.lower == name for other in self.devices.values()), (
                     f"{name} is in a bond and under a port of a bridge"
                 )
+            assert not (device.kind in TUNNELS and device.master and device.up) or device.port_data, (
+                f"{name} is not isolated from the other ends"
+            )
 
     def _ports_of(self, name: str) -> list[str]:
         return [port for port, device in self.devices.items() if device.master == name]

@@ -38,7 +38,7 @@ def locks(draw: st.DrawFn) -> PortLock:
         ipv4_allowed=draw(
             st.sampled_from([(), ("10.0.0.5",), ("10.0.0.5/32",), ("10.0.0.5", "10.0.1.0/24")])
         ),
-        trunks=draw(st.sampled_from([(), (10,), (10, 20)])),
+        trunks=draw(st.sampled_from([(), (5,), (5, 6, 20)])),
     )
 
 

@@ -14,7 +14,15 @@ from poolnet.hostd.netlink import Addresses
 from poolnet.hostnet.advance import advance, touched_by, with_vlans
 from poolnet.hostnet.diff import diff
 from poolnet.hostnet.match import mismatches
-from poolnet.hostnet.state import EMPTY, BondMode, BondOptions, Bridge, HostNetwork
+from poolnet.hostnet.state import (
+    EMPTY,
+    BondMode,
+    BondOptions,
+    Bridge,
+    HostNetwork,
+    TunnelKind,
+    TunnelOptions,
+)
 from tests.property.bridge_kernel import Kernel, all_of
 from tests.property.host_networks import DEVICES, NICS, networks
 
@@ -64,23 +72,35 @@ def replace_index(values: dict[str, object]) -> dict[str, object]:
     }
 
 
-def variety(network: HostNetwork, modes: tuple[BondMode, ...]) -> HostNetwork:
-    """What is the backend's of it, without tunnels, with bonds of several modes."""
-    bridges = tuple(_varied(b, modes[n % len(modes)]) for n, b in enumerate(network.bridges))
+def variety(
+    network: HostNetwork, modes: tuple[BondMode, ...], kind: TunnelKind, remotes: tuple[str, ...]
+) -> HostNetwork:
+    """What is the backend's of it, with bonds of several modes, and tunnels without VLANs that lead to `remotes`."""
+    tunnel = TunnelOptions(kind=kind, key=len(remotes), remotes=remotes)
+    bridges = tuple(_varied(b, modes[n % len(modes)], tunnel) for n, b in enumerate(network.bridges))
+    tunneled = {b.name for b in bridges if b.uplink is not None and b.uplink.tunnel is not None}
+    bridges = tuple(replace(b, parent="", vlan_tag=-1) if b.parent in tunneled else b for b in bridges)
     return HostNetwork(bridges=bridges, ports=network.ports, management_bridge=network.management_bridge)
 
 
-def _varied(bridge: Bridge, mode: BondMode) -> Bridge:
+def _varied(bridge: Bridge, mode: BondMode, tunnel: TunnelOptions) -> Bridge:
     uplink = bridge.uplink
-    if uplink is None or uplink.tunnel is not None:
-        return replace(bridge, uplink=None)
+    if uplink is None:
+        return bridge
+    if uplink.tunnel is not None:
+        return replace(bridge, uplink=replace(uplink, tunnel=tunnel))
     if uplink.bond is None:
         return bridge
     return replace(bridge, uplink=replace(uplink, bond=BondOptions(mode=mode)))
 
 
+REMOTES = ("192.0.2.1", "192.0.2.2", "192.0.2.3", "fd00::1", "fd00::2")
 STATES = st.builds(
-    variety, networks(), st.lists(st.sampled_from(BondMode), min_size=1, max_size=3).map(tuple)
+    variety,
+    networks(),
+    st.lists(st.sampled_from(BondMode), min_size=1, max_size=3).map(tuple),
+    st.sampled_from(TunnelKind),
+    st.sets(st.sampled_from(REMOTES), max_size=4).map(lambda found: tuple(sorted(found))),
 )
 
 

@@ -64,6 +64,7 @@ class Link:
 
     `data` are the attributes of its kind and `port_data` those that its master has of it, by number, as bytes.
     `master` and `lower` are numbers of links, 0 for none, `group` is a label that anybody may give; the lower link of a VLAN is what its frames leave by.
+    `far_ends` are the addresses that a VXLAN device floods to, which are not in the same message: see `netlink_links`.
     """
 
     index: int
@@ -78,6 +79,7 @@ class Link:
     has_carrier: bool = False
     data: Mapping[int, bytes]
     port_data: Mapping[int, bytes]
+    far_ends: frozenset[str] = frozenset()
 
     def number(self, attribute: int) -> int:
         """The number that an attribute of its kind has; -1 without it."""

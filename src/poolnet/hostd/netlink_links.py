@@ -10,15 +10,15 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from poolnet.hostd import netlink_codec as codec
-from poolnet.hostd import netlink_deaf
+from poolnet.hostd import netlink_deaf, netlink_vxlan
 from poolnet.hostd.netlink import LinkError
 from poolnet.hostd.netlink_codec import Attribute, Ifla, Info, Link
 
@@ -81,7 +81,16 @@ class SetDeaf:
     deaf: bool
 
 
-Change = NewLink | SetLink | DeleteLinks | SetDeaf
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFarEnd:
+    """Lets a VXLAN device flood what has to be flooded to an address as well, or send nothing there any more."""
+
+    name: str
+    address: str
+    there: bool
+
+
+Change = NewLink | SetLink | DeleteLinks | SetDeaf | SetFarEnd
 
 
 class LinkRefused(LinkError):
@@ -106,7 +115,8 @@ class _Message(NamedTuple):
 class Links:
     """The links of this network namespace. Use it as a context."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tables_of: int = 0) -> None:
+        self._tables_of = tables_of
         self._known: Mapping[str, Link] | None = None
         self._numbers = count(1)
 
@@ -127,10 +137,15 @@ class Links:
         self._hearing.close()
 
     def all(self) -> Mapping[str, Link]:
-        """All links by name. Raises LinkError."""
+        """All links by name; of VXLAN devices in the group `tables_of` also where they flood to. Raises LinkError."""
         if self._has_heard() or self._known is None:
             self._known = {link.name: link for link in self._dump()}
-        return self._known
+        tunnels = [
+            link for link in self._known.values() if link.kind == "vxlan" and link.group == self._tables_of
+        ]
+        if not tunnels:
+            return self._known
+        return {**self._known, **{link.name: self._with_far_ends(link) for link in tunnels}}
 
     async def change(self, changes: Sequence[Change]) -> None:
         """Carries out changes in their order. Raises LinkRefused for the first refused; later ones may be done.
@@ -155,6 +170,12 @@ class Links:
             case SetDeaf(name=name, deaf=deaf):
                 found = netlink_deaf.messages(_index_of(name), deaf=deaf)
                 return [_Message(name, *message) for message in found]
+            case SetFarEnd(name=name, address=address, there=True):
+                return [_Message(name, *netlink_vxlan.addition(_index_of(name), address))]
+            case SetFarEnd(name=name, address=address):
+                number = _index_of(name)
+                entries = (entry for entry in self._table(number) if entry.address == address)
+                return [_Message(name, *netlink_vxlan.deletion(number, entry)) for entry in entries]
             case DeleteLinks(names=names):
                 there = [name for name in names if _index_of(name)]
                 parts = (
@@ -184,20 +205,36 @@ class Links:
             raise refused
 
     def _dump(self) -> list[Link]:
+        answers = self._answers(codec.dump_request)
+        return [codec.link_in(body) for kind, body in answers if kind == codec.RTM_NEWLINK]
+
+    def _with_far_ends(self, link: Link) -> Link:
+        """The kernel tells nobody that listens for links when these change, so they are read each time."""
+        flooded = (one for one in self._table(link.index) if one.mac == netlink_vxlan.EVERYBODY)
+        return replace(link, far_ends=frozenset(one.address for one in flooded))
+
+    def _table(self, index: int) -> list[netlink_vxlan.Entry]:
+        """The table of a VXLAN device."""
+        answers = self._answers(lambda number: netlink_vxlan.dump_request(index, number))
+        bodies = (body for kind, body in answers if kind == netlink_vxlan.RTM_NEWNEIGH)
+        return [entry for body in bodies if (entry := netlink_vxlan.entry_in(body, index)) is not None]
+
+    def _answers(self, request: Callable[[int], bytes]) -> list[tuple[int, bytes]]:
+        """What the kernel answers to a dump that is asked for under a number: types and bodies."""
         for _ in range(_TRIES):
-            found: list[Link] = []
+            found: list[tuple[int, bytes]] = []
             wanted = next(self._numbers)
-            self._asking.send(codec.dump_request(wanted))
+            self._asking.send(request(wanted))
             interrupted = done = False
             while not done:
                 for kind, flags, number, body in codec.messages_in(self._asking.recv(1 << 18)):
                     if number != wanted:
                         continue
                     interrupted |= bool(flags & codec.NLM_F_DUMP_INTR)
-                    if kind == codec.RTM_NEWLINK:
-                        found.append(codec.link_in(body))
-                    elif kind == _ERROR:
+                    if kind == _ERROR:
                         raise LinkError(f"the links cannot be read: {os.strerror(_error_in(body))}")
+                    if kind != _DONE:
+                        found.append((kind, body))
                     done |= kind == _DONE
             if not interrupted:
                 return found

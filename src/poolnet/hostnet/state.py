@@ -69,12 +69,14 @@ class TunnelOptions:
     """Where a tunnel leads. `key` (GRE key, VXLAN network identifier) is the same at all ends, from 0 to 2^24 - 1.
 
     `remotes` are the addresses of the other ends, sorted. Frames go to each of them, and never from one to another:
-    with a tunnel between every two hosts there would be a loop.
+    with a tunnel between every two hosts there would be a loop. `local6` is the host's own address for GRE to other ends
+    with IPv6 addresses: the kernel does not choose one for itself there.
     """
 
     kind: TunnelKind
     key: int
     remotes: tuple[str, ...] = ()
+    local6: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final
 
 from poolnet.db.txn import View
 from poolnet.hostnet.state import TunnelKind, TunnelOptions, Uplink
-from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
@@ -30,22 +30,18 @@ _IPV4_BYTES, _IPV6_BYTES = 20, 40
 
 
 def tunnel_uplink(view: View, access: PIF, network: Network) -> Uplink | None:
-    """What the bridge of a tunnel's access PIF has for an uplink; None where the tunnel dangles or cannot be."""
+    """What the bridge of a tunnel's access PIF has for an uplink; None where the tunnel dangles."""
     tunnel = view.find(Tunnel, access.tunnel_access_PIF_of[0])
-    if tunnel is None or not can_tunnel(view, access):
+    if tunnel is None:
         return None
     options = TunnelOptions(
         kind=TunnelKind(tunnel.protocol.value),
         key=tunnel_key(tunnel, network),
         remotes=remotes(view, tunnel, access),
     )
+    if options.kind is TunnelKind.GRE and any(":" in remote for remote in options.remotes):
+        options = replace(options, local6=_own_ipv6(view, tunnel))
     return Uplink(device=access.device, members=(), tunnel=options)
-
-
-def can_tunnel(view: View, access: PIF) -> bool:
-    """Has the PIF's host a switch that makes tunnels? Only Open vSwitch does (spec §9.5); a host may change over."""
-    host = view.find(Host, access.host)
-    return host is not None and host.software_version.get("network_backend") == "openvswitch"
 
 
 def tunnel_key(tunnel: Tunnel, network: Network) -> int:
@@ -66,6 +62,13 @@ def frame_bytes_max(kind: TunnelKind, transport: PIF, transport_mtu_bytes: int) 
     """The MTU inside a tunnel over a PIF with that MTU."""
     ipv6 = transport.primary_address_type is PrimaryAddressType.IPV6
     return transport_mtu_bytes - _HEADERS_BYTES[kind] - (_IPV6_BYTES if ipv6 else _IPV4_BYTES)
+
+
+def _own_ipv6(view: View, tunnel: Tunnel) -> str:
+    """The first IPv6 address of the PIF that carries a tunnel; "" if it has none."""
+    transport = view.find(PIF, tunnel.transport_PIF)
+    texts = transport.IPv6 if transport is not None else ()
+    return next(_valid([text.partition("/")[0] for text in texts]), "")
 
 
 def _of_pool(view: View, tunnel: Tunnel, access: PIF) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
@@ -51,14 +50,11 @@ def set_igmp_snooping_enabled(ctx: CallContext, *, self: Ref[Pool], value: bool)
 
     Raises:
         LICENCE_RESTRICTION: The feature is off; only to turn it on.
-        OPENVSWITCH_NOT_ACTIVE: The hosts run another switch.
+            Both backends snoop, so there is no OPENVSWITCH_NOT_ACTIVE.
     """
     ctx.txn.get(Pool, self)
     if value:
         require_feature(ctx.txn, Feature.IGMP_SNOOPING)
-    backend = ctx.txn.get(Host, ctx.local_host).software_version.get("network_backend")
-    if backend != "openvswitch":
-        raise errors.openvswitch_not_active()
     ctx.txn.update(Pool, self, igmp_snooping_enabled=value)
     for pif in tuple(ctx.txn.all(PIF)):
         if pif.VLAN == -1 and pif.managed and pif.currently_attached and not is_bond_slave(ctx.txn, pif):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from poolnet.model import errors
-from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
@@ -40,8 +39,8 @@ def create(
     Raises:
         NETWORK_UNMANAGED, NETWORK_ALREADY_CONNECTED, PIF_UNMANAGED, CANNOT_ADD_TUNNEL_TO_BOND_SLAVE,
         IS_TUNNEL_ACCESS_PIF, CANNOT_ADD_TUNNEL_TO_SRIOV_LOGICAL, CANNOT_ADD_TUNNEL_TO_VLAN_ON_SRIOV_LOGICAL,
-        NETWORK_INCOMPATIBLE_WITH_TUNNEL, OPENVSWITCH_NOT_ACTIVE, TRANSPORT_PIF_NOT_CONFIGURED: in this order; nothing
-        stays after the last either.
+        NETWORK_INCOMPATIBLE_WITH_TUNNEL, TRANSPORT_PIF_NOT_CONFIGURED: in this order; nothing stays after the last
+        either. Both backends make tunnels, so there is no OPENVSWITCH_NOT_ACTIVE.
     """
     txn = ctx.txn
     transport = txn.get(PIF, transport_PIF)
@@ -52,8 +51,6 @@ def create(
     _require_carrier(ctx, transport)
     if first_pif(txn, network) is not None and is_sriov_network(txn, network):
         raise errors.network_incompatible_with_tunnel(network)
-    if any(host.software_version.get("network_backend") != "openvswitch" for host in txn.all(Host)):
-        raise errors.openvswitch_not_active()
     ref = make(ctx, transport, network, protocol)
     plug(ctx, self=txn.get(Tunnel, ref).access_PIF)
     return ref

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from poolnet.db.txn import Txn
-from poolnet.hostnet.tunnels import can_tunnel, remotes, tunnel_key
+from poolnet.hostnet.tunnels import remotes, tunnel_key
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
@@ -37,7 +37,7 @@ def refresh_network(txn: Txn, network: Ref[Network]) -> None:
         if tunnel is None or row is None:
             continue
         others = {name: text for name, text in tunnel.status.items() if name not in _OURS}
-        if access.currently_attached and can_tunnel(txn, access) and remotes(txn, tunnel, access):
+        if access.currently_attached and remotes(txn, tunnel, access):
             status = {"active": "true", "key": str(tunnel_key(tunnel, row))}
         else:
             status = {"active": "false"}

@@ -129,14 +129,21 @@ def test_a_bonds_member_carries_no_tunnel_but_the_bond_does() -> None:
     assert create(w, with_address(w, master)).status == {"active": "false"}
 
 
-def test_a_tunnel_needs_open_vswitch_everywhere_and_an_address_below() -> None:
+def test_a_tunnel_needs_an_address_below_and_no_open_vswitch() -> None:
     w = World.new()
     with refused("TRANSPORT_PIF_NOT_CONFIGURED", w.nic_pif("eth1").ref):
         create(w, w.nic_pif("eth1").ref)
     assert w.txn.count(Tunnel) == 0
     w.txn.update(Host, w.host(), software_version={"network_backend": "bridge"})
-    with refused("OPENVSWITCH_NOT_ACTIVE"):
-        create(w, transport(w))
+    w.txn.update(Host, LOCAL, software_version={"network_backend": "bridge"})
+    tunnel = create(w, transport(w), protocol="vxlan")
+    w.txn.update(Tunnel, tunnel.ref, other_config={"remote_ip": "10.0.0.9"})
+    w.call("PIF.plug", self=tunnel.access_PIF)
+    found = uplink(w, tunnel)
+    assert found is not None
+    assert found.tunnel is not None
+    assert (found.tunnel.kind, found.tunnel.remotes) == (TunnelKind.VXLAN, ("10.0.0.9",))
+    assert w.txn.get(Tunnel, tunnel.ref).status["active"] == "true"
 
 
 def test_the_access_pif_is_as_the_reference_makes_it() -> None:
@@ -229,12 +236,15 @@ def test_a_tunnel_carries_what_its_transport_leaves(protocol: str, headers: int)
     assert vif
 
 
-def test_on_a_host_that_changed_over_to_the_linux_bridge_a_tunnel_is_an_empty_bridge() -> None:
+def test_gre_to_an_ipv6_address_has_one_of_the_transport_s_own() -> None:
     w = World.new()
-    tunnel = create(w, transport(w))
-    w.txn.update(Tunnel, tunnel.ref, other_config={"remote_ip": "10.0.0.9"})
-    assert uplink(w, tunnel) is not None
-    w.txn.update(Host, LOCAL, software_version={"network_backend": "bridge"})
-    assert uplink(w, tunnel) is None
-    w.call("PIF.plug", self=tunnel.access_PIF)
-    assert w.txn.get(Tunnel, tunnel.ref).status == {"active": "false"}
+    pif = transport(w)
+    w.txn.update(PIF, pif, IPv6=("fe80::1/64", "fd00::7/64"))
+    for protocol, expected in (("gre", "fd00::7"), ("vxlan", "")):
+        tunnel = create(w, pif, protocol=protocol)
+        w.txn.update(Tunnel, tunnel.ref, other_config={"remote_ip": "fd00::9"})
+        w.call("PIF.plug", self=tunnel.access_PIF)
+        found = uplink(w, tunnel)
+        assert found is not None
+        assert found.tunnel is not None
+        assert (found.tunnel.remotes, found.tunnel.local6) == (("fd00::9",), expected)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +23,10 @@ from poolnet.hostd.linuxbridge import bonds, slb
 from poolnet.hostd.linuxbridge.changes import Absent, Changes, NotOurs, plan
 from poolnet.hostd.linuxbridge.filters import Filters, FiltersFailed, transact
 from poolnet.hostd.linuxbridge.marks import Marks, both, with_touched
+from poolnet.hostd.linuxbridge.names import OUR_GROUP
 from poolnet.hostd.linuxbridge.observe import observe
+from poolnet.hostd.linuxbridge.trunks import guests_of, locks_of
+from poolnet.hostd.linuxbridge.tunnels import ends
 from poolnet.hostd.netlink import LinkError, Netlink, NetlinkWatch
 from poolnet.hostd.netlink_links import LinkRefused, Links, SetDeaf
 from poolnet.hostd.nics import is_nic
@@ -46,7 +50,7 @@ class LinuxBridgeBackend:
         """`work_dir` is for our files and gone after a reboot; `nics` are the patterns of the NICs we may touch."""
         self._nics = nics
         self._netlink = netlink
-        self._links = Links()
+        self._links = Links(tables_of=OUR_GROUP)
         self._marks = Marks(work_dir / "linuxbridge.json")
         self._changed: Callable[[], None] = lambda: None
         self._filters = Filters(lambda: self._changed())
@@ -62,7 +66,7 @@ class LinuxBridgeBackend:
         try:
             self._stack.enter_context(self._links)
             self._marks.read()
-            await self._filters.open(_locks_of(self._marks.network))
+            await self._filters.open(locks_of(self._marks.network))
             self._nft_version = await _nft_version()
             await self._follow_slb()
             watch = NetlinkWatch(self._on_links)
@@ -87,11 +91,12 @@ class LinuxBridgeBackend:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
 
     def unsupported(self, network: HostNetwork) -> tuple[tuple[str, str], ...]:
-        """See `Backend.unsupported`: as in the reference, tunnels need Open vSwitch."""
+        """See `Backend.unsupported`: no VLAN on a tunnel, which the rules do not make either."""
+        tunnels = {b.name for b in network.bridges if b.uplink is not None and b.uplink.tunnel is not None}
         return tuple(
-            (bridge.name, f"{bridge.name} is a tunnel, which needs Open vSwitch")
+            (bridge.name, f"{bridge.name} is a VLAN on a tunnel, which Linux bridges do not have")
             for bridge in network.bridges
-            if bridge.uplink is not None and bridge.uplink.tunnel is not None
+            if bridge.parent in tunnels
         )
 
     async def observe(self) -> HostNetwork:
@@ -132,8 +137,14 @@ class LinuxBridgeBackend:
         except BackendGone as error:
             LOG.warning("guests were not announced", devices=sorted(devices), error=str(error))
             return
+        tunnels = {
+            bridge.uplink.device: [end.name for end in ends(bridge.uplink)]
+            for bridge in network.bridges
+            if bridge.uplink is not None and bridge.uplink.tunnel is not None
+        }
         for uplink, frames in moved_guests.frames_by_uplink(network, devices).items():
-            moved_guests.send(uplink, frames)
+            for link in tunnels.get(uplink, [uplink]):
+                moved_guests.send(link, frames)
 
     async def reopen_nics(self) -> None:
         """Nothing to do: a NIC that is put in anew is in no bridge, which `observe` tells."""
@@ -168,17 +179,19 @@ class LinuxBridgeBackend:
 
     async def counters(self, devices: Collection[str]) -> tuple[PortFacts, ...]:
         """See `Backend.counters`."""
-        wanted = [device for device in self._filters.loaded if not devices or device in devices]
+        guests = guests_of(self._marks.network)
+        wanted = [name for name in self._filters.loaded if not devices or guests.get(name, name) in devices]
         try:
             found = await self._filters.stopped(wanted)
         except FiltersFailed as error:
             raise BackendGone(str(error)) from error
+        dropped: dict[str, Counter[str]] = {}
+        for name, counts in found.items():
+            of_guest = dropped.setdefault(guests.get(name, name), Counter())
+            of_guest.update({reason.value: count for reason, count in counts.items()})
         return tuple(
-            PortFacts(
-                device=device,
-                dropped=tuple(sorted((reason.value, count) for reason, count in found[device].items())),
-            )
-            for device in sorted(found)
+            PortFacts(device=device, dropped=tuple(sorted(counts.items())))
+            for device, counts in sorted(dropped.items())
         )
 
     async def _apply(self, before: HostNetwork, after: HostNetwork, touched: Touched, strict: bool) -> None:
@@ -187,10 +200,10 @@ class LinuxBridgeBackend:
         changes = plan(links, after, touched, self._our_nics(links), _new_mac, strict=strict)
         asked = with_touched(self._marks.network, after, touched)
         self._marks.write(both(self._marks.network, asked))
-        await self._load_locks(_locks_of(self._marks.network))
+        await self._load_locks(locks_of(self._marks.network))
         try:
             await self._change(changes)
-            await self._load_locks(_locks_of(asked))
+            await self._load_locks(locks_of(asked))
             self._marks.write(asked)
         finally:
             await self._follow_slb()
@@ -244,10 +257,6 @@ class LinuxBridgeBackend:
             await transact(slb.ruleset(found.bonds))
         await self._links.change([SetDeaf(name=name, deaf=True) for name in sorted(found.deaf)])
         self._slb = found
-
-
-def _locks_of(network: HostNetwork) -> dict[str, PortLock]:
-    return {port.device: port.lock for port in network.ports}
 
 
 def _silence(names: Iterable[str]) -> None:

@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from poolnet.hostd.linuxbridge import bonds
+from poolnet.hostd.linuxbridge import bonds, tunnels
 from poolnet.hostd.linuxbridge.layout import Goal, Layer, goals_of
-from poolnet.hostd.linuxbridge.names import BOND, BRIDGE, OUR_GROUP, VLAN, is_ours
+from poolnet.hostd.linuxbridge.names import BOND, BRIDGE, OUR_GROUP, TUNNELS, VLAN, is_our_tunnel, is_ours
 from poolnet.hostd.netlink_codec import Attribute, Link, u8, u16, u32
-from poolnet.hostd.netlink_links import Change, DeleteLinks, NewLink, SetLink
+from poolnet.hostd.netlink_links import Change, DeleteLinks, NewLink, SetFarEnd, SetLink
 from poolnet.hostnet.advance import Touched
 from poolnet.hostnet.state import HostNetwork
 
-KINDS = {Layer.BOND: BOND, Layer.VLAN: VLAN, Layer.BRIDGE: BRIDGE}
+_KINDS = {Layer.BOND: BOND, Layer.VLAN: VLAN, Layer.BRANCH: VLAN, Layer.BRIDGE: BRIDGE}
+_TAGGED = (Layer.VLAN, Layer.BRANCH)
+_MADE = TUNNELS | {BOND, VLAN, BRIDGE}
 FORWARD_DELAY, STP_STATE, SNOOPING, VLAN_ID = 1, 5, 23, 1  # IFLA_BR_*, IFLA_VLAN_ID
 MTU_NOT_SET = 65535  # no network wants it: a bridge that has it is not ready yet
 
@@ -74,7 +76,7 @@ def plan(
     """
     everything = goals_of(network)
     owners = touched.bridges | touched.devices
-    goals = {name: goal for name, goal in everything.items() if goal.owner in owners}
+    goals = {name: goal for name, goal in everything.items() if not owners.isdisjoint(goal.owners)}
     absent = tuple(name for name, goal in goals.items() if not goal.is_made and name not in links)
     if absent and strict:
         raise Absent(absent)
@@ -109,8 +111,10 @@ def _leaves(
     master = by_index.get(link.master)
     if is_ours(link, BRIDGE):
         return link.name in touched.bridges
-    if is_ours(link, BOND) or is_ours(link, VLAN):
-        return master is None or master.name in touched.bridges
+    if is_ours(link, BOND) or is_ours(link, VLAN) or is_our_tunnel(link):
+        lower = by_index.get(link.lower)
+        of_guest = lower is not None and lower.name in touched.devices
+        return master is None or master.name in touched.bridges or of_guest
     if master is None:
         return False
     if is_ours(master, BOND):
@@ -140,11 +144,13 @@ class _Plan:
 
     def changes(self) -> Changes:
         out = self._out
-        if self._wrong:
-            out.clear.append(DeleteLinks(names=tuple(sorted(self._wrong))))
+        # Two tunnels of one kind, key and other end cannot be at once.
+        in_the_way = self._wrong | {link.name for link in self._gone if link.kind in TUNNELS}
+        if in_the_way:
+            out.clear.append(DeleteLinks(names=tuple(sorted(in_the_way))))
         for goal in self._goals:
             if goal.is_made and self._there(goal.name) is None:
-                (out.prepare if goal.layer is Layer.VLAN else out.make).append(self._new(goal))
+                (out.prepare if goal.layer in _TAGGED else out.make).append(self._new(goal))
                 names = {Layer.BRIDGE: out.new_bridges, Layer.BOND: out.new_bonds}.get(
                     goal.layer, out.joining
                 )
@@ -161,7 +167,7 @@ class _Plan:
             *self._ups(),
             *self._lowered(),
         ]
-        deleted = [link.name for link in self._gone if link.group == OUR_GROUP]
+        deleted = [link.name for link in self._gone if link.group == OUR_GROUP and link.kind not in TUNNELS]
         if deleted:
             out.delete.append(DeleteLinks(names=tuple(deleted)))
         return out
@@ -177,11 +183,13 @@ class _Plan:
         link = self._links.get(goal.name)
         if link is None or not goal.is_made:
             return False
-        if not is_ours(link, KINDS[goal.layer]):
-            if link.group == OUR_GROUP and link.kind in KINDS.values():
+        if not is_ours(link, _kind_of(goal)):
+            if link.group == OUR_GROUP and link.kind in _MADE:
                 return True
             raise NotOurs(goal.name)
-        if goal.layer is not Layer.VLAN:
+        if goal.tunnel is not None:
+            return not tunnels.is_right(link, goal.tunnel)
+        if goal.layer not in _TAGGED:
             return False
         lower = self._links.get(goal.lower)
         return lower is None or link.lower != lower.index or link.number(VLAN_ID) != goal.tag
@@ -208,15 +216,17 @@ class _Plan:
                 mtu = MTU_NOT_SET
             case Layer.BOND if goal.bond is not None:
                 data = bonds.attributes(goal.bond)
-            case Layer.VLAN:
+            case Layer.VLAN | Layer.BRANCH:
                 data = ((VLAN_ID, u16(goal.tag)),)
+            case Layer.TUNNEL if goal.tunnel is not None:
+                data = goal.tunnel.told
             case _:
                 pass
         return NewLink(
             name=goal.name,
-            kind=KINDS[goal.layer],
+            kind=_kind_of(goal),
             group=OUR_GROUP,
-            mac=self._mac_of(goal) if goal.layer is not Layer.VLAN else "",
+            mac=self._mac_of(goal) if goal.layer in (Layer.BOND, Layer.BRIDGE) else "",
             mtu_bytes=mtu,
             lower=goal.lower,
             data=data,
@@ -228,7 +238,7 @@ class _Plan:
             return goal.mac
         for port in self._goals:
             link = self._links.get(port.lower or port.name)
-            if port.master == goal.name and port.layer is not Layer.GUEST and link is not None:
+            if port.master == goal.name and port.layer < Layer.GUEST and link is not None:
                 return link.mac
         return self._new_mac()
 
@@ -275,7 +285,7 @@ class _Plan:
 
     def _releases(self) -> Iterator[Change]:
         for link in self._gone:
-            if link.master:
+            if link.master and link.kind not in TUNNELS:
                 yield SetLink(name=link.name, master="")
                 was_member = is_ours(self._links.get(self._names.get(link.master, "")), BOND)
                 if was_member:  # the driver sets it down
@@ -318,7 +328,24 @@ class _Plan:
             if goal.name in changed:  # a bond that lost its last member has an address of its own
                 yield SetLink(name=goal.name, mac=self._mac_of(goal))
             if goal.master and goal.name not in member_names and self._master(goal.name) != goal.master:
+                if self._tunnel_moves(goal):  # it is isolated when it is up again
+                    yield SetLink(name=goal.name, up=False)
                 yield SetLink(name=goal.name, master=goal.master)
+        yield from self._tunnel_ports()
+
+    def _tunnel_ports(self) -> Iterator[Change]:
+        """Isolated before they are up, so that there is no loop; then they lead to the other ends."""
+        for goal in self._goals:
+            if goal.tunnel is None:
+                continue
+            link = self._there(goal.name)
+            joins = self._master(goal.name) != goal.master
+            if link is None or joins or link.port_number(tunnels.ISOLATED) != 1:
+                isolated = ((tunnels.ISOLATED, u8(1)),)
+                yield SetLink(name=goal.name, port_kind=BRIDGE, port_data=isolated)
+            there = frozenset() if link is None else link.far_ends
+            for address in sorted(there ^ goal.tunnel.far_ends):
+                yield SetFarEnd(name=goal.name, address=address, there=address in goal.tunnel.far_ends)
 
     def _settings(self) -> Iterator[Change]:
         for goal in self._goals:
@@ -336,10 +363,19 @@ class _Plan:
     def _ups(self) -> Iterator[Change]:
         for goal in self._goals:
             link = self._there(goal.name)
-            if link is None or not link.is_up or self._left_bond(goal):
+            lowered = self._left_bond(goal) or self._tunnel_moves(goal)
+            if link is None or not link.is_up or lowered:
                 yield SetLink(name=goal.name, up=True)
+
+    def _tunnel_moves(self, goal: Goal) -> bool:
+        there = self._there(goal.name) is not None
+        return goal.tunnel is not None and there and self._master(goal.name) != goal.master
 
     def _left_bond(self, goal: Goal) -> bool:
         master = self._master(goal.name)
         in_bond = goal.layer is Layer.NIC and is_ours(self._links.get(master), BOND)
         return in_bond and master != goal.master
+
+
+def _kind_of(goal: Goal) -> str:
+    return goal.tunnel.kind if goal.tunnel is not None else _KINDS[goal.layer]

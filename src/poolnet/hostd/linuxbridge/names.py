@@ -13,6 +13,8 @@ from poolnet.hostd.netlink_codec import Link
 
 OUR_GROUP: Final = 0x706E6562
 BRIDGE, BOND, VLAN = "bridge", "bond", "vlan"
+GRE, GRE6, VXLAN = "gretap", "ip6gretap", "vxlan"
+TUNNELS: Final = frozenset((GRE, GRE6, VXLAN))
 NAME_LENGTH_MAX: Final = 15
 _DIGEST_LENGTH = 8
 
@@ -28,3 +30,8 @@ def vlan_device(uplink: str, tag: int) -> str:
 def is_ours(link: Link | None, kind: str) -> bool:
     """Is this a link of that kind which we made?"""
     return link is not None and link.group == OUR_GROUP and link.kind == kind
+
+
+def is_our_tunnel(link: Link) -> bool:
+    """Is this a link of a tunnel which we made?"""
+    return link.group == OUR_GROUP and link.kind in TUNNELS

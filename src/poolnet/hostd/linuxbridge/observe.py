@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
-from poolnet.hostd.linuxbridge import bonds
+from poolnet.hostd.linuxbridge import bonds, tunnels
 from poolnet.hostd.linuxbridge.changes import SNOOPING, VLAN_ID
-from poolnet.hostd.linuxbridge.names import BOND, BRIDGE, VLAN, is_ours, vlan_device
+from poolnet.hostd.linuxbridge.names import BOND, BRIDGE, VLAN, is_our_tunnel, is_ours, vlan_device
+from poolnet.hostd.linuxbridge.trunks import Branch, branches
 from poolnet.hostd.netlink import NO_ADDRESSES, Addresses
 from poolnet.hostd.netlink_codec import Link
 from poolnet.hostd.seen_addresses import as_seen
@@ -52,11 +53,20 @@ class _Observer:
         self._carriers: dict[
             int, list[Link]
         ] = {}  # NICs, bonds and VLANs by the bridge that they are ports of
+        self._on_guests: dict[int, set[str]] = {}  # the names of VLAN devices by what they are on
+        guests = {links[port.device].index for port in asked.ports if port.device in links}
         for link in links.values():
-            if link.master and (link.name in nics or is_ours(link, BOND) or is_ours(link, VLAN)):
+            if link.lower in guests and is_ours(link, VLAN):
+                self._on_guests.setdefault(link.lower, set()).add(link.name)
+                continue
+            ours = is_ours(link, BOND) or is_ours(link, VLAN) or is_our_tunnel(link)
+            if link.master and (link.name in nics or ours):
                 self._carriers.setdefault(link.master, []).append(link)
         self._names = {link.index: link.name for link in links.values()}
         self._bridges = {bridge.name: bridge for bridge in asked.bridges}
+        self._branches: dict[str, list[Branch]] = {}
+        for branch in branches(asked):
+            self._branches.setdefault(branch.port.device, []).append(branch)
 
     def network(self) -> HostNetwork:
         """Everything."""
@@ -104,6 +114,8 @@ class _Observer:
 
     def _uplink(self, asked: Uplink | None, bridge: Link, carriers: list[Link]) -> Uplink | None:
         names = sorted(carrier.name for carrier in carriers)
+        if asked is not None and asked.tunnel is not None and tunnels.are_tunnels(carriers):
+            return tunnels.observed(asked, asked.tunnel, carriers)
         if asked is None or names not in ([], [asked.device]):
             return self._strange(carriers[0], names) if names else None
         link = self._links.get(asked.device)
@@ -154,9 +166,20 @@ class _Observer:
         if bridge not in bridges:
             return None
         lock = asked.lock
-        if self._locks.get(asked.device) != lock:
+        if self._locks.get(asked.device) != lock or not self._has_branches(link, bridges):
             lock = replace(lock, mac="")  # no lock that could be wanted has no address
         return replace(asked, bridge=bridge, lock=lock, mtu_bytes=link.mtu_bytes)
+
+    def _has_branches(self, guest: Link, bridges: set[str]) -> bool:
+        """Has a guest's interface the VLAN devices that its trunk needs, and no others?"""
+        wanted = [one for one in self._branches.get(guest.name, ()) if one.bridge.name in bridges]
+        there = self._on_guests.get(guest.index, set())
+        return {branch.name for branch in wanted} == there and all(
+            link.number(VLAN_ID) == branch.bridge.vlan_tag
+            and self._names.get(link.master) == branch.bridge.name
+            for branch in wanted
+            if (link := self._links[branch.name])
+        )
 
     def _foreign(self, bridges: tuple[Bridge, ...], devices: set[str]) -> Iterator[str]:
         ours = {bridge.name for bridge in bridges}
@@ -165,5 +188,9 @@ class _Observer:
             master = self._names.get(link.master, "")
             if link.kind == BRIDGE and not is_ours(link, BRIDGE):
                 yield name
-            elif master in ours and name not in uplinks | devices and not is_ours(link, VLAN):
+            elif (
+                master in ours
+                and name not in uplinks | devices
+                and not (is_ours(link, VLAN) or is_our_tunnel(link))
+            ):
                 yield f"{master}/{name}"

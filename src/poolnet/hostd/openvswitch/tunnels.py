@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from hashlib import sha256
 
 from poolnet.hostd.openvswitch import marks
-from poolnet.hostd.openvswitch.names import NAME_LENGTH_MAX
 from poolnet.hostd.openvswitch.tables import Port
+from poolnet.hostd.tunnel_names import port_to
 from poolnet.hostnet.state import Uplink
-
-_DIGEST_LENGTH = 6
 
 
 def port_names(uplink: Uplink) -> Iterator[str]:
@@ -27,11 +24,9 @@ def interfaces(uplink: Uplink) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Name, type and options of the Interface for each other end."""
     if uplink.tunnel is None:
         return
-    stem = uplink.device[: NAME_LENGTH_MAX - _DIGEST_LENGTH - 1]
     for remote in uplink.tunnel.remotes:
-        digest = sha256(f"{uplink.device} {remote}".encode()).hexdigest()[:_DIGEST_LENGTH]
         options = {"remote_ip": remote, "key": str(uplink.tunnel.key)}
-        yield f"{stem}-{digest}", uplink.tunnel.kind.value, options
+        yield port_to(uplink.device, remote), uplink.tunnel.kind.value, options
 
 
 def observed(external_ids: Mapping[str, str], ports: Iterable[Port]) -> Uplink | None:
