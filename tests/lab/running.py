@@ -13,6 +13,7 @@ from pathlib import Path
 
 from poolnet.lab import console, life, machine
 from poolnet.lab.state import LABS, Lab, load
+from tests.lab import xe_here
 
 BACKEND = os.environ.get("POOLNET_LAB_BACKEND", "openvswitch")
 PATIENCE = float(
@@ -90,7 +91,9 @@ class RunningLab:
 
     def xe(self, host: str, *words: str) -> str:
         """What an `xe` command on that host prints, without the last newline."""
-        return self.run(host, "xe", *words).strip()
+        code, said, complaints = xe_here.xe(self.lab.directory / host, *words)
+        assert code == 0, f"xe {' '.join(words)}: {said}{complaints}"
+        return said.strip()
 
     def guest(self, vm: str, *words: str, check: bool = True) -> str:
         """The output of a command inside a guest."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from poolnet.lab import cli, console, life, machine
+from tests.lab import switches
 from tests.lab.running import MADE, PATIENCE, RunningLab
 
 BACK_WITHIN_S = 15.0
@@ -300,22 +301,10 @@ def running(words: Sequence[str], stderr: int = subprocess.DEVNULL) -> Iterator[
             process.stdout.close()
 
 
-def tags_in_switch(lab: RunningLab, host: str) -> set[int]:
-    """The VLANs of the switch's own bridges."""
-    text = lab.run(host, "ovs-vsctl", "--bare", "--columns=tag", "find", "Port", "fake_bridge=true")
-    return {int(word) for word in text.split()}
-
-
 def tags_in_database(api: Api) -> set[int]:
     """The VLANs that are attached, as the API says."""
     pifs = api.records("PIF").values()
     return {int(pif["VLAN"]) for pif in pifs if pif["VLAN"] != "-1" and pif["currently_attached"]}
-
-
-def vifs_in_switch(lab: RunningLab, host: str) -> set[str]:
-    """The guest ports of the switch."""
-    names = lab.run(host, "ovs-vsctl", "--bare", "--columns=name", "list", "Port").split()
-    return {name for name in names if name.startswith("vif")}
 
 
 def vifs_in_database(api: Api, *, disabled: bool = True) -> set[str]:
@@ -343,11 +332,11 @@ def vifs_on_host(lab: RunningLab, host: str) -> set[str]:
 def assert_agreed(lab: RunningLab, host: str, api: Api) -> None:
     """Database, switch and kernel say the same of VLANs and guests."""
     eventually(
-        lambda: tags_in_switch(lab, host) == tags_in_database(api),
+        lambda: switches.tags(lab, host) == tags_in_database(api),
         "the VLANs of switch and database agree",
     )
     eventually(
-        lambda: vifs_in_switch(lab, host) == vifs_in_database(api, disabled=False),
+        lambda: switches.guest_ports(lab, host) == vifs_in_database(api, disabled=False),
         "the guest ports of switch and database agree",
     )
     eventually(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from poolnet.lab import life
+from tests.lab import switches
 from tests.lab.running import RunningLab, running_lab
 from tests.lab.trains import Capture, Train, in_guest, on_machine
 
@@ -64,14 +65,7 @@ def links_up(lab: RunningLab, bond: str) -> int:
 
 def enabled(lab: RunningLab) -> set[str]:
     """The members that the host's switch uses."""
-    lines = lab.run(HOST, "ovs-appctl", "bond/show", "bond0").splitlines()
-    return {line.split()[1].rstrip(":") for line in lines if line.startswith("member") and "enabled" in line}
-
-
-def active(lab: RunningLab) -> str:
-    """The member that carries what only one may carry."""
-    lines = lab.run(HOST, "ovs-appctl", "bond/show", "bond0").splitlines()
-    return next(line.partition("(")[2].rstrip(")") for line in lines if line.startswith("active member mac"))
+    return switches.enabled(lab, HOST, "bond0")
 
 
 def answers(lab: RunningLab, where: str, address: str) -> bool:
@@ -127,7 +121,7 @@ def test_a_pulled_cable_is_survived_and_restoring_it_disturbs_nobody(lab: Runnin
         assert param(lab, "bond", bond, "mode") == mode
         eventually(lambda: enabled(lab) == {"eth1", "eth2"} and links_up(lab, bond) == 2)
         forget_alerts(lab)
-        pulled = active(lab)
+        pulled = switches.active(lab, HOST, "bond0")
         other = ({"eth1", "eth2"} - {pulled}).pop()
         there, back = on_machine(lab.lab, "switch"), on_machine(lab.lab, HOST)
         with Train(there, BOND_IP) as inwards, Train(back, GATEWAY) as outwards:
@@ -251,24 +245,40 @@ def test_mode_and_properties_change_while_traffic_flows(lab: RunningLab) -> None
         with Train(on_machine(lab.lab, "switch"), BOND_IP) as train:
             words = ("properties:hashing_algorithm=src_mac", "properties:lacp-aggregation-key=42")
             lab.xe(HOST, "bond-param-set", f"uuid={bond}", *words)
-            assert lab.run(HOST, "ovs-vsctl", "get", "Port", "bond0", "bond_mode").strip() == "balance-slb"
-            key = lab.run(HOST, "ovs-vsctl", "get", "Interface", "eth3", "other_config:lacp-aggregation-key")
-            assert key.strip() == '"42"'
+            assert (hashing(lab), aggregation_key(lab)) == ("src_mac", 42)
         assert train.duplicates == 0
         asyncio.run(life.separate(lab.name, HOST, "eth1"))
         try:
             for mode in ("active-backup", "balance-slb", "active-backup"):
                 lab.xe(HOST, "bond-set-mode", f"uuid={bond}", f"mode={mode}")
-                assert lab.run(HOST, "ovs-vsctl", "get", "Port", "bond0", "bond_mode").strip() == mode
+                assert switches.bond_mode(lab, HOST, "bond0") == mode
                 assert (param(lab, "bond", bond, "mode"), properties(lab, bond)) == (mode, {""})
                 eventually(lambda: answers(lab, "switch", BOND_IP))
             said = lab.run(
                 HOST, "xe", "bond-param-set", f"uuid={bond}", "properties:lacp-time=slow", check=False
             )
             assert said == ""
-            assert lab.run(HOST, "ovs-vsctl", "get", "Port", "bond0", "lacp").strip() == "off"
+            assert switches.bond_mode(lab, HOST, "bond0") == "active-backup"
         finally:
             asyncio.run(life.bundle(lab.name, HOST, ["eth1", "eth2", "eth3"]))
+
+
+def hashing(lab: RunningLab) -> str:
+    """By what the switch spreads the traffic of a bond that speaks LACP."""
+    if switches.ON_OPEN_VSWITCH:
+        mode = lab.run(HOST, "ovs-vsctl", "get", "Port", "bond0", "bond_mode").strip()
+        return {"balance-slb": "src_mac", "balance-tcp": "tcpudp_ports"}[mode]
+    text = lab.run(HOST, "cat", "/proc/net/bonding/bond0")
+    return "src_mac" if "Transmit Hash Policy: vlan+srcmac" in text else "tcpudp_ports"
+
+
+def aggregation_key(lab: RunningLab) -> int:
+    """What the host tells its partner."""
+    if switches.ON_OPEN_VSWITCH:
+        words = ("ovs-vsctl", "get", "Interface", "eth3", "other_config:lacp-aggregation-key")
+        return int(lab.run(HOST, *words).strip().strip('"'))
+    (bond,) = (link for link in switches.links(lab, HOST) if link["ifname"] == "bond0")
+    return int(bond["linkinfo"]["info_data"]["ad_user_port_key"])
 
 
 def test_a_nic_that_vanishes_from_a_bond_comes_back_into_it(lab: RunningLab) -> None:
@@ -288,21 +298,34 @@ def everything(lab: RunningLab) -> tuple[str, ...]:
     """What the database and the switch have of bonds, PIFs and bridges."""
     lists = ("bond-list", "pif-list", "vlan-list", "network-list")
     shown = tuple("\n".join(sorted(lab.xe(HOST, name, "params=all").splitlines())) for name in lists)
-    return (*shown, "\n".join(sorted(lab.run(HOST, "ovs-vsctl", "show").splitlines())))
+    switch = ("ovs-vsctl", "show") if switches.ON_OPEN_VSWITCH else ("ip", "-o", "link")
+    return (*shown, "\n".join(sorted(lab.run(HOST, *switch).splitlines())))
+
+
+@contextmanager
+def foreign_bond(lab: RunningLab) -> Iterator[None]:
+    """The switch has something of that name, which is not ours."""
+    if switches.ON_OPEN_VSWITCH:
+        kind = f"datapath_type={lab.lab.datapath_type}"
+        lab.run(HOST, "ovs-vsctl", "add-br", "foreign", "--", "set", "Bridge", "foreign", kind)
+        words = ("add-port", "foreign", "bond0", "--", "set", "Interface", "bond0", "type=internal")
+        lab.run(HOST, "ovs-vsctl", *words)
+        yield
+        lab.run(HOST, "ovs-vsctl", "del-br", "foreign")
+    else:
+        lab.run(HOST, "ip", "link", "add", "bond0", "type", "bridge")
+        yield
+        lab.run(HOST, "ip", "link", "del", "bond0")
 
 
 def test_a_bond_that_cannot_be_made_leaves_nothing(lab: RunningLab) -> None:
     network = lab.xe(HOST, "network-create", "name-label=never")
     members = f"{pif(lab, 'eth1')},{pif(lab, 'eth2')}"
     words = ("bond-create", f"network-uuid={network}", f"pif-uuids={members}")
-    lab.run(HOST, "ovs-vsctl", "add-br", "foreign", "--", "set", "Bridge", "foreign", "datapath_type=netdev")
-    lab.run(
-        HOST, "ovs-vsctl", "add-port", "foreign", "bond0", "--", "set", "Interface", "bond0", "type=internal"
-    )
-    before = everything(lab)
-    assert "bond0" in refusal(lab, *words)  # the switch has a port of that name, which is not ours
-    assert everything(lab) == before
-    lab.run(HOST, "ovs-vsctl", "del-br", "foreign")
+    with foreign_bond(lab):
+        before = everything(lab)
+        assert "bond0" in refusal(lab, *words)
+        assert everything(lab) == before
     asyncio.run(life.remove_nic(lab.name, HOST, "eth2"))
     try:
         before = everything(lab)
@@ -323,7 +346,37 @@ def test_a_bond_of_one_carries_traffic(lab: RunningLab) -> None:
     with bonded(lab, "eth1", "mode=active-backup") as bond:
         eventually(lambda: answers(lab, "switch", BOND_IP))
         assert param(lab, "bond", bond, "links-up") == "0"  # only counted for more than one
-        assert lab.run(HOST, "ovs-appctl", "bond/show").strip() == ""
+        assert switches.bonds(lab, HOST) == (set() if switches.ON_OPEN_VSWITCH else {"bond0"})
+
+
+def test_a_bond_of_four_carries_management_up_to_its_last_cable(lab: RunningLab) -> None:
+    names = ["eth0", "eth1", "eth2", "eth3"]
+    address = lab.lab.host(HOST).address
+    network = lab.xe(HOST, "network-create", "name-label=four")
+    members = ",".join(pif(lab, name) for name in names)
+    asyncio.run(life.bundle(lab.name, HOST, names))
+    bond = lab.xe(HOST, "bond-create", f"network-uuid={network}", f"pif-uuids={members}", "mode=lacp")
+    try:
+        lab.xe(HOST, "pif-param-set", f"uuid={pif(lab, 'bond0')}", "other-config:bond-updelay=0")
+        lab.xe(HOST, "pif-plug", f"uuid={pif(lab, 'bond0')}")
+        eventually(lambda: enabled(lab) == set(names) and links_up(lab, bond) == 4)
+        assert switches.partner(lab, HOST, "bond0") != ""
+        for count, name in enumerate(names[:3], 1):
+            cable(lab, name, plugged=False)
+            eventually(lambda gone=count: enabled(lab) == set(names[gone:]))  # type: ignore[misc]
+            eventually(lambda: answers(lab, "switch", address))
+        for name in names[:3]:
+            cable(lab, name, plugged=True)
+        eventually(lambda: enabled(lab) == set(names) and links_up(lab, bond) == 4)
+        assert answers(lab, "switch", address)
+    finally:
+        for name in names[:3]:
+            cable(lab, name, plugged=True)
+        asyncio.run(life.separate(lab.name, HOST, "eth0"))
+        eventually(lambda: answers(lab, "switch", address))
+        lab.xe(HOST, "bond-destroy", f"uuid={bond}")
+        lab.xe(HOST, "network-destroy", f"uuid={network}")
+        eventually(lambda: answers(lab, "switch", address))
 
 
 def test_a_given_mac_is_the_bonds(lab: RunningLab) -> None:

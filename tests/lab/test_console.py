@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from poolnet.lab import life, machine
-from tests.lab import survival
+from tests.lab import survival, switches
 from tests.lab.running import RunningLab, running_lab
 from tests.lab.survival import eventually
 from tests.lab.test_dhcp import Server
@@ -57,7 +57,7 @@ def test_a_host_boots_with_its_network_and_no_api_server(lab: RunningLab, how: s
         survival.reboot(lab, HOST, hard=how == "hard")
         eventually(lambda: is_reached(lab), "management answers")
         assert not survival.pid_of(lab, HOST, "poolnet-api")
-        assert 55 in survival.tags_in_switch(lab, HOST)
+        assert 55 in switches.tags(lab, HOST)
         assert on_console(lab, "poolnet", "host-reset-network", "--to", "last-good")[0] == 0
     finally:
         masked.unlink()

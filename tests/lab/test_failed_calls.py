@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import survival
+from tests.lab import survival, switches
 from tests.lab.running import RunningLab, running_lab
 from tests.lab.survival import Api, Refused, assert_agreed, at_once, eventually, kill
 
@@ -158,7 +158,7 @@ def test_many_vms_start_and_stop_at_once(lab: RunningLab, api: Api) -> None:
     starts = at_once([partial(api.call, "Async.VM.start", vm, False, False) for vm in vms], MANY)
     assert api.all_done(starts) == []
     assert {api.call("VM.get_power_state", vm) for vm in vms} == {"Running"}
-    assert len(survival.vifs_in_switch(lab, "host1")) == MANY
+    assert len(switches.guest_ports(lab, "host1")) == MANY
     assert_agreed(lab, "host1", api)
     stops = at_once([partial(api.call, "Async.VM.hard_shutdown", vm) for vm in vms], MANY)
     assert api.all_done(stops) == []

@@ -86,7 +86,9 @@ class Cabinet:
                 flags.append(frame[47])
 
 
-def in_a_cabinet(directory: Path, body: Callable[[Rig, Cabinet], Awaitable[None]]) -> None:
+def in_a_cabinet(
+    directory: Path, body: Callable[[Rig, Cabinet], Awaitable[None]], backend: str = "openvswitch"
+) -> None:
     async def run(rig: Rig) -> None:
         rig.cable("eth1", "sw1")
         rig.sh("nft", USERS_TABLE)
@@ -94,14 +96,15 @@ def in_a_cabinet(directory: Path, body: Callable[[Rig, Cabinet], Awaitable[None]
             await body(rig, Cabinet(rig, stack))
         assert "users_own" in rig.sh("nft", "list", "tables")
 
-    with_rig(directory, run)
+    with_rig(directory, run, backend=backend)
 
 
 def with_nbd(*bridges: str) -> HostNetwork:
     return replace(BOTH, nbd_bridges=bridges)
 
 
-def test_the_port_is_open_exactly_where_it_should_be(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["openvswitch", "linuxbridge"])
+def test_the_port_is_open_exactly_where_it_should_be(tmp_path: Path, backend: str) -> None:
     async def body(rig: Rig, cabinet: Cabinet) -> None:
         for bridges, answers in (
             ((), ([], [])),
@@ -117,7 +120,7 @@ def test_the_port_is_open_exactly_where_it_should_be(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", NBD)):
             pass  # always open for the host itself
 
-    in_a_cabinet(tmp_path, body)
+    in_a_cabinet(tmp_path, body, backend)
 
 
 def test_a_filter_that_somebody_flushed_or_changed_is_put_back(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
-from tests.lab import survival
+from tests.lab import survival, switches
 from tests.lab.running import RunningLab, running_lab
 from tests.lab.survival import Api, assert_agreed, eventually, pinging, sniffing
 
@@ -83,6 +84,40 @@ def test_a_nic_that_is_put_in_is_found_by_a_scan(lab: RunningLab, api: Api) -> N
     survival.poolnet(lab, "nic-remove", "host1", "eth3")
     api.call("PIF.forget", pif)
     assert_agreed(lab, "host1", api)
+
+
+def test_a_nic_is_unplugged_forgotten_and_introduced_again(lab: RunningLab, api: Api) -> None:
+    host = api.ref("host", hostname="host1")
+    pif = api.ref("PIF", device="eth2", VLAN="-1")
+    mac, bridge = (
+        api.call("PIF.get_MAC", pif),
+        api.call("network.get_bridge", api.call("PIF.get_network", pif)),
+    )
+    static = ("Static", "10.8.0.1", "255.255.255.0", "", "")
+    lab.run("switch", "ip", "address", "add", "10.8.0.254/24", "dev", "switch0")
+
+    def answers() -> bool:
+        words = ("ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "10.8.0.1")
+        return " 0% packet loss" in lab.run("switch", *words, check=False)
+
+    api.call("PIF.reconfigure_ip", pif, *static)
+    api.call("PIF.plug", pif)
+    eventually(answers, "it is plugged")
+    api.call("PIF.unplug", pif)
+    assert not answers()
+    assert bridge not in switches.bridges(lab, "host1")
+    api.call("PIF.plug", pif)
+    eventually(answers, "it is plugged again")
+    api.call("PIF.unplug", pif)
+    api.call("PIF.forget", pif)
+    assert not [record for record in api.records("PIF").values() if record["device"] == "eth2"]
+    pif = api.call("PIF.introduce", host, mac, "eth2", True)
+    api.call("PIF.reconfigure_ip", pif, *static)
+    api.call("PIF.plug", pif)
+    eventually(answers, "it is introduced")
+    api.call("PIF.reconfigure_ip", pif, "None", "", "", "", "")
+    assert not answers()
+    lab.run("switch", "ip", "address", "del", "10.8.0.254/24", "dev", "switch0")
 
 
 def test_a_pulled_cable_is_an_event(lab: RunningLab, api: Api) -> None:
@@ -169,6 +204,44 @@ def test_vlans_of_one_uplink_do_not_see_each_other(lab: RunningLab, api: Api) ->
     for vlan in vlans:
         api.call("VLAN.destroy", vlan)
     assert_agreed(lab, "host1", api)
+
+
+ASK_TAGGED = """
+import socket, sys
+from poolnet.lock.craft import arp, ethernet
+from ipaddress import IPv4Address
+mac = bytes.fromhex(open("/sys/class/net/eth0/address").read().strip().replace(":", ""))
+request = arp(1, (mac, IPv4Address("10.4.1.1")), (bytes(6), IPv4Address(sys.argv[1])))
+frame = ethernet(bytes([255] * 6), mac, 0x0806, request)
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
+    out.bind(("eth0", 0))
+    out.send(frame[:12] + bytes((0x81, 0, 0, 30)) + frame[12:])
+"""
+
+
+def test_a_trunk_and_a_guest_of_the_vlan_on_the_same_host_hear_each_other(lab: RunningLab, api: Api) -> None:
+    """This machine's kernel has no 802.1Q for guests: the trunk's frames are made by hand."""
+    pif = api.ref("PIF", device="eth1", VLAN="-1")
+    network = api.network("vlan 30")
+    vlan = api.call("VLAN.create", pif, "30", network)
+    plain = api.call("PIF.get_network", pif)
+    where = (("trunk", plain, "10.4.2.1/24"), ("plain", network, "10.4.1.2/24"))
+    with guests(lab, api, *where) as (trunk, _):
+
+        def replies() -> list[str]:
+            """What comes back to the trunk with the VLAN's tag."""
+            inside = survival.in_guest(lab, "trunk")
+            with sniffing(inside, "eth0", "inbound and vlan 30 and arp") as heard:
+                for _ in range(3):
+                    lab.guest("trunk", sys.executable, "-c", ASK_TAGGED, "10.4.1.2")
+            return [line for line in heard if "Reply 10.4.1.2" in line]
+
+        api.call("VIF.set_trunks", trunk.vif, ["29", "30"])
+        assert replies()
+        api.call("VIF.set_trunks", trunk.vif, ["29"])
+        assert not replies()
+        api.call("VIF.set_trunks", trunk.vif, [])
+    api.call("VLAN.destroy", vlan)
 
 
 def test_a_disabled_vif_is_deaf_and_dumb(lab: RunningLab, api: Api) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import survival
+from tests.lab import survival, switches
 from tests.lab.running import RunningLab, running_lab
 from tests.lab.survival import Api, assert_agreed, at_once, eventually, kill, pinging
 
@@ -89,7 +89,7 @@ def test_a_burst_of_vlans_outlives_a_killed_daemon(lab: RunningLab, api: Api, pr
     ]
 
     def kill_in_the_middle() -> None:
-        eventually(lambda: len(survival.tags_in_switch(lab, "host1")) > 5, "the burst has begun")
+        eventually(lambda: len(switches.tags(lab, "host1")) > 5, "the burst has begun")
         kill(lab, "host1", program)
 
     with pinging(lab, "steady1", SECOND) as pinged:
@@ -222,8 +222,8 @@ def test_a_host_comes_back_from_a_reboot(lab: RunningLab, api: Api, how: tuple[s
     api = Api(lab, "host1")  # no waiting: it serves when the reboot is over
     address = lab.lab.host("host1").address
     assert address in lab.run("host1", "ip", "-br", "address", "show", "xenbr0")
-    assert survival.tags_in_switch(lab, "host1") == {55}
-    assert survival.vifs_in_switch(lab, "host1") == set()
+    assert switches.tags(lab, "host1") == {55}
+    assert switches.guest_ports(lab, "host1") == set()
     assert_agreed(lab, "host1", api)
     for name, own in (("steady1", FIRST), ("steady2", SECOND)):
         vm = api.ref("VM", name_label=name)
