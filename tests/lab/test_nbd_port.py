@@ -128,11 +128,11 @@ def test_a_filter_that_somebody_flushed_or_changed_is_put_back(tmp_path: Path) -
         await rig.roll_out(with_nbd("xenbr0"))
         table = rig.sh("nft", "-s", "list", "table", "inet", "poolnet")
         for harm in (
-            "flush chain inet poolnet nbd",
+            "flush chain inet poolnet services",
             "delete table inet poolnet",
             "add element inet poolnet nbd_bridges { xenbr1 }",
             "flush set inet poolnet nbd_bridges",
-            "insert rule inet poolnet nbd accept",
+            "insert rule inet poolnet services accept",
         ):
             noticed = rig.log("hostd").count(PUT_BACK)
             rig.sh("nft", harm)

@@ -110,4 +110,5 @@ def networks(
         ),
         management_bridge=draw(st.sampled_from(["", *names])),
         nbd_bridges=tuple(sorted(name for name in names if draw(st.booleans()))),
+        http_closed=draw(st.booleans()),
     )

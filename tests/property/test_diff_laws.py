@@ -18,6 +18,7 @@ from poolnet.hostnet.state import (
 )
 from poolnet.hostnet.steps import (
     AddPort,
+    CloseHttp,
     CreateBridge,
     DestroyBridge,
     Disturbance,
@@ -44,6 +45,7 @@ class Model:
         self.ports = {port.device: port for port in start.ports}
         self.management = start.management_bridge
         self.nbd_bridges = start.nbd_bridges
+        self.http_closed = start.http_closed
         self.links = {link.name: link.values for link in start.links}
 
     def apply(self, step: Step) -> None:
@@ -74,6 +76,9 @@ class Model:
             case OpenNbdPort(old=were, new=are):
                 assert self.nbd_bridges == were
                 self.nbd_bridges = are
+            case CloseHttp(old=before, new=after):
+                assert self.http_closed == before
+                self.http_closed = after
             case SetLink(name=name, old=values, new=wanted):
                 assert self.links.pop(name, ()) == values
                 self.links |= {name: wanted} if wanted else {}
@@ -106,6 +111,7 @@ class Model:
             links=tuple(LinkSettings(name=name, values=self.links[name]) for name in sorted(self.links)),
             management_bridge=self.management,
             nbd_bridges=self.nbd_bridges,
+            http_closed=self.http_closed,
         )
 
 

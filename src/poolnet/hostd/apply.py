@@ -18,9 +18,9 @@ from poolnet.hostd.addressing import Addressing, unsupported
 from poolnet.hostd.announce import Announcer
 from poolnet.hostd.backend import ApplyFailed
 from poolnet.hostd.dataplane import DataPlane
+from poolnet.hostd.firewall import Firewall
 from poolnet.hostd.guests.runtime import GuestError, GuestRuntime
 from poolnet.hostd.link_settings import Links
-from poolnet.hostd.nbd_port import NbdPort
 from poolnet.hostd.netlink import index_of
 from poolnet.hostd.nics import is_nic
 from poolnet.hostnet.diff import diff
@@ -65,7 +65,7 @@ class Applier:
         backend: DataPlane,
         guests: GuestRuntime,
         addressing: Addressing,
-        nbd_port: NbdPort,
+        firewall: Firewall,
         links: Links,
         announcer: Announcer,
         nics: Sequence[str],
@@ -75,7 +75,7 @@ class Applier:
         self._links = links
         self._guests = guests
         self._addressing = addressing
-        self._nbd_port = nbd_port
+        self._firewall = firewall
         self._announcer = announcer
         self._leading: frozenset[tuple[str, ...]] = frozenset()
         self._nics = nics
@@ -84,8 +84,13 @@ class Applier:
 
     async def observe(self) -> HostNetwork:
         """The network as it is: the backend's part of it, and what is the same on all. Raises BackendGone."""
-        nbd_bridges = await self._nbd_port.observe()
-        return replace(await self._backend.observe(), links=self._links.observe(), nbd_bridges=nbd_bridges)
+        openings = await self._firewall.observe()
+        return replace(
+            await self._backend.observe(),
+            links=self._links.observe(),
+            nbd_bridges=openings.nbd_bridges,
+            http_closed=openings.http_closed,
+        )
 
     def note_change(self) -> None:
         """The switch or the kernel has changed: what waits for a state looks again."""
@@ -127,7 +132,7 @@ class Applier:
         await self._backend.apply(plan.steps)
         self._links.apply(plan.steps)
         await self._addressing.apply(plan.steps)
-        await self._nbd_port.apply(plan.steps)
+        await self._firewall.apply(plan.steps)
         if plan.steps:
             await self._verify(_with_links(desired))
         guests = moved_guests.moved(plan.steps, desired)
@@ -194,7 +199,7 @@ class Applier:
             self._links.apply(plan.steps)
             await self._addressing.raise_links(target)
             await self._addressing.apply(plan.steps, strict=False)
-            await self._nbd_port.apply(plan.steps)
+            await self._firewall.apply(plan.steps)
             self._announcer.announce(target, moved_guests.moved(plan.steps, target, again=True))
         finally:
             for action in undo_guests:

@@ -22,12 +22,12 @@ from poolnet.hostd.config import Choice, Config, ConfigError, Paths, keep_backen
 from poolnet.hostd.dataplane import DataPlane
 from poolnet.hostd.dhcp import DhcpClients
 from poolnet.hostd.facts import FactsSource
+from poolnet.hostd.firewall import Firewall
 from poolnet.hostd.guests.netns import NetnsRuntime
 from poolnet.hostd.guests.runtime import GuestRuntime
 from poolnet.hostd.keeper import Keeper
 from poolnet.hostd.link_settings import Links
 from poolnet.hostd.linuxbridge.backend import LinuxBridgeBackend
-from poolnet.hostd.nbd_port import NbdPort
 from poolnet.hostd.netlink import Netlink, NetlinkWatch
 from poolnet.hostd.nic_order import NicOrder
 from poolnet.hostd.nics import find_nics
@@ -91,11 +91,11 @@ class Daemon:
         )
         clients = DhcpClients(paths.run_dir, paths.state_dir)
         self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)
-        self._nbd_port = NbdPort()
+        self._firewall = Firewall()
         links = Links(paths.state_dir)
         self._announcer = Announcer(self._netlink, self._backend)
         self._applier = Applier(
-            self._backend, self._guests, self._addressing, self._nbd_port, links, self._announcer, config.nics
+            self._backend, self._guests, self._addressing, self._firewall, links, self._announcer, config.nics
         )
         self._order = NicOrder(paths.state_dir)
         self._following: set[asyncio.Task[None]] = set()
@@ -122,8 +122,8 @@ class Daemon:
             stack.callback(watch.close)
             self._addressing.open(self._note_change)
             stack.push_async_callback(self._addressing.close)
-            await self._nbd_port.open(self._note_change)
-            stack.push_async_callback(self._nbd_port.close)
+            await self._firewall.open(self._note_change)
+            stack.push_async_callback(self._firewall.close)
             await self._rollouts.rename_nics(self._order.place(find_nics(self._config.nics))[1])
             stack.push_async_callback(self._announcer.close)
             await self._rollouts.start(await self._applier.observe())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from poolnet.hostnet.state import HostNetwork, LinkSettings
 from poolnet.hostnet.steps import (
     AddPort,
+    CloseHttp,
     CreateBridge,
     DestroyBridge,
     MovePort,
@@ -82,7 +83,7 @@ def advance(network: HostNetwork, steps: Sequence[Step]) -> HostNetwork:
                 ports[port.device] = port
             case ReplaceLock(device=device, new=lock):
                 ports[device] = replace(ports[device], lock=lock)
-            case SetManagement() | OpenNbdPort() | SetLink():
+            case SetManagement() | OpenNbdPort() | CloseHttp() | SetLink():
                 pass  # see `_settings_after`
     return replace(
         _settings_after(network, steps),
@@ -93,7 +94,7 @@ def advance(network: HostNetwork, steps: Sequence[Step]) -> HostNetwork:
 
 def _settings_after(network: HostNetwork, steps: Sequence[Step]) -> HostNetwork:
     """The state after the steps, but for bridges and ports."""
-    management, nbd = network.management_bridge, network.nbd_bridges
+    management, nbd, http = network.management_bridge, network.nbd_bridges, network.http_closed
     links = {link.name: link.values for link in network.links}
     for step in steps:
         match step:
@@ -101,9 +102,13 @@ def _settings_after(network: HostNetwork, steps: Sequence[Step]) -> HostNetwork:
                 pass
             case OpenNbdPort(new=nbd):
                 pass
+            case CloseHttp(new=http):
+                pass
             case SetLink(name=name, new=values):
                 links[name] = values
             case _:
                 pass
     kept = (LinkSettings(name=name, values=links[name]) for name in sorted(links) if links[name])
-    return replace(network, management_bridge=management, nbd_bridges=nbd, links=tuple(kept))
+    return replace(
+        network, management_bridge=management, nbd_bridges=nbd, http_closed=http, links=tuple(kept)
+    )

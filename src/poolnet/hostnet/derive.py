@@ -127,6 +127,7 @@ class _Derivation:
 
     def __init__(self, view: View, host: Ref[Host]) -> None:
         self._view = view
+        self._row = view.find(Host, host)
         self._pool = next(iter(view.all(Pool)), None)
         self._pifs = sorted(view.where(PIF, host=host), key=lambda pif: (pif.device, pif.uuid))
         self._attached = [pif for pif in self._pifs if pif.currently_attached and pif.managed]
@@ -162,6 +163,7 @@ class _Derivation:
             links=link_settings(self._bridges.values(), self._pifs, self._by_bridge()),
             management_bridge=network.bridge if network and network.bridge in self._bridges else "",
             nbd_bridges=tuple(sorted(self._nbd_bridges())),
+            http_closed=self._row is not None and self._row.https_only,
         )
 
     def _nbd_bridges(self) -> Iterable[str]:

@@ -17,6 +17,7 @@ from poolnet.hostnet.schedule import BridgeStep, address_claims, bridge_claims, 
 from poolnet.hostnet.state import NO_IP, Bridge, GuestPort, HostNetwork
 from poolnet.hostnet.steps import (
     AddPort,
+    CloseHttp,
     CreateBridge,
     DestroyBridge,
     Disturbance,
@@ -39,7 +40,7 @@ def diff(observed: HostNetwork, desired: HostNetwork) -> Plan:
     """The plan that turns `observed` into a state without `mismatches` from `desired`.
 
     The order: ports that go, locks, bridges (those that must go before others can come; MTUs that rise;
-    uplinks; new bridges, parents first; addresses), ports that move, come or change, management, the NBD port,
+    uplinks; new bridges, parents first; addresses), ports that move, come or change, management, the ports of services,
     bridges that could stay until then, MTUs that fall. A bridge whose parent or tag changes is destroyed and made again,
     and so are the VLANs of a parent that is; their guest ports are removed and added.
 
@@ -57,6 +58,8 @@ def diff(observed: HostNetwork, desired: HostNetwork) -> Plan:
         steps.append(SetManagement(old=observed.management_bridge, new=desired.management_bridge))
     if observed.nbd_bridges != settled.nbd_bridges:
         steps.append(OpenNbdPort(old=observed.nbd_bridges, new=settled.nbd_bridges))
+    if observed.http_closed != desired.http_closed:
+        steps.append(CloseHttp(old=observed.http_closed, new=desired.http_closed))
     steps += _link_steps(observed, settled)
     steps += bridges.last_steps()
     chain = management_chain(observed) | management_chain(desired)

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_interface
 from poolnet.hostnet.state import HostNetwork, IpConfig, Uplink
 from poolnet.hostnet.steps import (
     AddPort,
+    CloseHttp,
     CreateBridge,
     DestroyBridge,
     Disturbance,
@@ -87,7 +88,7 @@ def step_disturbance(step: Step, chain: frozenset[str]) -> Disturbance:
             return Disturbance.NONE if same else _of_bridge(after.name, chain)
         case AddPort() | RemovePort() | MovePort():
             return Disturbance.PORT
-        case ReplaceLock() | OpenNbdPort():
+        case ReplaceLock() | OpenNbdPort() | CloseHttp():
             return Disturbance.NONE
         case ReplacePort(old=old, new=new):
             return Disturbance.NONE if old.mtu_bytes == new.mtu_bytes else Disturbance.PORT

@@ -30,6 +30,8 @@ def mismatches(observed: HostNetwork, desired: HostNetwork) -> tuple[str, ...]:
         found.append(
             f"the NBD port is open on {_word(observed.nbd_bridges)}, not on {_word(settled.nbd_bridges)}"
         )
+    if observed.http_closed != settled.http_closed:
+        found.append(f"HTTP is {_open(observed.http_closed)}, not {_open(settled.http_closed)}")
     if observed.management_bridge != settled.management_bridge:
         found.append(f"management is on {observed.management_bridge!r}, not on {settled.management_bridge!r}")
     return tuple(found)
@@ -175,3 +177,7 @@ def _word(value: object) -> str:
         items = (" ".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value)
         return "[" + ", ".join(items) + "]"
     return f"{value}" if not isinstance(value, str) or value else "unset"
+
+
+def _open(closed: bool) -> str:
+    return "closed" if closed else "open"

@@ -41,6 +41,7 @@ from poolnet.hostnet.state import (
 )
 from poolnet.hostnet.steps import (
     AddPort,
+    CloseHttp,
     CreateBridge,
     DestroyBridge,
     MovePort,
@@ -98,7 +99,14 @@ def show_step(step: Step) -> tuple[str, ...]:
 
 
 def _show_port_step(
-    step: AddPort | RemovePort | MovePort | ReplaceLock | ReplacePort | SetManagement | OpenNbdPort,
+    step: AddPort
+    | RemovePort
+    | MovePort
+    | ReplaceLock
+    | ReplacePort
+    | SetManagement
+    | OpenNbdPort
+    | CloseHttp,
 ) -> tuple[str, ...]:
     match step:
         case AddPort(port=port):
@@ -117,6 +125,8 @@ def _show_port_step(
             return (f"move management: {was or 'off'} -> {becomes or 'off'}",)
         case OpenNbdPort(old=were, new=are):
             return (f"open the NBD port on bridges: {_names(were)} -> {_names(are)}",)
+        case CloseHttp(new=closed):
+            return (f"{'close' if closed else 'open'} port 80 to other machines",)
 
 
 def show_guest_action(action: GuestAction) -> str:
@@ -156,6 +166,8 @@ def show_network(network: HostNetwork) -> str:
     lines.append(f"management: {network.management_bridge or 'off'}")
     if network.nbd_bridges:
         lines.append(f"NBD port open on: {_names(network.nbd_bridges)}")
+    if network.http_closed:
+        lines.append("port 80 closed to other machines")
     lines += [f"foreign: {name}" for name in network.foreign]
     return "\n".join(lines) + "\n"
 

@@ -196,7 +196,7 @@ class HostNetwork:
     """Everything that one host's network should be, or is. Bridges, ports and links are sorted by name.
 
     `nbd_bridges` are those on which the host's NBD port is open (spec §7.6), sorted; observed without any filter they
-    are just EVERYWHERE.
+    are just EVERYWHERE. `http_closed`: nobody but the host itself reaches its port for plain HTTP (spec §18.9).
     """
 
     bridges: tuple[Bridge, ...] = ()
@@ -204,6 +204,7 @@ class HostNetwork:
     links: tuple[LinkSettings, ...] = ()
     management_bridge: str = ""  # the bridge that carries the management address; "" when management is off
     nbd_bridges: tuple[str, ...] = ()
+    http_closed: bool = False
     foreign: tuple[str, ...] = field(
         default=(), compare=False
     )  # observed objects that are not ours; never touched

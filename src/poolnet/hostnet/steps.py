@@ -107,6 +107,13 @@ class OpenNbdPort(Struct, frozen=True, kw_only=True, tag=True):
     new: tuple[str, ...]
 
 
+class CloseHttp(Struct, frozen=True, kw_only=True, tag=True):
+    """Close the host's port for plain HTTP to all but the host itself, or open it again."""
+
+    old: bool
+    new: bool
+
+
 class SetLink(Struct, frozen=True, kw_only=True, tag=True):
     """Change how a NIC or a bridge's own interface works. `bridge` is the one that it serves, "" for none."""
 
@@ -129,6 +136,7 @@ Step: TypeAlias = (
     | ReplacePort
     | SetManagement
     | OpenNbdPort
+    | CloseHttp
     | SetLink
 )
 

@@ -56,7 +56,7 @@ RULES: Final[Mapping[str, Rule]] = {
     **_of("VLAN", vlan, "create destroy pool_introduce"),
     **_of("Bond", bond, "create destroy set_mode set_property"),
     **_of("tunnel", tunnel, "create destroy"),
-    **_of("pool", pool, "create_VLAN create_VLAN_from_PIF set_igmp_snooping_enabled"),
+    **_of("pool", pool, "create_VLAN create_VLAN_from_PIF set_https_only set_igmp_snooping_enabled"),
     **_of("VIF", vif, "create destroy plug unplug unplug_force move"),
     **_of(
         "VIF",
@@ -96,7 +96,7 @@ RULES: Final[Mapping[str, Rule]] = {
         host,
         "get_management_interface management_reconfigure management_disable set_hostname_live enable disable "
         "local_management_reconfigure "
-        "get_servertime is_in_emergency_mode local_assert_healthy signal_networking_change set_ssl_legacy "
+        "get_servertime is_in_emergency_mode local_assert_healthy signal_networking_change set_https_only set_ssl_legacy "
         "sync_pif_currently_attached reset_networking",
     ),
     **_of(

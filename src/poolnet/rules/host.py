@@ -174,6 +174,13 @@ def set_ssl_legacy(ctx: CallContext, *, self: Ref[Host], value: bool) -> None:
         raise errors.value_not_supported("value", "true", "Legacy SSL support has been removed")
 
 
+def set_https_only(ctx: CallContext, *, self: Ref[Host], value: bool) -> None:
+    """Closes a host's port for plain HTTP to other machines, or opens it again (spec §18.9)."""
+    ctx.txn.get(Host, self)
+    ctx.require_live(self)
+    ctx.txn.update(Host, self, https_only=value)
+
+
 def sync_pif_currently_attached(ctx: CallContext, *, host: Ref[Host], bridges: tuple[str, ...]) -> None:
     """Writes which PIFs of a host are attached: those whose bridges are in the list (spec §18.11)."""
     ctx.txn.get(Host, host)

@@ -7,6 +7,7 @@ from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.pool import Pool
 from poolnet.model.types import Ref
+from poolnet.rules import host as host_rules
 from poolnet.rules import pif as pif_rules
 from poolnet.rules import vlan as vlan_rules
 from poolnet.rules.attach import bring_up
@@ -43,6 +44,17 @@ def create_VLAN_from_PIF(
             ref = vlan_rules.create(ctx, tagged_PIF=tagged.ref, tag=VLAN, network=network)
             made.append(vlan_rules.untagged_pif(ctx, ref))
     return tuple(made)
+
+
+def set_https_only(ctx: CallContext, *, self: Ref[Pool], value: bool) -> None:
+    """Closes the port for plain HTTP on every host of the pool, or opens it again (spec §18.9): on all or on none.
+
+    Raises:
+        HOST_OFFLINE: A host is not live.
+    """
+    ctx.txn.get(Pool, self)
+    for host in tuple(ctx.txn.refs(Host)):
+        host_rules.set_https_only(ctx, self=host, value=value)
 
 
 def set_igmp_snooping_enabled(ctx: CallContext, *, self: Ref[Pool], value: bool) -> None:
