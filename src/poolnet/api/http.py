@@ -80,11 +80,12 @@ class HttpServer:
         timeouts: Timeouts | None = None,
         connections_max: int = limits.CONNECTIONS_MAX,
         connections_reserved: int = limits.CONNECTIONS_RESERVED_LOCAL,
+        connections_of_address: int = limits.CONNECTIONS_OF_ADDRESS_MAX,
     ) -> None:
         self._dispatch = dispatch
         self._run_cli = run_cli
         self._timeouts = timeouts or Timeouts()
-        self._budget = Budget(connections_max, connections_reserved)
+        self._budget = Budget(connections_max, connections_reserved, connections_of_address)
         self._listeners: list[Listener] = []
         self._transports: WeakSet[asyncio.Transport] = WeakSet()
         self._closed = False

@@ -25,6 +25,7 @@ CONNECTIONS_MAX: Final = (
     768  # all listeners together; the usual limit of 1024 open files leaves room for others
 )
 
+CONNECTIONS_OF_ADDRESS_MAX: Final = 256  # of one machine: it takes three to shut the others out
 CONNECTIONS_RESERVED_LOCAL: Final = 64  # of these, kept for the Unix socket: root must get in during a flood
 BACKLOG: Final = 256
 

@@ -13,7 +13,9 @@ import os
 import socket
 import ssl
 import stat
+from collections import Counter
 from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
 
@@ -29,39 +31,67 @@ _NO_IPV6: Final = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
 _IP_FREEBIND: Final = 15  # <linux/in.h>; the socket module does not name it
 
 
+LOCAL: Final = ""  # the machine of whoever comes by a Unix socket
+
+
 class Budget:
     """Counts the connections of all listeners of a server.
 
-    `reserved` of the `total` are for local clients alone.
+    `reserved` of the `total` are for local clients alone, and no other machine has more than `of_machine`.
     """
 
-    def __init__(self, total: int, reserved: int) -> None:
+    def __init__(self, total: int, reserved: int, of_machine: int) -> None:
         self._total = total
         self._reserved = reserved
-        self.used = 0
+        self._of_machine = of_machine
+        self._by_machine: Counter[str] = Counter()
 
-    def take(self, *, local: bool) -> bool:
-        """Counts one more connection, unless there are too many."""
-        if self.used >= (self._total if local else self._total - self._reserved):
-            return False
-        self.used += 1
-        return True
+    @property
+    def used(self) -> int:
+        """How many connections there are."""
+        return self._by_machine.total()
 
-    def give_back(self) -> None:
+    def take(self, machine: str) -> Slot | None:
+        """Counts one more connection, unless there are too many; `machine` as `machine_of` says, or LOCAL."""
+        if machine == LOCAL:
+            free = self.used < self._total
+        else:
+            free = self.used < self._total - self._reserved and self._by_machine[machine] < self._of_machine
+        if not free:
+            return None
+        self._by_machine[machine] += 1
+        return Slot(self, machine)
+
+    def give_back(self, machine: str) -> None:
         """Counts one less."""
-        self.used -= 1
+        self._by_machine[machine] -= 1
+        if not self._by_machine[machine]:
+            del self._by_machine[machine]
+
+
+def machine_of(address: str) -> str:
+    """Whose connection that is: an IPv4 address, or the /64 of an IPv6 one, in which one machine has any number.
+
+    Raises:
+        ValueError: It is no address.
+    """
+    parsed = ip_address(address.partition("%")[0])
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or IPv6Network((int(parsed) >> 64 << 64, 64)))
+    return str(parsed)
 
 
 class Slot:
     """One connection's place in the budget; given back once, however often it is asked."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, machine: str) -> None:
         self._budget: Budget | None = budget
+        self._machine = machine
 
     def release(self) -> None:
         """Gives the place back."""
         if self._budget is not None:
-            self._budget.give_back()
+            self._budget.give_back(self._machine)
             self._budget = None
 
 
@@ -109,23 +139,23 @@ class Listener:
     async def _accept(self) -> None:
         while True:
             try:
-                client, _ = await self._loop.sock_accept(self._socket)
+                client, peer = await self._loop.sock_accept(self._socket)
             except OSError as error:
                 # Other errors are the client's: it hung up before it was accepted.
                 if error.errno in _EXHAUSTED:
                     _log.warning("too many open files to accept a connection")
                     await asyncio.sleep(_EXHAUSTED_PAUSE_S)
                 continue
-            if not self._budget.take(local=self._local):
+            slot = self._budget.take(LOCAL if self._local else machine_of(peer[0]))
+            if slot is None:
                 client.close()
                 continue
-            task = self._loop.create_task(self._start(client))
+            task = self._loop.create_task(self._start(client, slot))
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
 
-    async def _start(self, client: socket.socket) -> None:
+    async def _start(self, client: socket.socket, slot: Slot) -> None:
         """Gives a client its protocol, after the TLS handshake if there is one."""
-        slot = Slot(self._budget)
         try:
             await self._loop.connect_accepted_socket(
                 lambda: self._make_protocol(slot),
