@@ -26,10 +26,7 @@ class FlowTexts:
 
     def of_bridge(self, bridge: SwitchBridge) -> str:
         """All flows of a secure bridge."""
-        has_uplink = marks.TUNNEL in bridge.map("external_ids") or any(
-            port.role is Role.UPLINK for port in bridge.ports
-        )
-        if bridge.role is Role.BRIDGE and has_uplink:
+        if bridge.role is Role.BRIDGE and bridge.has_uplink:
             return _PLAIN_SWITCH  # secure by the user's wish, and without guests
         return "".join((_shared_text(bridge), *self._of_ports(bridge)))
 

@@ -44,11 +44,14 @@ def observe(tables: Tables, addresses: Mapping[str, Addresses], macs: Mapping[st
         if switch_bridge.role is Role.BRIDGE:
             bridges += _bridges_on(switch_bridge, addresses, macs)
         vlans = _vlans_of(tables, switch_bridge)
+        is_closed = switch_bridge.is_secure and (
+            switch_bridge.role is Role.GUESTS or not switch_bridge.has_uplink
+        )
         for port in switch_bridge.ports:
             if port.role is None:
                 foreign.append(f"{switch_bridge.name}/{port.name}")
             elif port.role is Role.GUEST and port.interfaces:
-                ports.append(_guest_port(port, _base_name(switch_bridge), vlans))
+                ports.append(_guest_port(port, _base_name(switch_bridge), vlans, is_closed=is_closed))
             elif (
                 port.role in (Role.HOST, Role.VLAN)
                 and port.interfaces
@@ -126,7 +129,8 @@ def _bridges_on(
         network_uuids=_split(external_ids.get(marks.NETWORK_UUIDS, "")),
         ip=ip,
         igmp_snooping=switch_bridge.row.get("mcast_snooping_enable") is True,
-        fail_mode_secure=marks.FLAG_SECURE in flags if uplink is None else switch_bridge.is_secure,
+        # An internal bridge is secure because of its guests: if it is not, it is other than any that could be wanted.
+        fail_mode_secure=switch_bridge.is_secure == (uplink is not None or marks.FLAG_SECURE in flags),
     )
     for port in switch_bridge.ports:
         if port.role is Role.VLAN and port.interfaces:
@@ -161,16 +165,19 @@ def _tunnel(switch_bridge: SwitchBridge) -> Uplink | None:
     return tunnels.observed(switch_bridge.map("external_ids"), ports)
 
 
-def _guest_port(port: Port, base: str, vlans: Mapping[int, str]) -> GuestPort:
+def _guest_port(port: Port, base: str, vlans: Mapping[int, str], *, is_closed: bool) -> GuestPort:
+    """`is_closed`: it is on a bridge that drops everything without flows, where every guest's port belongs."""
     interface = port.interfaces[0]
     external_ids = interface.map("external_ids")
     lock = marks.recall(external_ids.get(marks.LOCK, ""), PortLock) or _UNKNOWN_LOCK
     bridge = external_ids.get(marks.BRIDGE, base)
     tag = next((tag for tag, name in vlans.items() if name == bridge), -1)
-    if not _columns_are(port, vlan_columns(lock, tag)):
+    if not columns_are(port, vlan_columns(lock, tag)):
         seen = one_of(port.row.get("tag"), int, -1)
         bridge = vlans.get(seen, base)
         lock = replace(lock, mac="")  # not what it was: no lock that could be wanted has no address
+    if not is_closed:
+        lock = replace(lock, mac="")
     return GuestPort(
         device=port.name,
         bridge=bridge,
@@ -183,7 +190,8 @@ def _guest_port(port: Port, base: str, vlans: Mapping[int, str]) -> GuestPort:
     )
 
 
-def _columns_are(port: Port, columns: Mapping[str, Value]) -> bool:
+def columns_are(port: Port, columns: Mapping[str, Value]) -> bool:
+    """Does a port have these values in its columns?"""
     return all(_members(port.row.get(column, ())) == _members(value) for column, value in columns.items())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from poolnet.hostd.openvswitch import marks
 from poolnet.hostd.openvswitch.marks import Role, role_of
 from poolnet.ovsdb.replica import Replica, Row
 from poolnet.ovsdb.values import RowId, all_of, map_of, one_of
@@ -116,6 +117,13 @@ class SwitchBridge:
     def is_secure(self) -> bool:
         """Does it drop everything while it has no flows?"""
         return one_of(self.row.get("fail_mode"), str, "") == "secure"
+
+    @property
+    def has_uplink(self) -> bool:
+        """Does it lead out of the host? Then its guests are on a bridge of their own."""
+        return marks.TUNNEL in self.map("external_ids") or any(
+            port.role is Role.UPLINK for port in self.ports
+        )
 
 
 @dataclass(frozen=True, slots=True)

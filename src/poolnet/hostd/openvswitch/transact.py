@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from itertools import count
 
 from poolnet.hostd.openvswitch.layout import Columns, InterfaceRow, Layout, PortRow
-from poolnet.hostd.openvswitch.marks import is_ours
+from poolnet.hostd.openvswitch.marks import Role, is_ours, role_of
 from poolnet.hostd.openvswitch.tables import Interface, Port, SwitchBridge, Tables
 from poolnet.ovsdb import operations
 from poolnet.ovsdb.operations import Operation
 from poolnet.ovsdb.replica import Row
-from poolnet.ovsdb.values import Atom, NewRow, RowId, Value
+from poolnet.ovsdb.values import Atom, NewRow, RowId, Value, map_of
 
 
 class NotOurs(Exception):
@@ -28,7 +28,7 @@ class NotOurs(Exception):
 def operations_for(layout: Layout, tables: Tables) -> list[Operation]:
     """The operations that make the layout real; empty when it is already.
 
-    Raises NotOurs when a bridge or port of that name is there without our mark.
+    Raises NotOurs when a bridge or port of that name is there without our mark; a guest's port on a bridge of ours is ours.
     """
     return _Transaction(layout, tables).operations()
 
@@ -81,8 +81,11 @@ class _Transaction:
         if port is not None and port.role is None:
             if wanted is None:
                 return
-            raise NotOurs(name)
-        stays = port is not None and wanted is not None and port.bridge == wanted.bridge
+            if not self._is_stray_guest(port, wanted):
+                raise NotOurs(name)
+        stays = (
+            port is not None and port.role is not None and wanted is not None and port.bridge == wanted.bridge
+        )
         if port is not None and port.bridge in destroyed:
             stays = False
         elif port is not None and not stays:
@@ -93,6 +96,11 @@ class _Transaction:
             self._change_port(port, wanted)
         else:
             self._joining.setdefault(wanted.bridge, []).append(self._insert_port(wanted))
+
+    def _is_stray_guest(self, port: Port, wanted: PortRow) -> bool:
+        """A guest's port that somebody took out of one of our bridges and put into one again: without its marks."""
+        role = role_of(map_of(wanted.columns.get("external_ids", ())))
+        return role is Role.GUEST and self._tables.bridges[port.bridge].role is not None
 
     def _insert_port(self, wanted: PortRow) -> NewRow:
         interfaces = tuple(self._insert_interface(interface) for interface in wanted.interfaces)
