@@ -33,7 +33,7 @@ from poolnet.hostnet.state import HostNetwork, IpConfig, Ipv4Mode
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
 from poolnet.pool.coordinator import Coordinator
-from poolnet.pool.hostlink import HostRefused
+from poolnet.pool.hostlink import A, HostRefused
 from poolnet.pool.start import open_pool
 from poolnet.rules.context import Counters
 
@@ -70,6 +70,8 @@ class ModelHost:
     looks: int = 0
     guest_actions: list[protocol.GuestAction] = field(default_factory=list)
     refuse: Callable[[HostNetwork], bool] = lambda _: False
+    asked: list[protocol.Command] = field(default_factory=list)
+    answer: Callable[[protocol.Command], protocol.Answer] = lambda _: protocol.Counters(ports=())
     gate: asyncio.Event | None = None
     at_gate: asyncio.Event = field(default_factory=asyncio.Event)
     staged: dict[str, protocol.Stage] = field(default_factory=dict)
@@ -103,6 +105,12 @@ class ModelHost:
 
     async def look(self, host: Ref[Host]) -> None:
         self.looks += 1
+
+    async def ask(self, host: Ref[Host], command: protocol.Command, expect: type[A], timeout_s: float) -> A:
+        self.asked.append(command)
+        answer = self.answer(command)
+        assert isinstance(answer, expect)
+        return answer
 
     def facts(self) -> Mapping[Ref[Host], HostFacts]:
         return {self.host: self.reported}
@@ -159,7 +167,12 @@ async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIter
         stack.push_async_callback(events.stop)
         sessions.on_end(events.session_ended)
         own = own_messages(
-            database=database, sessions=sessions, tasks=tasks, events=events, coordinator=coordinator
+            database=database,
+            sessions=sessions,
+            tasks=tasks,
+            events=events,
+            coordinator=coordinator,
+            hosts=host,
         )
         dispatcher = Dispatcher(
             database=database, coordinator=coordinator, sessions=sessions, tasks=tasks, own=own

@@ -21,6 +21,7 @@ CLASSES = {each["cli"]: each for each in SPEC["classes"]}
 SPEC_COMMANDS = {each["name"]: each for each in SPEC["commands"]}
 # docs/deviations.md: the columns that the reference means to show.
 ADDED_FIELDS = {("network-sriov", "configuration-mode")}
+ADDED_COMMANDS = {"vif-lock-verify", "vif-lock-explain", "vif-lock-counters"}
 SHOWN_BESIDES = {
     "network-sriov": {"physical-PIF", "logical-PIF", "configuration-mode"},
     "snapshot": {"snapshot-of", "snapshot-time"},
@@ -125,7 +126,7 @@ def test_every_command_of_the_networks_side_is_known() -> None:
     assert [name for name, spec in SPEC_COMMANDS.items() if spec.get("api") and name not in COMMANDS] == []
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - ADDED_COMMANDS))
 def test_a_command_takes_what_the_reference_takes(name: str) -> None:
     command, spec = COMMANDS[name], SPEC_COMMANDS[name]
     assert list(command.required) == spec["required"]

@@ -172,7 +172,7 @@ async def _start(config: ApiConfig, stack: AsyncExitStack, background: Backgroun
         await asyncio.wait_for(tried.wait(), SETTLE_S)
     credentials = Credentials(state_dir / "users.toml", PamThroughHostd(link))
     background.start(doors.follow(database, host), "doors")
-    events = _open_gate(gate, stack, background, database, coordinator, credentials, host)
+    events = _open_gate(gate, stack, background, database, coordinator, credentials, host, hosts)
     stack.push_async_callback(coordinator.stop)  # so that the calls under way end
     stack.push_async_callback(server.close)  # the doors close before what is behind them
     stack.callback(events.wake_all)
@@ -188,6 +188,7 @@ def _open_gate(
     coordinator: Coordinator,
     credentials: Credentials,
     host: Ref[Host],
+    hosts: LocalHosts,
 ) -> Events:
     tasks = Tasks(database=database, this_host=host, clock=_now)
     stack.push_async_callback(tasks.stop)
@@ -198,7 +199,12 @@ def _open_gate(
     stack.push_async_callback(events.stop)
     sessions.on_end(events.session_ended)
     own = own_messages(
-        database=database, sessions=sessions, tasks=tasks, events=events, coordinator=coordinator
+        database=database,
+        sessions=sessions,
+        tasks=tasks,
+        events=events,
+        coordinator=coordinator,
+        hosts=hosts,
     )
     dispatcher = Dispatcher(
         database=database, coordinator=coordinator, sessions=sessions, tasks=tasks, own=own

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from poolnet.api.dispatch import Call, Own, Result, session_of
 from poolnet.api.events import Events
+from poolnet.api.locks import AskedHosts, lock_messages
 from poolnet.api.sessions import LiveSession, Sessions
 from poolnet.api.tasks import Tasks
 from poolnet.db.database import Database
@@ -23,13 +24,20 @@ from poolnet.rules.task import own_task
 
 
 def own_messages(
-    *, database: Database, sessions: Sessions, tasks: Tasks, events: Events, coordinator: Coordinator
+    *,
+    database: Database,
+    sessions: Sessions,
+    tasks: Tasks,
+    events: Events,
+    coordinator: Coordinator,
+    hosts: AskedHosts,
 ) -> Mapping[str, Own]:
     """The API's own messages, by full name."""
     return {
         **_session_messages(sessions),
         **_event_messages(events),
         "task.cancel": _cancel(database, tasks, coordinator),
+        **lock_messages(database, hosts),
     }
 
 

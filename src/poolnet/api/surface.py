@@ -22,6 +22,9 @@ OWN_MESSAGES = frozenset(
         "event.get_current_id",
         "event.inject",
         "task.cancel",
+        "VIF.verify_locks",
+        "VIF.explain_lock",
+        "VIF.count_dropped",
     }
 )
 """What the API server carries out itself; `own.own_messages` has a function for each."""

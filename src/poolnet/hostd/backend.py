@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from poolnet.hostnet.facts import BondFacts, PortFacts
-from poolnet.hostnet.protocol import Fault
-from poolnet.hostnet.state import HostNetwork
+from poolnet.hostnet.protocol import Fault, LocksVerified
+from poolnet.hostnet.state import GuestPort, HostNetwork
 from poolnet.hostnet.steps import Step
+from poolnet.lock.reasons import DropReason
 
 
 class ApplyFailed(Exception):
@@ -27,10 +28,15 @@ class BackendGone(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """What the switch would do with a frame: does it leave the port's lock, and the switch's own words."""
+    """What the switch would do with a frame: does it leave the port's lock, and the switch's own words.
+
+    `counted` is the reason that it is counted under, if any; `path` are the rules that it met, in words.
+    """
 
     forwarded: bool
     text: str
+    counted: DropReason | None
+    path: tuple[str, ...]
 
 
 class Backend(Protocol):
@@ -78,6 +84,12 @@ class Backend(Protocol):
 
     async def trace(self, device: str, frame: bytes) -> Trace:
         """What happens to a frame from a guest port. Raises ApplyFailed (NO_DEVICE) or BackendGone."""
+
+    async def verify(self, ports: Sequence[GuestPort], *, rules: bool) -> LocksVerified:
+        """Whether the locks of these ports hold; see `protocol.VerifyLocks`. Changes nothing.
+
+        Raises BackendGone, and ValueError when a lock is impossible.
+        """
 
     async def counters(self, devices: Collection[str]) -> tuple[PortFacts, ...]:
         """The lock counters of these guest ports, of all when empty. Raises BackendGone."""

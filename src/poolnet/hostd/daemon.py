@@ -39,6 +39,7 @@ from poolnet.hostd.server import Server
 from poolnet.hostnet.facts import NicFacts
 from poolnet.hostnet.protocol import (
     PROTOCOL_VERSION,
+    VERIFY_PORTS_MAX,
     Answer,
     Authenticate,
     Confirm,
@@ -61,6 +62,7 @@ from poolnet.hostnet.protocol import (
     SwitchBackend,
     Traced,
     TracePacket,
+    VerifyLocks,
     Watch,
 )
 
@@ -107,6 +109,7 @@ class Daemon:
         uids, self._group = _clients(config.api_user)
         self._server = Server(self._dispatch, self._watch, uids)
         self._boot_id = ""
+        self._proving = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Restores the confirmed state, then serves. Raises BackendGone or OSError."""
@@ -185,6 +188,8 @@ class Daemon:
                 return Counters(ports=await self._backend.counters(devices))
             case TracePacket() as command:
                 return await self._trace(command)
+            case VerifyLocks() as command:
+                return await self._verify(command)
             case Authenticate(user=user, password=password):
                 return await pam.authenticate(user, password, self._config.pam_service)
             case SetHostname(hostname=hostname):
@@ -237,7 +242,21 @@ class Daemon:
         except ValueError as error:
             return Refused(fault=Fault.MALFORMED, message=f"frame_hex: {error}")
         trace = await self._backend.trace(command.device, frame)
-        return Traced(forwarded=trace.forwarded, text=trace.text)
+        return Traced(
+            forwarded=trace.forwarded,
+            text=trace.text,
+            counted=trace.counted.value if trace.counted is not None else "",
+            path=trace.path,
+        )
+
+    async def _verify(self, command: VerifyLocks) -> Answer:
+        if len(command.ports) > VERIFY_PORTS_MAX:
+            return Refused(fault=Fault.MALFORMED, message=f"ports: more than {VERIFY_PORTS_MAX}")
+        async with self._proving:  # one at a time: everybody else's requests go on beside it
+            try:
+                return await self._backend.verify(command.ports, rules=command.rules)
+            except ValueError as error:
+                return Refused(fault=Fault.MALFORMED, message=f"a lock is impossible: {error}")
 
     async def _set_hostname(self, hostname: str) -> Answer:
         try:

@@ -13,8 +13,8 @@ import structlog
 from poolnet.hostd.backend import ApplyFailed, Backend, BackendGone, Trace
 from poolnet.hostnet.diff import diff
 from poolnet.hostnet.facts import BondFacts, PortFacts
-from poolnet.hostnet.protocol import Fault
-from poolnet.hostnet.state import EMPTY, HostNetwork
+from poolnet.hostnet.protocol import Fault, LocksVerified
+from poolnet.hostnet.state import EMPTY, GuestPort, HostNetwork
 from poolnet.hostnet.steps import Step
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.dataplane")
@@ -127,6 +127,10 @@ class DataPlane:
     async def trace(self, device: str, frame: bytes) -> Trace:
         """See `Backend.trace`."""
         return await self._backend.trace(device, frame)
+
+    async def verify(self, ports: Sequence[GuestPort], *, rules: bool) -> LocksVerified:
+        """See `Backend.verify`."""
+        return await self._backend.verify(ports, rules=rules)
 
     async def counters(self, devices: Collection[str]) -> tuple[PortFacts, ...]:
         """See `Backend.counters`."""

@@ -33,11 +33,22 @@ async def table(family: str, name: str) -> Mapping[str, Any] | None:
         if "No such file or directory" in error.reason and "list table" in error.reason:
             return None
         raise
-    listing = json.loads(done.stdout)
+    return _as_listing(done.stdout)
+
+
+async def listing_of(text: str, family: str, name: str) -> Mapping[str, Any]:
+    """A table as `nft -j` lists it once `text` is loaded where nothing else is: in a network namespace of its own.
+
+    Raises CommandFailed.
+    """
+    script = f"nft -f - && nft -j list table {family} {name}"
+    return _as_listing((await run(("unshare", "--net", "sh", "-c", script), stdin=text.encode())).stdout)
+
+
+def _as_listing(text: str) -> Mapping[str, Any]:
+    listing = json.loads(text)
     if not isinstance(listing, dict) or not isinstance(listing.get("nftables"), list):
-        raise CommandFailed(
-            ("nft", "-j", "list", "table", family, name), "it said something else than a list"
-        )
+        raise CommandFailed(("nft", "-j", "list", "table"), "it said something else than a list")
     return listing
 
 

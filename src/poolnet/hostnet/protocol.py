@@ -13,11 +13,12 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from poolnet.hostnet.facts import HostFacts, PortFacts
-from poolnet.hostnet.state import HostNetwork, IpConfig
+from poolnet.hostnet.state import GuestPort, HostNetwork, IpConfig
 from poolnet.hostnet.steps import Plan
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024  # 20,000 ports are about 8 MiB
 PROTOCOL_VERSION = 1
+VERIFY_PORTS_MAX = 64  # of one request: about a second of the daemon's and of the switch's time
 
 
 class GuestNic(Struct, frozen=True, kw_only=True):
@@ -205,6 +206,18 @@ class TracePacket(Struct, frozen=True, kw_only=True, tag=True):
     frame_hex: str
 
 
+class VerifyLocks(Struct, frozen=True, kw_only=True, tag=True):
+    """Do the locks of these guest ports hold, as the live switch has them? Answered by `LocksVerified`.
+
+    `ports` say what is wanted; a port whose lock's mode is `disabled` must be on no bridge. At most `VERIFY_PORTS_MAX`.
+    With `rules` the answer also tells where the rules of the whole host differ from those that there should be: that
+    costs as much for one port as for a thousand.
+    """
+
+    ports: tuple[GuestPort, ...]
+    rules: bool = True
+
+
 class Authenticate(Struct, frozen=True, kw_only=True, tag=True):
     """Does PAM accept this user and password? Answered by `Authenticated`. Never logged."""
 
@@ -230,6 +243,7 @@ Command: TypeAlias = (
     | Watch
     | ReadCounters
     | TracePacket
+    | VerifyLocks
     | Authenticate
     | SetHostname
 )
@@ -293,10 +307,63 @@ class Counters(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Traced(Struct, frozen=True, kw_only=True, tag=True):
-    """The answer to `TracePacket`: whether the frame leaves the port's lock, and the switch's own words."""
+    """The answer to `TracePacket`: whether the frame leaves the port's lock, and the switch's own words.
+
+    `counted` is the reason that it is counted under, or ""; `path` are the rules that it met, in order, in words.
+    """
 
     forwarded: bool
     text: str
+    counted: str = ""
+    path: tuple[str, ...] = ()
+
+
+class ClassFound(Struct, frozen=True, kw_only=True):
+    """A class of packets whose frames do not all do what the lock says; `frame_hex` is one of them.
+
+    `forwarded` and `counted` (a reason or "") are what becomes of that frame, `wanted` whether it should leave the lock.
+    """
+
+    name: str
+    frame_hex: str
+    forwarded: bool
+    counted: str
+    wanted: bool
+
+
+class PortProof(Struct, frozen=True, kw_only=True):
+    """What was found out about one guest port.
+
+    `passing` and `stopped` are the classes of packets whose frames all do as they should; `faults` are findings that
+    concern no single class, in words. `is_changing`: the host holds another lock than the one asked about, perhaps
+    because it was changed just now.
+    """
+
+    device: str
+    frames: int = 0
+    passing: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    wrong: tuple[ClassFound, ...] = ()
+    faults: tuple[str, ...] = ()
+    is_changing: bool = False
+
+
+class RuleFound(Struct, frozen=True, kw_only=True):
+    """A difference between the rules of the host and those that there should be; `device` is "" if it concerns all ports.
+
+    `bridge` is that of the switch, and "" where there is one set of rules for the host.
+    """
+
+    text: str
+    bridge: str = ""
+    device: str = ""
+
+
+class LocksVerified(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `VerifyLocks`: a proof for each port, and what is wrong with the rules of the host."""
+
+    proofs: tuple[PortProof, ...]
+    rules: tuple[RuleFound, ...] = ()
 
 
 class Authenticated(Struct, frozen=True, kw_only=True, tag=True):
@@ -339,6 +406,7 @@ Answer: TypeAlias = (
     | FactsChanged
     | Counters
     | Traced
+    | LocksVerified
     | Authenticated
     | Refused
 )

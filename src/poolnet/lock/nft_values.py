@@ -16,6 +16,7 @@ _One = int | str
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _VLAN_TYPES, _LENGTH_MAX, _LENGTH_TYPE = (0x8100, 0x88A8), 0x5FF, 4  # ETH_P_802_2
 _PROTOCOLS = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ip6"}
+_NAMED_TYPES = {"8021q": 0x8100, "8021ad": 0x88A8}  # as nft prints them, whichever way they were written
 _EXTENSION_HEADERS = (0, 43, 44, 51, 60)
 _FIELDS = {
     ("ether", "daddr"): ("ll", 0, 48),
@@ -225,6 +226,8 @@ def _contains(elements: Iterable[Any]) -> Callable[[Value], bool]:
 def _from_text(text: str) -> _One:
     if text.startswith("0x"):
         return int(text, 16)
+    if text in _NAMED_TYPES:
+        return _NAMED_TYPES[text]
     if _MAC.fullmatch(text):
         return int(text.replace(":", ""), 16)
     return text

@@ -31,6 +31,8 @@ RowClass = TypeVar("RowClass", bound=type[Row])
 FIRST_RELEASE: Final = "rio"
 SIDE_EFFECT: Final = "side_effecting_impl"
 REMOVED: Final = "removed"
+POOLNETS_OWN: Final = "poolnet"
+"""The flag, and the release, of messages that the reference does not have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from poolnet.hostnet import protocol
 from poolnet.hostnet.facts import HostFacts
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
-from poolnet.pool.hostlink import HostLink
+from poolnet.pool.hostlink import A, HostLink
 
 
 class LocalHosts:
@@ -49,6 +49,10 @@ class LocalHosts:
     async def look(self, host: Ref[Host]) -> None:
         """Asks the daemon for its facts."""
         self._facts = (await self._link.request(protocol.Observe(), protocol.Observation)).facts
+
+    async def ask(self, host: Ref[Host], command: protocol.Command, expect: type[A], timeout_s: float) -> A:
+        """Asks the daemon for something that changes nothing."""
+        return await self._link.request(command, expect, timeout_s)
 
     def facts(self) -> Mapping[Ref[Host], HostFacts]:
         """What the daemon reported last."""

@@ -73,7 +73,7 @@ def test_the_rules_are_proved_for_every_class_of_packets(name: str) -> None:
         ),  # the end of a goto is the end: the policy of the chain accepts
         (without_rules("arp_packet", "arp_sender"), {"L02", "L03", "L04", "L05", "L06"}),
         (
-            with_elements("own4", {"concat": [PORT, 0x0A000001]}, {"concat": [PORT, 0x0A000002]}),
+            with_elements("own4", {"concat": [PORT, 0x0A000000]}, {"concat": [PORT, 0x0A000001]}),
             {"A02", "A04", "A05"},
         ),
         (with_elements("own6"), {"L11", "L12"}),

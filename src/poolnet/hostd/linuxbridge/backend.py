@@ -19,7 +19,7 @@ import structlog
 
 from poolnet.hostd import moved_guests, neighbours
 from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
-from poolnet.hostd.linuxbridge import bonds, slb
+from poolnet.hostd.linuxbridge import bonds, proof, slb
 from poolnet.hostd.linuxbridge.changes import Absent, Changes, NotOurs, plan
 from poolnet.hostd.linuxbridge.filters import Filters, FiltersFailed, transact
 from poolnet.hostd.linuxbridge.marks import Marks, both, with_touched
@@ -33,9 +33,10 @@ from poolnet.hostd.nics import is_nic
 from poolnet.hostd.run import CommandFailed, run
 from poolnet.hostnet.advance import Touched, advance, touched_by, with_vlans
 from poolnet.hostnet.facts import BondFacts, PortFacts
-from poolnet.hostnet.protocol import Fault
-from poolnet.hostnet.state import NO_IP, HostNetwork, PortLock
+from poolnet.hostnet.protocol import Fault, LocksVerified, PortProof, RuleFound
+from poolnet.hostnet.state import NO_IP, GuestPort, HostNetwork, PortLock
 from poolnet.hostnet.steps import Step
+from poolnet.lock.rule_words import bridge_chain
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.linuxbridge")
 _VERSION = re.compile(r"v([0-9.]+)")
@@ -167,7 +168,7 @@ class LinuxBridgeBackend:
         if port is None:
             raise ApplyFailed(Fault.NO_DEVICE, f"{device} is not a guest port", device)
         try:
-            outcome = await self._filters.trace(device, frame)
+            outcome = (await self._filters.model()).sends(device, frame)
         except FiltersFailed as error:
             raise BackendGone(str(error)) from error
         reason = "nothing is wrong with it" if outcome.reason is None else outcome.reason.value
@@ -175,7 +176,25 @@ class LinuxBridgeBackend:
         return Trace(
             forwarded=outcome.passes,
             text=f"table bridge poolnet: from {device} to {port.bridge} by {' > '.join(outcome.path)}: {word}: {reason}\n",
+            counted=outcome.reason,
+            path=tuple(bridge_chain(name) for name in outcome.path),
         )
+
+    async def verify(self, ports: Sequence[GuestPort], *, rules: bool) -> LocksVerified:
+        """See `Backend.verify`. Between two ports others have their turn."""
+        proofs: list[PortProof] = []
+        found: tuple[RuleFound, ...] = ()
+        try:
+            observed = await self.observe()
+            if rules:
+                found = tuple(proof.rules_found(*await self._filters.as_they_should_be()))
+            model = await self._filters.model()
+            for port in ports:
+                proofs.append(proof.prove(model, observed, self._filters.loaded, port))
+                await asyncio.sleep(0)
+        except FiltersFailed as error:
+            raise BackendGone(str(error)) from error
+        return LocksVerified(proofs=tuple(proofs), rules=found)
 
     async def counters(self, devices: Collection[str]) -> tuple[PortFacts, ...]:
         """See `Backend.counters`."""

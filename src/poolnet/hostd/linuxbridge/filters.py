@@ -96,13 +96,23 @@ class Filters:
         except (ValueError, KeyError, TypeError) as error:
             raise FiltersFailed(f"nft's list of the locks cannot be read: {error}") from error
 
-    async def trace(self, device: str, frame: bytes) -> nftmodel.Outcome:
-        """What the rules that are in the kernel do with a frame from this port. Raises FiltersFailed."""
+    async def model(self) -> nftmodel.BridgeModel:
+        """The rules that are in the kernel, to be evaluated. Raises FiltersFailed."""
         listing = await self._listing()
         try:
-            return nftmodel.BridgeModel(listing).sends(device, frame)
+            return nftmodel.BridgeModel(listing)
         except (ValueError, KeyError, TypeError) as error:
             raise FiltersFailed(f"nft's list of the locks cannot be read: {error}") from error
+
+    async def as_they_should_be(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The table as `nft` lists it where nothing else is, and as it lists that of the kernel. Raises FiltersFailed."""
+        async with self._turn:
+            try:
+                expected = await nft.listing_of(nftables.ruleset(self._wanted), *nftables.TABLE.split())
+                found = await nft.table(*nftables.TABLE.split())
+            except (CommandFailed, ValueError) as error:
+                raise FiltersFailed(str(error)[:_SHOWN_MAX]) from error
+        return expected, found or {"nftables": []}
 
     async def remove(self) -> None:
         """Takes the table away: nothing is locked, and nothing unknown is dropped any more. Raises FiltersFailed."""

@@ -8,7 +8,6 @@ flows arrive. Flows of ports that went are removed at the end.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +19,7 @@ import structlog
 from poolnet.hostd import moved_guests
 from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
 from poolnet.hostd.netlink import Netlink, index_of, link_is_promiscuous, link_mac
-from poolnet.hostd.openvswitch import bond_status, counters, marks, unixctl
+from poolnet.hostd.openvswitch import bond_status, counters, marks, proof, traced, unixctl
 from poolnet.hostd.openvswitch.flows import FlowKeeper, FlowsFailed
 from poolnet.hostd.openvswitch.forming import FORMING_LOOK_S, FORMING_S, forming, has_formed
 from poolnet.hostd.openvswitch.layout import (
@@ -40,15 +39,15 @@ from poolnet.hostd.openvswitch.tables import Tables
 from poolnet.hostd.openvswitch.transact import NotOurs, operations_for
 from poolnet.hostnet.advance import Touched, advance, touched_by
 from poolnet.hostnet.facts import BondFacts, PortFacts
-from poolnet.hostnet.protocol import Fault
-from poolnet.hostnet.state import Bridge, HostNetwork, PortLock
+from poolnet.hostnet.protocol import Fault, LocksVerified, RuleFound
+from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork, PortLock
 from poolnet.hostnet.steps import Step
 from poolnet.lock.openflow import port_cookie
+from poolnet.lock.rule_words import switch_rule
 from poolnet.ovsdb.connection import OvsdbError
 from poolnet.ovsdb.values import one_of
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.openvswitch")
-_NORMAL = re.compile(r"^\s+NORMAL\s*$", re.MULTILINE)
 
 
 class OpenvswitchBackend:
@@ -165,7 +164,28 @@ class OpenvswitchBackend:
             text = await unixctl.ask(socket, "ofproto/trace", arguments)
         except unixctl.ControlError as error:
             raise BackendGone(str(error)) from error
-        return Trace(forwarded=_NORMAL.search(text) is not None, text=text)
+        found = traced.read(text)
+        return Trace(
+            forwarded=found.passes,
+            text=text,
+            counted=found.reason,
+            path=tuple(switch_rule(table, rule) for table, rule in found.rules),
+        )
+
+    async def verify(self, ports: Sequence[GuestPort], *, rules: bool) -> LocksVerified:
+        """See `Backend.verify`."""
+        found: list[RuleFound] = []
+        try:
+            control = unixctl.control_socket(self._run_dir, "ovs-vswitchd")
+            observed = await self.observe()
+            proofs = [await proof.prove(control, self._tables(), observed, port) for port in ports]
+            for bridge in self._tables().bridges.values() if rules else ():
+                if any(port.role is Role.GUEST for port in bridge.ports):
+                    differences = await self._keeper.differences(bridge.name)
+                    found += proof.rules_found(bridge, differences)
+        except (unixctl.ControlError, FlowsFailed) as error:
+            raise BackendGone(str(error)) from error
+        return LocksVerified(proofs=tuple(proofs), rules=tuple(found))
 
     async def counters(self, devices: Collection[str]) -> tuple[PortFacts, ...]:
         """See `Backend.counters`."""

@@ -114,15 +114,7 @@ class FlowKeeper:
     async def mend(self, bridge: str) -> None:
         """Compares the flows of a bridge with what they should be, and puts them back. Raises FlowsFailed."""
         async with self._turn:
-            if bridge not in self._bridges:
-                return
-            path = self._work_dir / f"{bridge}.flows"
-            path.write_text(self._expected(bridge))
-            try:
-                found = await self._ofctl(bridge, "diff-flows", str(path), self.target(bridge), differ=True)
-            finally:
-                path.unlink(missing_ok=True)
-            changed = differences(found)
+            changed = await self._differences(bridge)
             if changed:
                 LOG.warning(
                     "flows were changed by somebody else and are put back",
@@ -130,6 +122,22 @@ class FlowKeeper:
                     differences=changed[:_SHOWN_MAX],
                 )
                 await self.install(bridge)
+
+    async def differences(self, bridge: str) -> list[str]:
+        """How the flows of a bridge differ from what they should be (see `differences`). Raises FlowsFailed."""
+        async with self._turn:
+            return await self._differences(bridge)
+
+    async def _differences(self, bridge: str) -> list[str]:
+        if bridge not in self._bridges:
+            return []
+        path = self._work_dir / f"{bridge}.flows"
+        path.write_text(self._expected(bridge))
+        try:
+            found = await self._ofctl(bridge, "diff-flows", str(path), self.target(bridge), differ=True)
+        finally:
+            path.unlink(missing_ok=True)
+        return differences(found)
 
     async def _ofctl(self, bridge: str, *words: str, stdin: str = "", differ: bool = False) -> str:
         argv = ("ovs-ofctl", "-O", "OpenFlow14", "--no-names", *words)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from poolnet.ovsdb.framing import FramingError, MessageStream
 
 _TIMEOUT_S = 10.0
 _READ_BYTES = 65536
+_CONNECTIONS = 8  # the daemon takes up to ten requests of each before it looks at the next
+_WINDOW = 16  # requests of a connection that wait for an answer
 
 
 class ControlError(Exception):
@@ -23,6 +25,7 @@ class ControlError(Exception):
 
 
 class _Answer(msgspec.Struct):
+    id: int | None = None
     result: str | None = None
     error: str | None = None
 
@@ -54,6 +57,60 @@ async def ask(socket: Path, command: str, arguments: Sequence[str]) -> str:
     if answer.error is not None:
         raise ControlError(answer.error.strip())
     return answer.result or ""
+
+
+async def ask_all(socket: Path, command: str, calls: Sequence[Sequence[str]]) -> list[str]:
+    """Sends a command many times, with these arguments, and returns the texts in the same order.
+
+    No call waits for the answer of the one before. Raises ControlError: the daemon is not there, or refused one.
+    """
+    texts = [""] * len(calls)
+    left = iter(range(len(calls)))
+    work = [
+        asyncio.create_task(_work_off(socket, command, calls, left, texts))
+        for _ in range(min(_CONNECTIONS, len(calls)))
+    ]
+    try:
+        async with asyncio.timeout(_TIMEOUT_S + len(calls) / 100):
+            await asyncio.gather(*work)
+    except (OSError, TimeoutError, FramingError, msgspec.MsgspecError) as error:
+        raise ControlError(f"{socket}: {error}") from error
+    finally:
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+    return texts
+
+
+async def _work_off(
+    socket: Path, command: str, calls: Sequence[Sequence[str]], left: Iterator[int], texts: list[str]
+) -> None:
+    """One connection's share: takes a call whenever it has room for one."""
+    reader, writer = await asyncio.open_unix_connection(str(socket))
+    try:
+        stream = MessageStream()
+        waiting = 0
+        while True:
+            while waiting < _WINDOW and (number := next(left, None)) is not None:
+                request = {"id": number, "method": command, "params": list(calls[number])}
+                writer.write(msgspec.json.encode(request))
+                waiting += 1
+            if not waiting:
+                return
+            chunk = await reader.read(_READ_BYTES)
+            if not chunk:
+                raise ConnectionError("the daemon closed the connection")
+            for message in stream.feed(chunk):
+                answer = msgspec.json.decode(message, type=_Answer)
+                if answer.error is not None:
+                    raise ControlError(answer.error.strip())
+                if answer.id is not None and 0 <= answer.id < len(texts):
+                    texts[answer.id] = answer.result or ""
+                waiting -= 1
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from poolnet.model.declare import NO_DEFAULT, api_class, dynamic, message, optional, rw, static
+from poolnet.model.declare import NO_DEFAULT, POOLNETS_OWN, api_class, dynamic, message, optional, rw, static
 from poolnet.model.roles import Role
 from poolnet.model.types import NULL, Row
 
@@ -214,5 +214,32 @@ MESSAGES = (
         since="26.17.0",
         state="prototyped",
         doc="Sets the VLAN tags passed to the guest.",
+    ),
+    message(
+        "verify_locks",
+        {"vifs": "set:ref:VIF"},
+        "string",
+        role=Role.READ_ONLY,
+        flags=(POOLNETS_OWN,),
+        since=POOLNETS_OWN,
+        doc="Proves on the live switch what VIFs (none: all) can send; a JSON text, a verdict for each class of packets.",
+    ),
+    message(
+        "explain_lock",
+        {"self": "ref:VIF", "packet": "string"},
+        "string",
+        role=Role.READ_ONLY,
+        flags=(POOLNETS_OWN,),
+        since=POOLNETS_OWN,
+        doc="Says which rule lets a packet through or stops it; a JSON text.",
+    ),
+    message(
+        "count_dropped",
+        {"vifs": "set:ref:VIF"},
+        "string",
+        role=Role.READ_ONLY,
+        flags=(POOLNETS_OWN,),
+        since=POOLNETS_OWN,
+        doc="Counts the frames that the locks of VIFs (none: all) have stopped, by reason; a JSON text.",
     ),
 )

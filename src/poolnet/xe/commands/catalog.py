@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Final
 
-from poolnet.xe.commands import hosts, networks, people, plugins, pools, storage, tasks, unserved, vifs, vms
+from poolnet.xe.commands import (
+    hosts,
+    locks,
+    networks,
+    people,
+    plugins,
+    pools,
+    storage,
+    tasks,
+    unserved,
+    vifs,
+    vms,
+)
 from poolnet.xe.commands.command import Command
 from poolnet.xe.commands.generic import generic_commands
 
@@ -16,6 +28,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         generic_commands(),
         networks.COMMANDS,
         vifs.COMMANDS,
+        locks.COMMANDS,
         vms.COMMANDS,
         hosts.COMMANDS,
         pools.COMMANDS,
