@@ -41,11 +41,12 @@ class ScratchSwitch:
     def ofctl(self, *words: str, text: str = "") -> str:
         return self._run("ovs-ofctl", "-O", "OpenFlow14", "--no-names", *words, text=text)
 
-    def replace_flows(self, flows: Iterable[Flow]) -> None:
-        """Exactly these rules from now on, in one bundle; afterwards nothing is cached of the old ones."""
+    def replace_flows(self, flows: Iterable[Flow], *, settle: bool = True) -> None:
+        """Exactly these rules from now on, in one bundle; afterwards nothing is cached of the old ones (`settle`)."""
         text = "".join(f"{flow.text()}\n" for flow in flows)
         self.ofctl("--bundle", "replace-flows", self.management, "-", text=text)
-        self.appctl("revalidator/wait")
+        if settle:
+            self.appctl("revalidator/wait")
 
     @property
     def management(self) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from poolnet.hostnet.state import LockMode, PortLock
@@ -26,8 +26,8 @@ from poolnet.lock.reasons import DropReason
 from tests.lab.own_network import run_in_own_network
 from tests.lab.scratch_bridge import BRIDGE, GUEST, OTHER_GUEST, UPLINK, ScratchBridge, scratch_bridge
 from tests.lab.test_lock_on_open_vswitch import LOCKS, SENTINEL, mangled
-from tests.property.lock_frames import ipv6_packets, locks, mutated
 from tests.property.nft_table import listing, without_order
+from tests.property.random_frames import Sender, locks
 from tests.unit.lock.lock_cases import LOCKED, UNLOCKED, US
 
 pytestmark = pytest.mark.lab
@@ -278,14 +278,20 @@ def test_the_bridge_agrees_with_the_policy_on_any_lock_and_frame() -> None:
     def body(bridge: ScratchBridge) -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one CPU keeps the order between ports
 
-        @settings(max_examples=100, deadline=None, database=None)
-        @given(locks(), st.lists(st.one_of(mutated(), ipv6_packets()), min_size=20, max_size=60))
-        def agree(lock: PortLock, frames: list[bytes]) -> None:
+        @settings(
+            max_examples=100,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(locks(), st.integers(0, 2**64 - 1))
+        def agree(lock: PortLock, seed: int) -> None:
             bridge.nft(ruleset({GUEST: lock, OTHER_GUEST: UNLOCKED}))
             expected: Counter[DropReason] = Counter()
             doubtful = False
             installed = BridgeModel(bridge.listing())
-            for frame in filter(reaches_prerouting, frames):
+            for frame in filter(reaches_prerouting, Sender(lock, random.Random(seed)).frames(40)):
                 verdict, why = allows(lock, frame), unread(frame)
                 bridge.send(GUEST, frame)
                 passes = bool(bridge.arrivals([], LAST, source=OTHER_GUEST)[UPLINK])

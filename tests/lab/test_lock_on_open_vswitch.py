@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from poolnet.hostnet.state import PortLock
 from poolnet.lock.craft import vlan_tag
@@ -19,6 +21,7 @@ from poolnet.lock.prove import as_sent
 from poolnet.lock.reasons import DropReason
 from tests.lab.own_network import run_in_own_network
 from tests.lab.scratch_switch import UPLINK_PORT, ScratchSwitch, scratch_switch
+from tests.property.random_frames import Sender, locks
 from tests.unit.lock.lock_cases import LOCKED, OFPORT, UNLOCKED, US
 
 pytestmark = pytest.mark.lab
@@ -35,8 +38,8 @@ def on_a_switch(directory: Path, body: Callable[[ScratchSwitch], None], options:
     run_in_own_network(run)
 
 
-def install(switch: ScratchSwitch, lock: PortLock) -> None:
-    switch.replace_flows((*shared_flows([UPLINK_PORT]), *port_flows(lock, OFPORT, COOKIE)))
+def install(switch: ScratchSwitch, lock: PortLock, *, settle: bool = True) -> None:
+    switch.replace_flows((*shared_flows([UPLINK_PORT]), *port_flows(lock, OFPORT, COOKIE)), settle=settle)
 
 
 def check_every_packet(switch: ScratchSwitch, lock: PortLock, tag: int | None) -> None:
@@ -175,3 +178,34 @@ def test_the_switch_reads_mangled_packets_as_the_policy_does(tmp_path: Path, nam
         assert min(outcomes.values()) > 100  # both verdicts were put to the test
 
     on_a_switch(tmp_path, body)
+
+
+def test_the_switch_agrees_with_the_policy_on_any_lock_and_frame(tmp_path: Path) -> None:
+    pairs: set[tuple[PortLock, bytes]] = set()
+    passed: Counter[bool] = Counter()
+
+    def body(switch: ScratchSwitch) -> None:
+        @settings(
+            max_examples=130,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(locks(), st.integers(0, 2**64 - 1))
+        def agree(lock: PortLock, seed: int) -> None:
+            install(switch, lock, settle=False)  # a trace asks the rules, not what is cached of them
+            for frame in Sender(lock, random.Random(seed)).frames(25):
+                if len(frame) < 14:
+                    continue  # no frame at all: the switch says so, and traces nothing
+                verdict = allows(lock, frame)
+                admitted = switch.trace_admits(frame, OFPORT, Table.OUTPUT)
+                assert admitted == verdict.passes, (lock, verdict, frame.hex())
+                pairs.add((lock, frame))
+                passed[admitted] += 1
+
+        agree()
+
+    on_a_switch(tmp_path, body)
+    assert len(pairs) >= 2000
+    assert min(passed.values()) > 300

@@ -360,22 +360,22 @@ def _neighbor_chains() -> Iterator[Chain]:
     no_second_link = "@nh,520,8 1 @nh,576,16 0x0101 @nh,592,48 != 0"
     twice = "@nh,512,16 0x0201 @nh,528,48 != 0 @nh,576,16 0x0201"
     yield (
-        "duplicate_options",
-        (
-            f"{_LENGTH} < 32 accept",
-            f"{no_link} {stop}",
-            f"{_LENGTH} < 40 accept",
-            f"{no_second_link} {stop}",
-            f"{twice} {stop}",
-            "accept",
+        "duplicate_target",
+        (  # of address detection
+            f"iifname . @nh,384,128 @{OWN6_RANGES} accept",
+            f"iifname . @nh,384,128 @{OWN6} accept",
+            stop,
         ),
     )
     yield (
         "duplicate",
-        (  # address detection
-            f"iifname . @nh,384,128 @{OWN6_RANGES} goto duplicate_options",
-            f"iifname . @nh,384,128 @{OWN6} goto duplicate_options",
-            stop,
+        (  # with a source link address it is none, but a solicitation from nowhere
+            f"{_LENGTH} < 32 goto duplicate_target",
+            f"{no_link} goto solicitation",
+            f"{_LENGTH} < 40 goto duplicate_target",
+            f"{no_second_link} goto solicitation",
+            f"{twice} {stop}",
+            "goto duplicate_target",
         ),
     )
     yield (

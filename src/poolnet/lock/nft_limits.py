@@ -51,6 +51,8 @@ def _unread_ipv6(packet: bytes) -> str:
     if protocol == FRAGMENT_HEADER and len(packet) < 40 + size:
         return "cut off fragment"
     while protocol in _EXTENSION_HEADERS and len(rest) >= used + 8:
+        if used >= HEADER_UNITS_MAX * 8:
+            return "long header chain"
         header, following = rest[used:], rest[used]
         if protocol == FRAGMENT_HEADER and int.from_bytes(header[2:4]) & 0xFFF8:
             return "headers before a fragment" if used and following in _EXTENSION_HEADERS else ""
