@@ -11,6 +11,7 @@ from poolnet.hostnet.state import (
     BondMode,
     BondOptions,
     Bridge,
+    FunctionsMode,
     GuestPort,
     HostNetwork,
     IpConfig,
@@ -18,9 +19,11 @@ from poolnet.hostnet.state import (
     LinkSettings,
     LockMode,
     PortLock,
+    SriovNic,
     TunnelKind,
     TunnelOptions,
     Uplink,
+    VirtualFunction,
 )
 
 NICS = ("eth0", "eth1", "eth2", "eth3")
@@ -61,11 +64,34 @@ def uplinks(draw: st.DrawFn, free: list[str], tunnels: list[Uplink]) -> Uplink |
 
 
 @st.composite
+def sriov_nics(draw: st.DrawFn) -> tuple[SriovNic, ...]:
+    """NICs with virtual functions; no real switch has any."""
+
+    def functions(nic: str) -> tuple[VirtualFunction, ...]:
+        return tuple(
+            VirtualFunction(
+                address=f"{nic}.{number}",
+                mac=draw(st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:0a"])),
+                vlan_tag=draw(st.sampled_from([0, 7])),
+                connected=draw(st.booleans()),
+                vif_uuid="v",
+            )
+            for number in sorted(draw(st.sets(st.integers(0, 3))))
+        )
+
+    return tuple(
+        SriovNic(device=nic, mode=draw(st.sampled_from(FunctionsMode)), functions=functions(nic))
+        for nic in sorted(draw(st.sets(st.sampled_from(NICS))))
+    )
+
+
+@st.composite
 def networks(
     draw: st.DrawFn,
     *,
     macs: tuple[str, ...] = ("02:00:00:00:00:01", "02:00:00:00:00:02"),
     links: tuple[tuple[tuple[str, str], ...], ...] = ((("gro", "off"),), (("speed", "1000"),)),
+    sriov: bool = False,
 ) -> HostNetwork:
     nics, tunnels, addresses = list(NICS), [TUNNEL], list(ADDRESSES)
     tags: set[tuple[str, int]] = set()
@@ -108,6 +134,7 @@ def networks(
             LinkSettings(name=nic, values=draw(st.sampled_from(links)))
             for nic in sorted(draw(st.sets(st.sampled_from(NICS))))
         ),
+        sriov=draw(sriov_nics()) if sriov else (),
         management_bridge=draw(st.sampled_from(["", *names])),
         nbd_bridges=tuple(sorted(name for name in names if draw(st.booleans()))),
         http_closed=draw(st.booleans()),

@@ -15,13 +15,16 @@ from poolnet.hostnet.show import plan_hash, show_plan
 from poolnet.hostnet.state import (
     HostNetwork,
     LinkSettings,
+    SriovNic,
 )
 from poolnet.hostnet.steps import (
     AddPort,
     CloseHttp,
     CreateBridge,
     DestroyBridge,
+    DisableFunctions,
     Disturbance,
+    EnableFunctions,
     MovePort,
     OpenNbdPort,
     RemovePort,
@@ -30,6 +33,7 @@ from poolnet.hostnet.steps import (
     ReplacePort,
     ReplaceUplink,
     SetAddresses,
+    SetFunction,
     SetLink,
     SetManagement,
     Step,
@@ -47,6 +51,7 @@ class Model:
         self.nbd_bridges = start.nbd_bridges
         self.http_closed = start.http_closed
         self.links = {link.name: link.values for link in start.links}
+        self.sriov = {nic.device: nic for nic in start.sriov}
 
     def apply(self, step: Step) -> None:
         match step:
@@ -82,8 +87,27 @@ class Model:
             case SetLink(name=name, old=values, new=wanted):
                 assert self.links.pop(name, ()) == values
                 self.links |= {name: wanted} if wanted else {}
+            case EnableFunctions() | DisableFunctions() | SetFunction():
+                self.apply_to_functions(step)
             case _:
                 self.apply_to_port(step)
+
+    def apply_to_functions(self, step: EnableFunctions | DisableFunctions | SetFunction) -> None:
+        """A NIC's functions are in use only while it has them."""
+        match step:
+            case EnableFunctions(device=device, mode=mode):
+                assert device not in self.sriov
+                self.sriov[device] = SriovNic(device=device, mode=mode)
+            case DisableFunctions(device=device, mode=mode):
+                assert self.sriov.pop(device) == SriovNic(device=device, mode=mode)
+            case SetFunction(device=device, old=old, new=new):
+                nic = self.sriov[device]
+                address = (new or old).address  # type: ignore[union-attr]
+                there = next((one for one in nic.functions if one.address == address), None)
+                assert there == old
+                others = [one for one in nic.functions if one.address != address]
+                functions = sorted((*others, *((new,) if new else ())), key=lambda one: one.address)
+                self.sriov[device] = replace(nic, functions=tuple(functions))
 
     def apply_to_port(self, step: AddPort | RemovePort | MovePort | ReplaceLock | ReplacePort) -> None:
         match step:
@@ -109,6 +133,7 @@ class Model:
             bridges=tuple(self.bridges[name] for name in sorted(self.bridges)),
             ports=tuple(self.ports[device] for device in sorted(self.ports)),
             links=tuple(LinkSettings(name=name, values=self.links[name]) for name in sorted(self.links)),
+            sriov=tuple(self.sriov[device] for device in sorted(self.sriov)),
             management_bridge=self.management,
             nbd_bridges=self.nbd_bridges,
             http_closed=self.http_closed,
@@ -128,7 +153,7 @@ def broken_laws(state: HostNetwork) -> tuple[str, ...]:
     )
 
 
-@given(networks(), networks())
+@given(networks(sriov=True), networks(sriov=True))
 @settings(max_examples=600, deadline=None)
 def test_a_plan_leads_to_the_desired_state_through_possible_states(a: HostNetwork, b: HostNetwork) -> None:
     plan = diff(a, b)
@@ -155,7 +180,7 @@ def test_an_unset_mac_is_satisfied_by_any(a: HostNetwork, b: HostNetwork) -> Non
     assert diff(model.state(), b).steps == ()
 
 
-@given(networks())
+@given(networks(sriov=True))
 @settings(max_examples=100, deadline=None)
 def test_a_state_needs_no_step_to_itself(a: HostNetwork) -> None:
     plan = diff(a, a)
@@ -163,10 +188,10 @@ def test_a_state_needs_no_step_to_itself(a: HostNetwork) -> None:
     assert plan.disturbance is Disturbance.NONE
 
 
-@given(networks(), networks())
+@given(networks(sriov=True), networks(sriov=True))
 @settings(max_examples=100, deadline=None)
 def test_a_plan_does_not_depend_on_the_order_of_the_desired_state(a: HostNetwork, b: HostNetwork) -> None:
-    backwards = replace(b, bridges=b.bridges[::-1], ports=b.ports[::-1])
+    backwards = replace(b, bridges=b.bridges[::-1], ports=b.ports[::-1], sriov=b.sriov[::-1])
     assert plan_hash(diff(a, b)) == plan_hash(diff(a, backwards))
 
 

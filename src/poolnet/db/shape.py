@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from poolnet.model.declare import ClassDecl, FieldDecl
-from poolnet.model.registry import CLASSES, RELATIONS
+from poolnet.model.registry import CLASSES, RELATIONS, WRITTEN_SETS
 from poolnet.model.types import RefT, Row
 
 R = TypeVar("R", bound=Row)
@@ -63,7 +63,9 @@ class Shape:
 def _shape(decl: ClassDecl) -> Shape:
     """Reads one class's declaration."""
     attributes = ("ref", *(each.attribute for each in decl.all_fields))
-    stored = tuple(each for each in decl.all_fields if not each.computed)
+    stored = tuple(
+        each for each in decl.all_fields if not each.computed or (decl.name, each.name) in WRITTEN_SETS
+    )
     names = frozenset(each.attribute for each in stored)
     durable = tuple(each for each in stored if each.persisted) if decl.persisted or decl.kept else ()
     return Shape(

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from poolnet.hostnet.functions import functions_after
 from poolnet.hostnet.state import HostNetwork, LinkSettings
 from poolnet.hostnet.steps import (
     AddPort,
     CloseHttp,
     CreateBridge,
     DestroyBridge,
+    DisableFunctions,
+    EnableFunctions,
     MovePort,
     OpenNbdPort,
     RemovePort,
@@ -22,6 +25,7 @@ from poolnet.hostnet.steps import (
     ReplacePort,
     ReplaceUplink,
     SetAddresses,
+    SetFunction,
     SetLink,
     SetManagement,
     Step,
@@ -52,8 +56,8 @@ def touched_by(steps: Iterable[Step]) -> Touched:
                 devices.add(port.device)
             case ReplaceLock(device=device):
                 devices.add(device)
-            case OpenNbdPort():
-                pass
+            case _:
+                pass  # no bridge's or port's
     return Touched(bridges=frozenset(bridges), devices=frozenset(devices))
 
 
@@ -83,7 +87,15 @@ def advance(network: HostNetwork, steps: Sequence[Step]) -> HostNetwork:
                 ports[port.device] = port
             case ReplaceLock(device=device, new=lock):
                 ports[device] = replace(ports[device], lock=lock)
-            case SetManagement() | OpenNbdPort() | CloseHttp() | SetLink():
+            case (
+                SetManagement()
+                | OpenNbdPort()
+                | CloseHttp()
+                | SetLink()
+                | EnableFunctions()
+                | DisableFunctions()
+                | SetFunction()
+            ):
                 pass  # see `_settings_after`
     return replace(
         _settings_after(network, steps),
@@ -110,5 +122,10 @@ def _settings_after(network: HostNetwork, steps: Sequence[Step]) -> HostNetwork:
                 pass
     kept = (LinkSettings(name=name, values=links[name]) for name in sorted(links) if links[name])
     return replace(
-        network, management_bridge=management, nbd_bridges=nbd, http_closed=http, links=tuple(kept)
+        network,
+        management_bridge=management,
+        nbd_bridges=nbd,
+        http_closed=http,
+        links=tuple(kept),
+        sriov=functions_after(network.sriov, steps),
     )

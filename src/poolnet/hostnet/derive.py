@@ -12,6 +12,7 @@ from typing import Final
 
 from poolnet.db.txn import View
 from poolnet.hostnet.links import link_settings
+from poolnet.hostnet.sriov import function_of, sriov_nics
 from poolnet.hostnet.state import (
     NO_IP,
     BondMode,
@@ -25,6 +26,7 @@ from poolnet.hostnet.state import (
     LockMode,
     PortLock,
     Uplink,
+    VirtualFunction,
 )
 from poolnet.hostnet.tunnels import tunnel_uplink
 from poolnet.hostnet.written import (
@@ -162,6 +164,7 @@ class _Derivation:
             ports=tuple(ports),
             links=link_settings(self._bridges.values(), self._pifs, self._by_bridge()),
             management_bridge=network.bridge if network and network.bridge in self._bridges else "",
+            sriov=sriov_nics(self._view, self._pifs, self._functions()),
             nbd_bridges=tuple(sorted(self._nbd_bridges())),
             http_closed=self._row is not None and self._row.https_only,
         )
@@ -358,6 +361,23 @@ class _Derivation:
                 vm_uuid=vm.uuid,
                 network_uuid=network.uuid,
             )
+
+    def _functions(self) -> Iterable[tuple[VIF, VirtualFunction]]:
+        """The virtual functions that VIFs here have. What a lock would say of addresses no NIC can hold."""
+        here = {pif.network: pif for pif in self._pifs}
+        for _, vif in self._vifs:
+            if is_null(vif.reserved_pci) or vif.network not in here:
+                continue
+            mode = effective_mode(vif, self._network(vif.network))
+            function = function_of(
+                self._view,
+                vif,
+                here[vif.network],
+                connected=mode is LockMode.UNLOCKED,
+                rate_kbytes_per_s=_rate(vif),
+            )
+            if function is not None:
+                yield vif, function
 
 
 def _chosen(attached: Sequence[PIF], key: str) -> PIF | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from poolnet.hostnet.disturbance import management_chain, rivals, step_disturbance
+from poolnet.hostnet.functions import function_steps
 from poolnet.hostnet.laws import ImpossibleStateError, contradictions
 from poolnet.hostnet.match import same_kind, settle
 from poolnet.hostnet.schedule import BridgeStep, address_claims, bridge_claims, schedule, uplink_claims
@@ -41,8 +42,8 @@ def diff(observed: HostNetwork, desired: HostNetwork) -> Plan:
 
     The order: ports that go, locks, bridges (those that must go before others can come; MTUs that rise;
     uplinks; new bridges, parents first; addresses), ports that move, come or change, management, the ports of services,
-    bridges that could stay until then, MTUs that fall. A bridge whose parent or tag changes is destroyed and made again,
-    and so are the VLANs of a parent that is; their guest ports are removed and added.
+    virtual functions, bridges that could stay until then, MTUs that fall. A bridge whose parent or tag changes is
+    destroyed and made again, and so are the VLANs of a parent that is; their guest ports are removed and added.
 
     Raises `ImpossibleStateError` when `desired` contradicts itself (`laws.contradictions`); any `observed`
     will do.
@@ -61,6 +62,7 @@ def diff(observed: HostNetwork, desired: HostNetwork) -> Plan:
     if observed.http_closed != desired.http_closed:
         steps.append(CloseHttp(old=observed.http_closed, new=desired.http_closed))
     steps += _link_steps(observed, settled)
+    steps += function_steps(observed, settled, _serving(observed, settled))
     steps += bridges.last_steps()
     chain = management_chain(observed) | management_chain(desired)
     near = chain | rivals(observed) | rivals(desired)
@@ -72,17 +74,22 @@ def _link_steps(observed: HostNetwork, settled: HostNetwork) -> list[Step]:
     """What changes in how interfaces work; of those that serve no bridge any more, that they are as found again."""
     before = {link.name: link.values for link in observed.links}
     after = {link.name: link.values for link in settled.links}
-    serves = {
-        name: bridge.name
-        for state in (observed, settled)
-        for bridge in state.bridges
-        for name in (bridge.name, *(bridge.uplink.members if bridge.uplink is not None else ()))
-    }
+    serves = _serving(observed, settled)
     return [
         SetLink(name=name, bridge=serves.get(name, ""), old=before.get(name, ()), new=after.get(name, ()))
         for name in sorted(before.keys() | after.keys())
         if before.get(name, ()) != after.get(name, ())
     ]
+
+
+def _serving(observed: HostNetwork, settled: HostNetwork) -> dict[str, str]:
+    """Which bridge a NIC, or a bridge's own interface, serves."""
+    return {
+        name: bridge.name
+        for state in (observed, settled)
+        for bridge in state.bridges
+        for name in (bridge.name, *(bridge.uplink.members if bridge.uplink is not None else ()))
+    }
 
 
 def _port_steps(

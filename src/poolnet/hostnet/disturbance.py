@@ -9,13 +9,15 @@ from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 
-from poolnet.hostnet.state import HostNetwork, IpConfig, Uplink
+from poolnet.hostnet.state import FunctionsMode, HostNetwork, IpConfig, Uplink
 from poolnet.hostnet.steps import (
     AddPort,
     CloseHttp,
     CreateBridge,
     DestroyBridge,
+    DisableFunctions,
     Disturbance,
+    EnableFunctions,
     MovePort,
     OpenNbdPort,
     RemovePort,
@@ -24,6 +26,7 @@ from poolnet.hostnet.steps import (
     ReplacePort,
     ReplaceUplink,
     SetAddresses,
+    SetFunction,
     SetLink,
     SetManagement,
     Step,
@@ -86,7 +89,7 @@ def step_disturbance(step: Step, chain: frozenset[str]) -> Disturbance:
                 after.fail_mode_secure,
             )
             return Disturbance.NONE if same else _of_bridge(after.name, chain)
-        case AddPort() | RemovePort() | MovePort():
+        case AddPort() | RemovePort() | MovePort() | SetFunction():
             return Disturbance.PORT
         case ReplaceLock() | OpenNbdPort() | CloseHttp():
             return Disturbance.NONE
@@ -94,6 +97,10 @@ def step_disturbance(step: Step, chain: frozenset[str]) -> Disturbance:
             return Disturbance.NONE if old.mtu_bytes == new.mtu_bytes else Disturbance.PORT
         case SetManagement():
             return Disturbance.MANAGEMENT
+        case EnableFunctions(mode=mode, bridge=serving) | DisableFunctions(mode=mode, bridge=serving):
+            # Drivers start the NIC anew for another number of functions. Options of drivers wait for the next boot.
+            at_once = mode is FunctionsMode.SYSFS and serving
+            return _of_bridge(serving, chain) if at_once else Disturbance.NONE
         case SetLink(bridge=serving, old=old_values, new=new_values):
             renegotiates = {key for key, _ in set(old_values) ^ set(new_values)} & RENEGOTIATING
             return _of_bridge(serving, chain) if renegotiates else Disturbance.NONE

@@ -9,10 +9,40 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionFacts:
+    """A virtual function of a NIC that is there now, by its PCI address; ids as of NICs."""
+
+    pci_bus_path: str
+    vendor_id: str = ""
+    device_id: str = ""
+    vendor_name: str = ""
+    device_name: str = ""
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SriovFacts:
+    """What a NIC can do with virtual functions (spec §14, dataplane D).
+
+    `functions_max` is how many it can have, as far as the administrator lets it; `functions_now` how many it has.
+    `by_module`: an option of its driver decides, from the next boot on. `damage` says why the file with that option
+    cannot be used, `failed` why the functions could not be switched on when that was tried last; "" for neither.
+    """
+
+    functions_max: int
+    functions_now: int = 0
+    by_module: bool = False
+    damage: str = ""
+    failed: str = ""
+    functions: tuple[FunctionFacts, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NicFacts:
     """A physical NIC. `speed_mbps` is 0 without carrier or when unknown; ids are four hex digits without 0x.
 
-    `position` is its place among the host's NICs, whatever its name; -1 when nobody keeps count.
+    `position` is its place among the host's NICs, whatever its name; -1 when nobody keeps count. `sriov` is None for a
+    NIC that cannot have virtual functions.
     """
 
     name: str
@@ -28,6 +58,7 @@ class NicFacts:
     device_name: str = ""
     driver: str = ""
     position: int = -1
+    sriov: SriovFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from poolnet.hostnet.disturbance import management_chain, step_disturbance
-from poolnet.hostnet.state import EMPTY, Bridge, GuestPort, HostNetwork
+from poolnet.hostnet.state import EMPTY, Bridge, GuestPort, HostNetwork, VirtualFunction
 from poolnet.hostnet.steps import (
     CreateBridge,
     DestroyBridge,
+    DisableFunctions,
     Disturbance,
+    EnableFunctions,
     MovePort,
     Plan,
     RemovePort,
@@ -22,6 +24,7 @@ from poolnet.hostnet.steps import (
     ReplacePort,
     ReplaceUplink,
     SetAddresses,
+    SetFunction,
     SetLink,
     SetManagement,
     Step,
@@ -31,7 +34,7 @@ MAKE_MS: Final = 500  # a bridge in another's place: NIC, address, and until the
 UPLINK_MS: Final = 150
 ADDRESS_MS: Final = 10
 CHANGE_MS: Final = 50
-NEGOTIATE_MS: Final = 3000  # a NIC at another speed
+NEGOTIATE_MS: Final = 3000  # a NIC at another speed, or with other virtual functions
 NAMED_MAX: Final = 5
 
 Named = Callable[[GuestPort], str]
@@ -53,6 +56,8 @@ def impact(step: Step, plan: Plan, desired: HostNetwork, named: Named = named_by
             return f"disconnects {named(port)}"
         case MovePort(new=port) | ReplacePort(new=port):
             return f"interrupts {named(port)} for about {CHANGE_MS} ms"
+        case SetFunction(new=None, device=device, old=VirtualFunction(address=address)):
+            return f"disconnects the guest on {address} of {device}"
         case SetManagement(old=old, new=new):
             return _management_moves(old, new)
         case DestroyBridge(bridge=Bridge(name=name)) if desired.bridge(name) is None:
@@ -72,7 +77,7 @@ def _bridge_and_time(step: Step) -> tuple[str, int] | None:
             return name, CHANGE_MS
         case ReplaceUplink(name=name):
             return name, UPLINK_MS
-        case SetLink(bridge=name):
+        case SetLink(bridge=name) | EnableFunctions(bridge=name) | DisableFunctions(bridge=name):
             return name, NEGOTIATE_MS
     return None
 

@@ -29,9 +29,13 @@ def contradictions(network: HostNetwork) -> tuple[str, ...]:
 
     Names are unique; a NIC, bond or tunnel serves one bridge; a bridge is of one kind only; a VLAN's parent exists, is
     no VLAN itself, and carries a tag once; a guest port's bridge exists, and so do the management bridge and those
-    with an open NBD port.
+    with an open NBD port. A virtual function is one VIF's, and a NIC has them in one way.
     """
-    return (*_bridge_contradictions(network), *_port_contradictions(network))
+    return (
+        *_bridge_contradictions(network),
+        *_port_contradictions(network),
+        *_function_contradictions(network),
+    )
 
 
 def _bridge_contradictions(network: HostNetwork) -> Iterator[str]:
@@ -78,6 +82,17 @@ def _port_contradictions(network: HostNetwork) -> Iterator[str]:
     for port in network.ports:
         if port.bridge not in names:
             yield f"the bridge {port.bridge} of port {port.device} does not exist"
+
+
+def _function_contradictions(network: HostNetwork) -> Iterator[str]:
+    for device in _repeated(nic.device for nic in network.sriov):
+        yield f"the virtual functions of {device} are there twice"
+    functions = [function for nic in network.sriov for function in nic.functions]
+    for address in _repeated(function.address for function in functions):
+        yield f"the virtual function {address} is in use twice"
+    for function in functions:
+        if not 0 <= function.vlan_tag <= VLAN_TAG_MAX:
+            yield f"the virtual function {function.address} has the tag {function.vlan_tag}"
 
 
 def _repeated(items: Iterable[T]) -> list[T]:

@@ -6,11 +6,24 @@ no step for a value that is already as wanted, only written differently.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from ipaddress import ip_interface, ip_network
+from typing import TypeAlias
 
-from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork, IpConfig, LinkSettings, LockMode, PortLock
+from poolnet.hostnet.state import (
+    Bridge,
+    GuestPort,
+    HostNetwork,
+    IpConfig,
+    LinkSettings,
+    LockMode,
+    PortLock,
+    SriovNic,
+    VirtualFunction,
+)
+
+_Part: TypeAlias = Bridge | GuestPort | LinkSettings | VirtualFunction
 
 
 def mismatches(observed: HostNetwork, desired: HostNetwork) -> tuple[str, ...]:
@@ -25,6 +38,7 @@ def mismatches(observed: HostNetwork, desired: HostNetwork) -> tuple[str, ...]:
         *_compare_sets("bridge", _named(observed.bridges), _named(settled.bridges)),
         *_compare_sets("port", _ported(observed.ports), _ported(settled.ports)),
         *_compare_sets("link", _linked(observed.links), _linked(settled.links)),
+        *_compare_functions(observed.sriov, settled.sriov),
     ]
     if set(observed.nbd_bridges) != set(settled.nbd_bridges):
         found.append(
@@ -57,7 +71,46 @@ def settle(observed: HostNetwork, desired: HostNetwork) -> HostNetwork:
             for link in sorted(desired.links, key=lambda link: link.name)
             if link.values
         ),
+        sriov=_settle_functions(observed.sriov, desired.sriov),
     )
+
+
+def _settle_functions(observed: tuple[SriovNic, ...], desired: tuple[SriovNic, ...]) -> tuple[SriovNic, ...]:
+    """Sorted; a function's VIF that is not said matches any."""
+    seen = {(nic.device, function.address): function for nic in observed for function in nic.functions}
+
+    def settled(device: str, function: VirtualFunction) -> VirtualFunction:
+        there = seen.get((device, function.address))
+        mac = function.mac.lower()
+        uuid = function.vif_uuid or (there.vif_uuid if there is not None else "")
+        return replace(function, mac=mac, vif_uuid=uuid)
+
+    return tuple(
+        replace(
+            nic,
+            functions=tuple(
+                settled(nic.device, function)
+                for function in sorted(nic.functions, key=lambda function: function.address)
+            ),
+        )
+        for nic in sorted(desired, key=lambda nic: nic.device)
+    )
+
+
+def _compare_functions(seen: tuple[SriovNic, ...], wanted: tuple[SriovNic, ...]) -> Iterator[str]:
+    there, desired = {nic.device: nic for nic in seen}, {nic.device: nic for nic in wanted}
+    for device in sorted(there.keys() | desired.keys()):
+        old, new = there.get(device), desired.get(device)
+        if old is None or new is None:
+            yield f"NIC {device} should {'not ' if new is None else ''}have virtual functions"
+            continue
+        if old.mode is not new.mode:
+            yield f"NIC {device}: its virtual functions come by {old.mode}, not by {new.mode}"
+        yield from _compare_sets(
+            f"virtual function of {device}",
+            {function.address: function for function in old.functions},
+            {function.address: function for function in new.functions},
+        )
 
 
 def same_kind(one: Bridge, other: Bridge) -> bool:
@@ -143,8 +196,8 @@ def _linked(links: tuple[LinkSettings, ...]) -> dict[str, LinkSettings]:
 
 def _compare_sets(
     noun: str,
-    seen: dict[str, Bridge] | dict[str, GuestPort] | dict[str, LinkSettings],
-    wanted: dict[str, Bridge] | dict[str, GuestPort] | dict[str, LinkSettings],
+    seen: Mapping[str, _Part],
+    wanted: Mapping[str, _Part],
 ) -> Iterator[str]:
     for name in sorted(seen.keys() | wanted.keys()):
         there, desired = seen.get(name), wanted.get(name)
@@ -156,9 +209,7 @@ def _compare_sets(
             yield from _compare_fields(f"{noun} {name}", there, desired)
 
 
-def _compare_fields(
-    subject: str, seen: Bridge | GuestPort | LinkSettings, wanted: Bridge | GuestPort | LinkSettings
-) -> Iterator[str]:
+def _compare_fields(subject: str, seen: _Part, wanted: _Part) -> Iterator[str]:
     for attribute in fields(seen):
         there, desired = getattr(seen, attribute.name), getattr(wanted, attribute.name)
         if there == desired:

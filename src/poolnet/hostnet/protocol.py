@@ -22,11 +22,16 @@ VERIFY_PORTS_MAX = 64  # of one request: about a second of the daemon's and of t
 
 
 class GuestNic(Struct, frozen=True, kw_only=True):
-    """A NIC of a guest. Its host end is `vif<domid>.<device>`, inside it is `eth<device>`."""
+    """A NIC of a guest. Its host end is `vif<domid>.<device>`, inside it is `eth<device>`.
+
+    With `function`, a PCI address, it is that virtual function instead, and has no host end; the guest gets it when it
+    runs, after the network was changed.
+    """
 
     device: int
     mac: str
     mtu_bytes: int = 1500
+    function: str = ""
 
 
 class GuestSpec(Struct, frozen=True, kw_only=True):
@@ -382,6 +387,9 @@ class Fault(StrEnum):
     SWITCH_FAILED = "switch-failed"  # the switch refused a step; the state before is restored
     GUEST_FAILED = "guest-failed"  # a guest action failed; the state before is restored
     NO_DEVICE = "no-device"  # a NIC or port of the desired state does not exist
+    FUNCTIONS_FAILED = (
+        "functions-failed"  # NIC `subject` did not get or lose its virtual functions, all of them
+    )
     VLAN_IN_USE = "vlan-in-use"  # the kernel has VLAN device `subject` (NIC.TAG) already, and it is not ours
     NOT_VERIFIED = "not-verified"  # applied, but what is observed differs; the state before is restored
     UNREACHABLE = (

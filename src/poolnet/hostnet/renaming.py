@@ -13,10 +13,12 @@ def renamed(network: HostNetwork, names: Mapping[str, str]) -> HostNetwork:
     if not names:
         return network
     links = (replace(link, name=names.get(link.name, link.name)) for link in network.links)
+    sriov = (replace(nic, device=names.get(nic.device, nic.device)) for nic in network.sriov)
     return replace(
         network,
         bridges=tuple(_renamed_bridge(bridge, names) for bridge in network.bridges),
         links=tuple(sorted(links, key=lambda link: link.name)),
+        sriov=tuple(sorted(sriov, key=lambda nic: nic.device)),
     )
 
 

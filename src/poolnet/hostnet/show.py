@@ -16,6 +16,7 @@ from poolnet.hostnet.protocol import (
     CreateGuest,
     DestroyGuest,
     GuestAction,
+    GuestNic,
     GuestSpec,
     PauseGuest,
     PlugNic,
@@ -30,6 +31,7 @@ from poolnet.hostnet.state import (
     EVERYWHERE,
     BondOptions,
     Bridge,
+    FunctionsMode,
     GuestPort,
     HostNetwork,
     IpConfig,
@@ -38,12 +40,15 @@ from poolnet.hostnet.state import (
     LockMode,
     PortLock,
     Uplink,
+    VirtualFunction,
 )
 from poolnet.hostnet.steps import (
     AddPort,
     CloseHttp,
     CreateBridge,
     DestroyBridge,
+    DisableFunctions,
+    EnableFunctions,
     MovePort,
     OpenNbdPort,
     Plan,
@@ -53,6 +58,7 @@ from poolnet.hostnet.steps import (
     ReplacePort,
     ReplaceUplink,
     SetAddresses,
+    SetFunction,
     SetLink,
     SetManagement,
     Step,
@@ -94,6 +100,8 @@ def show_step(step: Step) -> tuple[str, ...]:
         case SetLink(name=name, old=values, new=new_values):
             changes = _changes(_link_details(values), _link_details(new_values))
             return (f"change how {name} works", *_indented(changes))
+        case EnableFunctions() | DisableFunctions() | SetFunction():
+            return _show_function_step(step)
         case _:
             return _show_port_step(step)
 
@@ -127,6 +135,49 @@ def _show_port_step(
             return (f"open the NBD port on bridges: {_names(were)} -> {_names(are)}",)
         case CloseHttp(new=closed):
             return (f"{'close' if closed else 'open'} port 80 to other machines",)
+
+
+def _show_function_step(step: EnableFunctions | DisableFunctions | SetFunction) -> tuple[str, ...]:
+    match step:
+        case EnableFunctions(device=device, mode=mode):
+            return (f"give {device} its virtual functions {_by(mode)}",)
+        case DisableFunctions(device=device, mode=FunctionsMode.MANUAL):
+            return (f"leave the virtual functions of {device} to the administrator",)
+        case DisableFunctions(device=device, mode=mode):
+            return (f"take the virtual functions of {device} away {_by(mode)}",)
+        case SetFunction(device=device, old=old, new=None):
+            address = old.address if old is not None else ""
+            return (f"reset the virtual function {address} of {device}",)
+        case SetFunction(device=device, old=old, new=VirtualFunction() as new):
+            if old is None:
+                line = f"prepare the virtual function {new.address} of {device}"
+                return (line, *_indented(_function_details(new)))
+            changes = _changes(_function_details(old), _function_details(new))
+            return (f"change the virtual function {new.address} of {device}", *_indented(changes))
+    raise AssertionError(step)
+
+
+def _by(mode: FunctionsMode) -> str:
+    words = {
+        FunctionsMode.SYSFS: "at once",
+        FunctionsMode.MODPROBE: "by an option of its driver, which may need a reboot",
+        FunctionsMode.MANUAL: "as the administrator made them",
+    }
+    return words[mode]
+
+
+def _function_details(function: VirtualFunction) -> Iterator[str]:
+    yield f"MAC {function.mac}"
+    if function.vlan_tag:
+        yield f"VLAN {function.vlan_tag}"
+    if function.rate_mbits_per_s:
+        yield f"rate {function.rate_mbits_per_s} Mbit/s"
+    if not function.connected:
+        yield "no link"
+    if not function.spoof_checked:
+        yield "frames from any MAC"
+    if function.vif_uuid:
+        yield f"VIF {function.vif_uuid}"
 
 
 def show_guest_action(action: GuestAction) -> str:
@@ -163,6 +214,10 @@ def show_network(network: HostNetwork) -> str:
         lines += [f"port {port.device} on {port.bridge}: {_lock(port.lock)}", *_indented(_port_details(port))]
     for link in network.links:
         lines += [f"link {link.name}", *_indented(_link_details(link.values))]
+    for nic in network.sriov:
+        lines.append(f"virtual functions of {nic.device} ({nic.mode})")
+        for function in nic.functions:
+            lines += _indented((f"{function.address}", *_indented(_function_details(function))))
     lines.append(f"management: {network.management_bridge or 'off'}")
     if network.nbd_bridges:
         lines.append(f"NBD port open on: {_names(network.nbd_bridges)}")
@@ -288,6 +343,10 @@ def _port_details(port: GuestPort) -> Iterator[str]:
             yield f"{noun} {uuid}"
 
 
+def _means(nic: GuestNic) -> str:
+    return f"{nic.mac} (virtual function {nic.function})" if nic.function else nic.mac
+
+
 def _guest(guest: GuestSpec) -> str:
-    nics = ", ".join(f"NIC {nic.device} {nic.mac}" for nic in guest.nics) or "no NICs"
+    nics = ", ".join(f"NIC {nic.device} {_means(nic)}" for nic in guest.nics) or "no NICs"
     return f"{guest.vm_uuid} ({guest.name!r}, domid {guest.domid}, {nics})"

@@ -191,9 +191,44 @@ class LinkSettings:
     values: tuple[tuple[str, str], ...]
 
 
+class FunctionsMode(StrEnum):
+    """How a NIC gets its virtual functions (spec §14.4)."""
+
+    SYSFS = "sysfs"  # at once
+    MODPROBE = "modprobe"  # by an option of its driver, from the next boot on
+    MANUAL = "manual"  # the administrator has made them, and ends them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualFunction:
+    """How the NIC is to treat one of its virtual functions, which a guest has.
+
+    `address` is the function's own on the PCI bus. `spoof_checked`: the NIC drops frames from another MAC than `mac`. With a
+    `vlan_tag` (1 to 4094; 0 for none) the NIC tags what the guest sends, which cannot see the tag. The rate is in
+    Mbit/s, 0 for none; a NIC that cannot limit it does without. One that is not `connected` has no link.
+    """
+
+    address: str
+    mac: str
+    vlan_tag: int = 0
+    rate_mbits_per_s: int = 0
+    connected: bool = True
+    spoof_checked: bool = True
+    vif_uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SriovNic:
+    """A NIC that has as many virtual functions as it can, and those that guests have, sorted by address."""
+
+    device: str
+    mode: FunctionsMode
+    functions: tuple[VirtualFunction, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostNetwork:
-    """Everything that one host's network should be, or is. Bridges, ports and links are sorted by name.
+    """Everything that one host's network should be, or is. Bridges, ports, links and SR-IOV NICs are sorted by name.
 
     `nbd_bridges` are those on which the host's NBD port is open (spec §7.6), sorted; observed without any filter they
     are just EVERYWHERE. `http_closed`: nobody but the host itself reaches its port for plain HTTP (spec §18.9).
@@ -202,6 +237,7 @@ class HostNetwork:
     bridges: tuple[Bridge, ...] = ()
     ports: tuple[GuestPort, ...] = ()
     links: tuple[LinkSettings, ...] = ()
+    sriov: tuple[SriovNic, ...] = ()
     management_bridge: str = ""  # the bridge that carries the management address; "" when management is off
     nbd_bridges: tuple[str, ...] = ()
     http_closed: bool = False
@@ -220,6 +256,10 @@ class HostNetwork:
     def link(self, name: str) -> LinkSettings | None:
         """The settings of that interface, or None."""
         return next((link for link in self.links if link.name == name), None)
+
+    def sriov_nic(self, device: str) -> SriovNic | None:
+        """The NIC of that name with its virtual functions, or None."""
+        return next((nic for nic in self.sriov if nic.device == device), None)
 
 
 EMPTY = HostNetwork()

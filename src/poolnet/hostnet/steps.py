@@ -11,7 +11,15 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from poolnet.hostnet.state import Bridge, GuestPort, IpConfig, PortLock, Uplink
+from poolnet.hostnet.state import (
+    Bridge,
+    FunctionsMode,
+    GuestPort,
+    IpConfig,
+    PortLock,
+    Uplink,
+    VirtualFunction,
+)
 
 
 class Disturbance(IntEnum):
@@ -123,6 +131,30 @@ class SetLink(Struct, frozen=True, kw_only=True, tag=True):
     new: tuple[tuple[str, str], ...]
 
 
+class EnableFunctions(Struct, frozen=True, kw_only=True, tag=True):
+    """Give a NIC all the virtual functions it can have. `bridge` is the one that the NIC serves, "" for none."""
+
+    device: str
+    mode: FunctionsMode
+    bridge: str
+
+
+class DisableFunctions(Struct, frozen=True, kw_only=True, tag=True):
+    """Take a NIC's virtual functions away; those that the administrator made stay."""
+
+    device: str
+    mode: FunctionsMode
+    bridge: str
+
+
+class SetFunction(Struct, frozen=True, kw_only=True, tag=True):
+    """Prepare a virtual function for a guest, change it, or (`new` None) reset it for the next."""
+
+    device: str
+    old: VirtualFunction | None
+    new: VirtualFunction | None
+
+
 Step: TypeAlias = (
     CreateBridge
     | DestroyBridge
@@ -138,6 +170,9 @@ Step: TypeAlias = (
     | OpenNbdPort
     | CloseHttp
     | SetLink
+    | EnableFunctions
+    | DisableFunctions
+    | SetFunction
 )
 
 

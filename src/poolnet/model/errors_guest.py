@@ -130,6 +130,12 @@ def vm_has_pci_attached(vm: Ref[VM]) -> failure.Parameters:
 
 
 @failure.error("vm")
+def vm_hvm_required(vm: Ref[VM]) -> failure.Parameters:
+    """This needs a VM with full virtualization."""
+    return (vm,)
+
+
+@failure.error("vm")
 def vm_has_sriov_vif(vm: Ref[VM]) -> failure.Parameters:
     """The VM has a VIF on an SR-IOV network, so it cannot leave the host."""
     return (vm,)

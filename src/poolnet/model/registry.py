@@ -154,6 +154,9 @@ RELATIONS: Final = (
 PCI.attached_VMs and VM.attached_PCIs are not among them: neither end is a reference.
 """
 
+WRITTEN_SETS: Final = frozenset((("PCI", "attached_VMs"), ("VM", "attached_PCIs")))
+"""The computed sets, as class and field, that follow from no reference: rules write both ends."""
+
 
 def class_of(row_type: type[Row]) -> ClassDecl:
     """Gives the declaration of a row's class; KeyError for the markers of `elsewhere`."""

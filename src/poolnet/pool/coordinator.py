@@ -24,6 +24,7 @@ from poolnet.hostnet import protocol
 from poolnet.model import errors
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
+from poolnet.model.classes.network_sriov import NetworkSriov
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
@@ -40,6 +41,13 @@ COMPANY_ROUNDS_MAX = 20
 LOOKING = frozenset(("PIF.scan", "PIF.introduce"))  # calls about what the host has now, told of or not yet
 TRIES_MAX = 3  # of a call whose rows others changed while it was on its way
 STOP_GRACE_S = 1.5  # for taking back what is under way, at the server's end
+
+_SWITCHING: Mapping[str, Callable[[Ref[PIF], str], errors.Failure]] = {
+    "network_sriov.create": errors.network_sriov_enable_failed,
+    "network_sriov.destroy": errors.network_sriov_disable_failed,
+    "PIF.plug": errors.network_sriov_enable_failed,
+    "PIF.unplug": errors.network_sriov_disable_failed,
+}
 
 log = structlog.get_logger("poolnet.pool")
 
@@ -245,15 +253,19 @@ class Coordinator:
         except (HostRefused, HostGone, DatabaseError) as error:
             await self._try_apart([d.pending for d in decided], error, txn)
             return
-        self._read_back(changes)
+        await self._read_back(changes)
         for one in decided:
             if not one.pending.answer.done():
                 one.pending.answer.set_result(one.result)
 
-    def _read_back(self, changes: Sequence[Changes]) -> None:
-        """Lets PIFs and bonds that have just changed have the links and addresses that were reported meanwhile."""
-        written = (key for one in changes for key in one.updated)
-        if not any(cls in (PIF, Bond) for cls, _ in written):
+    async def _read_back(self, changes: Sequence[Changes]) -> None:
+        """Lets PIFs and bonds that have just changed have the links and addresses that were reported meanwhile.
+
+        Who has switched virtual functions on may count on them: their call ends when they are known.
+        """
+        updated = {cls for one in changes for cls, _ in one.updated}
+        written = updated | {type(row) for one in changes for row in one.created}
+        if not written & {PIF, Bond}:
             return
         facts = dict(self._hosts.facts())
 
@@ -265,6 +277,8 @@ class Coordinator:
         answer.add_done_callback(_note_failure)
         self._writes.append((change, answer))
         self._wake_writes.set()
+        if NetworkSriov in written:
+            await asyncio.wait([answer])
 
     async def _try_apart(self, batch: Sequence[_Pending], error: Exception, view: View) -> None:
         """Finds whose call is at fault, by halves; it fails, and the others are carried out."""
@@ -397,8 +411,10 @@ def as_failure(error: Exception, view: View, call: RuleCall) -> errors.Failure:
     if refused.fault is protocol.Fault.VLAN_IN_USE:
         device, _, tag = refused.subject.rpartition(".")
         return errors.vlan_in_use(device, int(tag))
+    if refused.fault is protocol.Fault.FUNCTIONS_FAILED and call.method in _SWITCHING:
+        return _SWITCHING[call.method](_pif_of(view, call), f"{refused.subject} {refused.message}".strip())
     about_pifs = call.method.startswith(
-        ("PIF.", "VLAN.", "Bond.", "tunnel.", "network.", "pool.", "host.management")
+        ("PIF.", "VLAN.", "Bond.", "tunnel.", "network.", "network_sriov.", "pool.", "host.management")
     )
     if about_pifs or refused.fault is protocol.Fault.UNREACHABLE:
         return errors.pif_configuration_error(
@@ -408,7 +424,7 @@ def as_failure(error: Exception, view: View, call: RuleCall) -> errors.Failure:
 
 
 def _pif_of(view: View, call: RuleCall) -> Ref[Any]:
-    """The PIF that a call is about: given to it, or that of the bond, VLAN or tunnel that is."""
+    """The PIF that a call is about: given to it, or that of the bond, VLAN, tunnel or SR-IOV object that is."""
     for name in ("self", "tagged_PIF", "transport_PIF", "pif", "members"):
         value = call.arguments.get(name)
         if isinstance(value, tuple) and value:
@@ -420,5 +436,7 @@ def _pif_of(view: View, call: RuleCall) -> Ref[Any]:
                 return vlan.untagged_PIF
             if (tunnel := view.find(Tunnel, Ref[Tunnel](value))) is not None:
                 return tunnel.access_PIF
+            if (sriov := view.find(NetworkSriov, Ref[NetworkSriov](value))) is not None:
+                return sriov.logical_PIF
             return Ref(value)
     return NULL

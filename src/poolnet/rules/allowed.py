@@ -115,10 +115,19 @@ _STOPPING: Final = (
 )
 
 
+_STAYING: Final = (
+    VmOperations.SUSPEND,
+    VmOperations.CHECKPOINT,
+    VmOperations.POOL_MIGRATE,
+    VmOperations.MIGRATE_SEND,
+)
+"""What cannot be done to a VM that has a device of its host: its state, or the VM, would leave without it."""
+
+
 def vm_refusal(vm: VM, operation: VmOperations) -> errors.Failure | None:
     """What forbids an operation on a VM, by the first rule that does; None if it may be done.
 
-    Blocked by the user; the power state; another operation; templates; control domains.
+    Blocked by the user; the power state; another operation; templates; control domains; devices of the host.
     """
     if operation in vm.blocked_operations:
         return errors.operation_blocked(vm.ref, vm.blocked_operations[operation])
@@ -134,6 +143,8 @@ def vm_refusal(vm: VM, operation: VmOperations) -> errors.Failure | None:
         return errors.vm_is_template(vm.ref)
     if vm.is_control_domain and operation not in _OF_CONTROL_DOMAINS:
         return errors.operation_not_allowed("Operations on domain 0 are not allowed")
+    if vm.attached_PCIs and operation in _STAYING:
+        return errors.vm_has_pci_attached(vm.ref)
     return None
 
 
@@ -141,8 +152,8 @@ def require_vm(vm: VM, operation: VmOperations) -> None:
     """Lets an operation on a VM go on.
 
     Raises:
-        OPERATION_BLOCKED, VM_BAD_POWER_STATE, OTHER_OPERATION_IN_PROGRESS, VM_IS_TEMPLATE, OPERATION_NOT_ALLOWED: in
-        this order.
+        OPERATION_BLOCKED, VM_BAD_POWER_STATE, OTHER_OPERATION_IN_PROGRESS, VM_IS_TEMPLATE, OPERATION_NOT_ALLOWED,
+        VM_HAS_PCI_ATTACHED: in this order.
     """
     refusal = vm_refusal(vm, operation)
     if refusal is not None:

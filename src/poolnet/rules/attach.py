@@ -22,7 +22,7 @@ from poolnet.model.enums import (
     VmPowerState,
 )
 from poolnet.model.types import Ref
-from poolnet.rules import tunnel_status
+from poolnet.rules import functions, tunnel_status
 from poolnet.rules.addresses import is_ipv6_cidr
 from poolnet.rules.context import CallContext
 from poolnet.rules.features import the_pool
@@ -35,10 +35,17 @@ LIVE = (VmPowerState.RUNNING, VmPowerState.PAUSED)
 def bring_up(ctx: CallContext, ref: Ref[PIF]) -> None:
     """Attaches a PIF (spec §9.2); attached already, its MTU and flags are brought up to date.
 
-    A bond takes its members' place; a member takes its bond's.
+    A bond takes its members' place; a member takes its bond's. A PIF of virtual functions that come with the next boot
+    is not attached until then.
+
+    Raises:
+        NETWORK_SRIOV_ENABLE_FAILED: Its virtual functions cannot be switched on.
     """
     txn = ctx.txn
     pif = txn.get(PIF, ref)
+    if kind_of(pif) is Kind.SRIOV_LOGICAL:
+        functions.switch_on(txn, pif, ctx.facts_of(pif.host))
+        return
     if is_vlan_on_sriov(txn, pif):
         lower = below(txn, pif)
         txn.update(PIF, ref, currently_attached=lower is not None and lower.currently_attached)
@@ -73,6 +80,10 @@ def _take_members_place(ctx: CallContext, master: PIF, network: Network) -> None
 
 def bring_down(ctx: CallContext, ref: Ref[PIF]) -> None:
     """Detaches a PIF; its address fields stay (spec §9.3)."""
+    pif = ctx.txn.get(PIF, ref)
+    if kind_of(pif) is Kind.SRIOV_LOGICAL:
+        functions.switch_off(ctx.txn, pif)
+        return
     ctx.txn.update(PIF, ref, currently_attached=False)
     tunnel_status.refresh(ctx.txn, ctx.txn.get(PIF, ref))
 

@@ -15,6 +15,7 @@ from poolnet.rules import (
     host,
     message,
     network,
+    network_sriov,
     pif,
     pif_config,
     pif_plug,
@@ -56,6 +57,7 @@ RULES: Final[Mapping[str, Rule]] = {
     **_of("VLAN", vlan, "create destroy pool_introduce"),
     **_of("Bond", bond, "create destroy set_mode set_property"),
     **_of("tunnel", tunnel, "create destroy"),
+    **_of("network_sriov", network_sriov, "create destroy get_remaining_capacity"),
     **_of("pool", pool, "create_VLAN create_VLAN_from_PIF set_https_only set_igmp_snooping_enabled"),
     **_of("VIF", vif, "create destroy plug unplug unplug_force move"),
     **_of(

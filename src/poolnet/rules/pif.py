@@ -20,6 +20,7 @@ from poolnet.rules.addresses import is_mac
 from poolnet.rules.context import CallContext
 from poolnet.rules.defaults import bridge_of_device, network_label
 from poolnet.rules.features import require_unprotected
+from poolnet.rules.functions import capabilities, record_devices
 from poolnet.rules.pif_plug import require_not_bonded
 from poolnet.rules.positions import follow_names
 
@@ -38,6 +39,7 @@ def scan(ctx: CallContext, *, host: Ref[Host]) -> None:
     for nic in nics:
         if nic.name not in known:
             add_physical(ctx, host, nic, managed=True)
+    record_devices(ctx.txn, host, nics, ctx.new_uuid)
 
 
 def refresh(ctx: CallContext, host: Ref[Host], nics: tuple[NicFacts, ...]) -> set[str]:
@@ -51,7 +53,7 @@ def refresh(ctx: CallContext, host: Ref[Host], nics: tuple[NicFacts, ...]) -> se
         known.add(pif.device)
         nic = by_name.get(pif.device)
         if nic is not None:
-            ctx.txn.update(PIF, pif.ref, MAC=nic.mac.lower())
+            ctx.txn.update(PIF, pif.ref, MAC=nic.mac.lower(), capabilities=capabilities(nic))
     return known
 
 
@@ -122,6 +124,7 @@ def add_physical(ctx: CallContext, host: Ref[Host], nic: NicFacts, *, managed: b
             physical=True,
             currently_attached=False,
             managed=managed,
+            capabilities=capabilities(nic),
             properties=PHYSICAL_PROPERTIES,
             primary_address_type=management.primary_address_type if management else PrimaryAddressType.IPV4,
         )

@@ -31,10 +31,11 @@ from poolnet.model.enums import (
 )
 from poolnet.model.types import Ref, is_null
 from poolnet.rules import bond as bond_rules
+from poolnet.rules import functions
 from poolnet.rules import pif as pif_rules
 from poolnet.rules import vlan as vlan_rules
 from poolnet.rules.allowed import refresh_vm
-from poolnet.rules.attach import bring_up, refresh_address
+from poolnet.rules.attach import bring_down, bring_up, refresh_address
 from poolnet.rules.context import CallContext
 from poolnet.rules.defaults import free_bridge, network_label
 from poolnet.rules.facts import CONTROL_DOMAIN_NAME, record_facts
@@ -357,7 +358,13 @@ def _bring_up_all(ctx: CallContext) -> None:
         )
         if not pif.managed or is_bond_slave(ctx.txn, pif):
             continue
-        if (pif.physical or pif.bond_master_of or configured) and ctx.txn.exists(Network, pif.network):
+        if pif.sriov_logical_PIF_of and functions.failed_before(ctx.txn, pif, ctx.facts_of(pif.host)):
+            bring_down(
+                ctx, pif.ref
+            )  # the host could not when it booted; whoever plugs the PIF lets it try again
+            continue
+        always = pif.physical or pif.bond_master_of or pif.sriov_logical_PIF_of
+        if (always or configured) and ctx.txn.exists(Network, pif.network):
             _plug_if_possible(ctx, pif)
     refresh_address(ctx, ctx.local_host)
 

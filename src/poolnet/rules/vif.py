@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from poolnet.db.txn import View
 from poolnet.hostnet import protocol
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
+from poolnet.model.classes.pci import PCI
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vif_metrics import VIFMetrics
@@ -37,7 +39,7 @@ def create(ctx: CallContext, *, record: Mapping[str, Any]) -> Ref[VIF]:
     generate a MAC.
 
     Raises:
-        LICENCE_RESTRICTION, INVALID_DEVICE, MAC_INVALID, NETWORK_INCOMPATIBLE_WITH_TRUNKS,
+        LICENCE_RESTRICTION, OPERATION_NOT_ALLOWED (locked, on an SR-IOV network), INVALID_DEVICE, MAC_INVALID, NETWORK_INCOMPATIBLE_WITH_TRUNKS,
         HA_CONSTRAINT_VIOLATION_NETWORK_NOT_SHARED, DEVICE_ALREADY_EXISTS: in this order.
     """
     txn = ctx.txn
@@ -72,6 +74,17 @@ def _require_features(ctx: CallContext, network: Ref[Network], record: Mapping[s
     locked = record["locking_mode"] is VifLockingMode.LOCKED
     if locked or record["ipv4_allowed"] or record["ipv6_allowed"]:
         require_feature(ctx.txn, Feature.VIF_LOCKING)
+    require_lockable(ctx.txn, network, record["locking_mode"])
+
+
+def require_lockable(view: View, network: Ref[Network], mode: VifLockingMode) -> None:
+    """Lets a VIF with this locking mode be on a network.
+
+    Raises:
+        OPERATION_NOT_ALLOWED: It is locked and would be a virtual function: no NIC holds a VIF to its IP addresses.
+    """
+    if mode is VifLockingMode.LOCKED and is_sriov_network(view, network):
+        raise errors.operation_not_allowed("A VIF on an SR-IOV network cannot be locked")
 
 
 def _mac(vm: VM, device: int, given: str) -> tuple[str, bool]:
@@ -158,8 +171,14 @@ def mark_attached(ctx: CallContext, vif: VIF, host: Ref[Host]) -> None:
 
 def guest_nic(ctx: CallContext, vif: VIF) -> protocol.GuestNic:
     """What the guest's runtime must know of a VIF that has been marked as attached."""
-    mtu = ctx.txn.get(VIF, vif.ref).MTU
-    return protocol.GuestNic(device=int(vif.device), mac=vif.MAC.lower(), mtu_bytes=mtu)
+    row = ctx.txn.get(VIF, vif.ref)
+    pci = ctx.txn.find(PCI, row.reserved_pci)
+    return protocol.GuestNic(
+        device=int(vif.device),
+        mac=vif.MAC.lower(),
+        mtu_bytes=row.MTU,
+        function=pci.pci_id if pci is not None else "",
+    )
 
 
 def unplug(ctx: CallContext, *, self: Ref[VIF]) -> None:
@@ -192,6 +211,8 @@ def move(ctx: CallContext, *, self: Ref[VIF], network: Ref[Network]) -> None:
     """Puts a VIF on another network, unnoticed by the guest (spec §15.7).
 
     Raises:
+        INTERNAL_ERROR: The VIF is active, and is or would be a virtual function.
+        OPERATION_NOT_ALLOWED: The VIF is locked, and would be a virtual function.
         HOST_CANNOT_ATTACH_NETWORK: The VIF is active, and its host does not have the network.
         NETWORK_INCOMPATIBLE_WITH_TRUNKS: It passes VLANs through, and a VLAN is on that network.
         CANNOT_PLUG_BOND_SLAVE, BRIDGE_NOT_AVAILABLE: The network cannot be attached.
@@ -200,6 +221,9 @@ def move(ctx: CallContext, *, self: Ref[VIF], network: Ref[Network]) -> None:
     vm = ctx.txn.get(VM, vif.VM)
     target = ctx.txn.get(Network, network)
     active = vif.currently_attached and vm.power_state is not VmPowerState.SUSPENDED
+    if active and (is_sriov_network(ctx.txn, vif.network) or is_sriov_network(ctx.txn, network)):
+        raise errors.internal_error(f"vif_move: Unable to move a network SR-IOV backed VIF {self}")
+    require_lockable(ctx.txn, network, vif.locking_mode)
     if active:
         ctx.require_live(vm.resident_on)
         pif = local_pif(ctx.txn, network, vm.resident_on)

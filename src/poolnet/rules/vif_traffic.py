@@ -27,7 +27,7 @@ from poolnet.rules.addresses import (
 )
 from poolnet.rules.context import CallContext
 from poolnet.rules.features import Feature, require_feature, the_pool
-from poolnet.rules.vif import require_no_vlan
+from poolnet.rules.vif import require_lockable, require_no_vlan
 from poolnet.rules.vlan import require_tag
 
 STATIC_IP_FEATURE: Final = "feature-static-ip-setting"
@@ -44,12 +44,14 @@ def set_locking_mode(ctx: CallContext, *, self: Ref[VIF], value: VifLockingMode)
     Raises:
         OPERATION_NOT_ALLOWED: An SDN controller rules the switch; only for a lock.
         LICENCE_RESTRICTION: The feature is off; only for a lock.
+        OPERATION_NOT_ALLOWED: The VIF is on an SR-IOV network; only for a lock.
     """
-    ctx.txn.get(VIF, self)
+    vif = ctx.txn.get(VIF, self)
     if value is VifLockingMode.LOCKED:
         if the_pool(ctx.txn).vswitch_controller:
             raise errors.operation_not_allowed("A vswitch controller is active")
         require_feature(ctx.txn, Feature.VIF_LOCKING)
+    require_lockable(ctx.txn, vif.network, value)
     ctx.txn.update(VIF, self, locking_mode=value)
 
 

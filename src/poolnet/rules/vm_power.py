@@ -7,6 +7,7 @@ to end before, and is removed after.
 from __future__ import annotations
 
 from poolnet.hostnet import protocol
+from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
@@ -14,13 +15,14 @@ from poolnet.model.classes.vm_guest_metrics import VMGuestMetrics
 from poolnet.model.classes.vm_metrics import VMMetrics
 from poolnet.model.enums import DomainType, OnNormalExit, VmOperations, VmPowerState
 from poolnet.model.types import NULL, Ref
+from poolnet.rules import functions
 from poolnet.rules.allowed import domain_type, refresh_vm, require_vm
 from poolnet.rules.attach import attach_network
 from poolnet.rules.context import CallContext
 from poolnet.rules.features import Feature, require_feature
 from poolnet.rules.kinds import is_sriov_network
 from poolnet.rules.placement import choose_host, require_can_boot
-from poolnet.rules.vif import NO_DOMAIN, guest_nic, mark_attached
+from poolnet.rules.vif import NO_DOMAIN, guest_nic, mark_attached, require_lockable
 from poolnet.rules.vm import discard_image
 from poolnet.rules.vm_settings import require_bootable
 
@@ -34,7 +36,8 @@ def start(ctx: CallContext, *, vm: Ref[VM], start_paused: bool, force: bool) -> 
 
     Raises:
         OPERATION_BLOCKED, VM_BAD_POWER_STATE, OTHER_OPERATION_IN_PROGRESS, VM_IS_TEMPLATE, OPERATION_NOT_ALLOWED,
-        LICENCE_RESTRICTION, INVALID_VALUE, MEMORY_CONSTRAINT_VIOLATION, NO_HOSTS_AVAILABLE, BRIDGE_NOT_AVAILABLE: in
+        LICENCE_RESTRICTION, VM_HVM_REQUIRED (with VIFs on SR-IOV networks), INVALID_VALUE,
+        MEMORY_CONSTRAINT_VIOLATION, NETWORK_SRIOV_INSUFFICIENT_CAPACITY, NO_HOSTS_AVAILABLE, BRIDGE_NOT_AVAILABLE: in
         this order.
     """
     row = _startable(ctx, vm, VmOperations.START)
@@ -59,8 +62,22 @@ def _startable(ctx: CallContext, ref: Ref[VM], operation: VmOperations) -> VM:
     require_feature(ctx.txn, Feature.VM_START)
     if any(is_sriov_network(ctx.txn, vif.network) for vif in ctx.txn.where(VIF, VM=ref)):
         require_feature(ctx.txn, Feature.NETWORK_SRIOV)
+        _require_functions_usable(ctx, vm)
     require_bootable(vm)
     return vm
+
+
+def _require_functions_usable(ctx: CallContext, vm: VM) -> None:
+    """Lets a VM with VIFs on SR-IOV networks start if its guest sees PCI devices, and nothing is promised of them.
+
+    Raises:
+        VM_HVM_REQUIRED: The guest is not fully virtualized.
+        OPERATION_NOT_ALLOWED: Such a VIF is locked: its network had no virtual functions when it was.
+    """
+    if domain_type(vm) is not DomainType.HVM:
+        raise errors.vm_hvm_required(vm.ref)
+    for vif in ctx.txn.where(VIF, VM=vm.ref):
+        require_lockable(ctx.txn, vif.network, vif.locking_mode)
 
 
 def _start_on(ctx: CallContext, vm: VM, host: Ref[Host], *, start_paused: bool) -> None:
@@ -68,6 +85,7 @@ def _start_on(ctx: CallContext, vm: VM, host: Ref[Host], *, start_paused: bool) 
     for vif in vifs:
         attach_network(ctx, vif.network, host, force=False)
         mark_attached(ctx, vif, host)
+        functions.take(ctx.txn, vm.ref, vif, host)
     domid = ctx.counters.take_domid(host)
     _write_running(ctx, vm, host, domid, paused=start_paused)
     _write_metrics(ctx, vm)
@@ -176,6 +194,8 @@ def _end(ctx: CallContext, vm: VM, *, clean: bool) -> None:
     host = vm.resident_on
     if clean:
         ctx.before(host, protocol.ShutDownGuest(vm_uuid=vm.uuid))
+    elif vm.attached_PCIs:  # it must not speak any more when its virtual functions are reset
+        ctx.before(host, protocol.DestroyGuest(vm_uuid=vm.uuid))
     ctx.after(host, protocol.DestroyGuest(vm_uuid=vm.uuid))
     halt(ctx, vm)
 
@@ -193,10 +213,9 @@ def halt(ctx: CallContext, vm: VM) -> None:
         guest_metrics=NULL,
         current_operations={},
     )
+    functions.give_back(ctx.txn, vm.ref)
     for vif in ctx.txn.where(VIF, VM=vm.ref):
-        ctx.txn.update(
-            VIF, vif.ref, currently_attached=False, reserved=False, reserved_pci=NULL, current_operations={}
-        )
+        ctx.txn.update(VIF, vif.ref, currently_attached=False, reserved=False, current_operations={})
     refresh_vm(ctx.txn, vm.ref)
 
 
@@ -325,6 +344,7 @@ def _resume_on(ctx: CallContext, vm: VM, host: Ref[Host], *, start_paused: bool)
     for vif in attached:
         attach_network(ctx, vif.network, host, force=False)
         mark_attached(ctx, vif, host)
+        functions.take(ctx.txn, vm.ref, vif, host)
     domid = ctx.counters.take_domid(host)
     _write_running(ctx, vm, host, domid, paused=start_paused)
     ctx.before(host, protocol.ResumeGuest(guest=_spec(ctx, vm, domid, attached)))

@@ -17,7 +17,7 @@ from typing import Any
 from poolnet.api.answer import Codec, Encoded, Origin, Refusal, Success
 from poolnet.api.binding import as_wire
 from poolnet.db.txn import Txn
-from poolnet.hostnet.facts import NicFacts
+from poolnet.hostnet.facts import NicFacts, SriovFacts
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.network_sriov import NetworkSriov
@@ -246,7 +246,7 @@ class Rig:
         return vif
 
     async def virtual_functions(self, device: str) -> Ref[PIF]:
-        """A NIC with an SR-IOV network on it; gives the logical PIF, which no call can make yet."""
+        """A NIC with an SR-IOV network on it, whatever the NIC can do; gives the logical PIF."""
         physical = self.pif(device)
         network = await self.network()
         logical: Ref[PIF] = Ref("OpaqueRef:logical")
@@ -271,6 +271,34 @@ class Rig:
 
         await self.server.coordinator.write(change)
         return logical
+
+    async def capable(self, device: str, device_id: str = "1521", **fields: Any) -> Ref[PIF]:
+        """Lets a NIC of the host have virtual functions; gives its PIF."""
+        reported = self.server.host.reported
+        nics = tuple(
+            replace(
+                nic,
+                pci_bus_path=f"0000:0{nic.name[-1]}:00.0",
+                vendor_id="8086",
+                device_id=device_id,
+                sriov=SriovFacts(functions_max=4, **fields),
+            )
+            if nic.name == device
+            else nic
+            for nic in reported.nics
+        )
+        self.server.host.reported = replace(reported, nics=nics)
+        await self.call("PIF.scan", self.host)
+        await self.server.coordinator.write(lambda _: None)  # after what was reported meanwhile
+        return self.nic(device)
+
+    async def sriov(self, device: str) -> Ref[NetworkSriov]:
+        """An SR-IOV network on a NIC."""
+        await self.capable(device)
+        result: Ref[NetworkSriov] = await self.call(
+            "network_sriov.create", self.nic(device), await self.network()
+        )
+        return result
 
     async def drivers(self, vm: str, hotplug: str | None) -> None:
         """Makes a VM one with emulated hardware whose guest says this of VIF hotplug; None: it says nothing."""
