@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -277,6 +278,51 @@ def test_a_guest_that_cannot_get_its_nic_is_not_made(tmp_path: Path) -> None:
             await runtime.carry_out(CreateGuest(guest=msgspec.structs.replace(SPEC, nics=(NIC, bad))))
         assert runtime.guests() == ()
         assert "vif" not in command("ip", "link")
+        assert files(tmp_path) == []
+
+    run_with_runtime(tmp_path, body)
+
+
+def test_a_guest_gets_its_virtual_function_when_it_runs_and_gives_it_back(tmp_path: Path) -> None:
+    """The function is one end of a veth pair here: what counts is whose it is, and when."""
+    address = "0000:01:10.1"
+    nic = GuestNic(device=0, mac=MAC, mtu_bytes=1400, function=address)
+    spec = GuestSpec(vm_uuid=UUID, name="web-1", domid=7, nics=(nic,))
+
+    def net_device(asked: str) -> str:
+        names = [name for _, name in socket.if_nameindex() if name.startswith("vf")]
+        return names[0] if names and asked == address else ""
+
+    async def body(_runtime: NetnsRuntime, _news: News) -> None:
+        command("ip", "link", "add", "vf0", "type", "veth", "peer", "nic0")
+        runtime = NetnsRuntime(tmp_path, net_device)
+        await runtime.open(lambda: None)
+        await runtime.carry_out(CreateGuest(guest=spec))
+        assert net_device(address) == "vf0"
+        await runtime.carry_out(RunGuest(vm_uuid=UUID))
+        assert net_device(address) == ""
+        eth = inside(tmp_path, "ip", "link", "show", "eth0")
+        assert MAC in eth
+        assert "mtu 1400" in eth
+        assert ",UP" in eth
+        await runtime.carry_out(PauseGuest(vm_uuid=UUID))
+        await runtime.carry_out(RunGuest(vm_uuid=UUID))
+        await runtime.carry_out(DestroyGuest(vm_uuid=UUID))
+        assert net_device(address) != ""
+        assert "state DOWN" in command("ip", "link", "show", net_device(address))
+        await runtime.close()
+
+    run_with_runtime(tmp_path, body)
+
+
+def test_a_virtual_function_that_another_guest_has_is_given_to_nobody(tmp_path: Path) -> None:
+    nic = GuestNic(device=0, mac=MAC, function="0000:01:10.1")
+
+    async def body(runtime: NetnsRuntime, _news: News) -> None:
+        with pytest.raises(GuestError, match=r"0000:01:10\.1 is not free"):
+            await runtime.carry_out(
+                CreateGuest(guest=GuestSpec(vm_uuid=UUID, name="web-1", domid=7, nics=(nic,)))
+            )
         assert files(tmp_path) == []
 
     run_with_runtime(tmp_path, body)

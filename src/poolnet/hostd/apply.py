@@ -23,6 +23,7 @@ from poolnet.hostd.guests.runtime import GuestError, GuestRuntime
 from poolnet.hostd.link_settings import Links
 from poolnet.hostd.netlink import index_of
 from poolnet.hostd.nics import is_nic
+from poolnet.hostd.sriov.functions import Functions
 from poolnet.hostnet.diff import diff
 from poolnet.hostnet.laws import ImpossibleStateError
 from poolnet.hostnet.match import mismatches
@@ -68,6 +69,7 @@ class Applier:
         firewall: Firewall,
         links: Links,
         announcer: Announcer,
+        functions: Functions,
         nics: Sequence[str],
     ) -> None:
         """`nics` are the patterns of the NICs that may be touched."""
@@ -77,6 +79,7 @@ class Applier:
         self._addressing = addressing
         self._firewall = firewall
         self._announcer = announcer
+        self._functions = functions
         self._leading: frozenset[tuple[str, ...]] = frozenset()
         self._nics = nics
         self._changed = asyncio.Event()
@@ -88,6 +91,7 @@ class Applier:
         return replace(
             await self._backend.observe(),
             links=self._links.observe(),
+            sriov=self._functions.observe(),
             nbd_bridges=openings.nbd_bridges,
             http_closed=openings.http_closed,
         )
@@ -100,6 +104,7 @@ class Applier:
     def rename_nics(self, names: Mapping[str, str]) -> None:
         """Follows the new names of NICs, in all that is remembered of them. Raises OSError."""
         self._links.rename_nics(names)
+        self._functions.rename_nics(names)
         self._addressing.rename_nics(names)
 
     async def plan(self, desired: HostNetwork) -> Plan:
@@ -130,6 +135,7 @@ class Applier:
         planned, self._planned = self._planned, None  # forgotten when anything changed since it was staged
         plan = planned[1] if planned is not None and planned[0] == desired else await self.plan(desired)
         await self._backend.apply(plan.steps)
+        await self._functions.apply(plan.steps)  # before the options: drivers start the NIC anew
         self._links.apply(plan.steps)
         await self._addressing.apply(plan.steps)
         await self._firewall.apply(plan.steps)
@@ -173,7 +179,7 @@ class Applier:
 
     async def holds(self, confirmed: HostNetwork) -> bool:
         """Whether this state is there, and if so sets its links up; ports whose device is gone do not count."""
-        target = _with_devices(confirmed)
+        target = self._functions.possible(_with_devices(confirmed))
         if mismatches(await self.observe(), target):
             return False
         await self._addressing.raise_links(target)
@@ -191,11 +197,12 @@ class Applier:
         Ports whose device is gone are left out of it, and NICs that are gone are no failure. Raises ApplyFailed or
         BackendGone when the network could not be restored.
         """
-        target = _with_devices(confirmed)
+        target = _with_devices(confirmed)  # virtual functions that failed before are tried again
         self._planned = None
         try:
             plan = diff(await self.observe(), target)
             await self._backend.apply(plan.steps, strict=False)
+            await self._functions.apply(plan.steps, strict=False)
             self._links.apply(plan.steps)
             await self._addressing.raise_links(target)
             await self._addressing.apply(plan.steps, strict=False)

@@ -17,6 +17,7 @@ from poolnet.hostnet.state import IpConfig, Ipv4Mode
 
 ROOT_VARIABLE = "POOLNET_ROOT"
 SWITCH_VARIABLE = "OVS_RUNDIR"
+SYSFS_VARIABLE = "POOLNET_SYSFS"
 
 
 Choice = Literal["openvswitch", "linuxbridge"]
@@ -72,7 +73,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Paths:
-    """Where the daemon keeps and finds its files. `POOLNET_ROOT` is put before all of them but the switch's."""
+    """Where the daemon keeps and finds its files. `POOLNET_ROOT` is put before all of them but the switch's and the kernel's."""
 
     def __init__(self) -> None:
         root = Path(os.environ.get(ROOT_VARIABLE, "/"))
@@ -82,6 +83,8 @@ class Paths:
         self.state_dir = root / "var/lib/poolnet/hostd"
         self.resolv_conf = root / "etc/resolv.conf"
         self.hostname = root / "etc/hostname"
+        self.modprobe_dir = root / "etc/modprobe.d"
+        self.sysfs = Path(os.environ.get(SYSFS_VARIABLE, "/sys"))
         self.switch_run_dir = Path(os.environ.get(SWITCH_VARIABLE, "/run/openvswitch"))
 
 

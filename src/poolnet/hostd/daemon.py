@@ -29,6 +29,7 @@ from poolnet.hostd.keeper import Keeper
 from poolnet.hostd.link_settings import Links
 from poolnet.hostd.linuxbridge.backend import LinuxBridgeBackend
 from poolnet.hostd.netlink import Netlink, NetlinkWatch
+from poolnet.hostd.netlink_functions import FunctionsLink
 from poolnet.hostd.nic_order import NicOrder
 from poolnet.hostd.nics import find_nics
 from poolnet.hostd.nohypervisor import NoHypervisor
@@ -36,6 +37,9 @@ from poolnet.hostd.openvswitch.backend import OpenvswitchBackend
 from poolnet.hostd.reach import Reach
 from poolnet.hostd.rollout import Rollouts
 from poolnet.hostd.server import Server
+from poolnet.hostd.sriov.driver_options import DriverOptions, option_is_list, rebuild_boot_image
+from poolnet.hostd.sriov.functions import Functions
+from poolnet.hostd.sriov.sysfs import Sysfs
 from poolnet.hostnet.facts import NicFacts
 from poolnet.hostnet.protocol import (
     PROTOCOL_VERSION,
@@ -88,16 +92,28 @@ class Daemon:
             _BACKENDS[config.backend],
             lambda name: keep_backend(paths.config, _CHOICES[name]),
         )
+        self._sysfs = Sysfs(paths.sysfs)
         self._guests: GuestRuntime = (
-            NetnsRuntime(paths.run_dir / "guests") if config.guest_runtime == "netns" else NoHypervisor()
+            NetnsRuntime(paths.run_dir / "guests", self._sysfs.net_device)
+            if config.guest_runtime == "netns"
+            else NoHypervisor()
         )
         clients = DhcpClients(paths.run_dir, paths.state_dir)
         self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)
         self._firewall = Firewall()
         links = Links(paths.state_dir)
         self._announcer = Announcer(self._netlink, self._backend)
+        options = DriverOptions(paths.modprobe_dir, self._sysfs, option_is_list, rebuild_boot_image)
+        self._functions = Functions(paths.state_dir, self._sysfs, FunctionsLink(), options)
         self._applier = Applier(
-            self._backend, self._guests, self._addressing, self._firewall, links, self._announcer, config.nics
+            self._backend,
+            self._guests,
+            self._addressing,
+            self._firewall,
+            links,
+            self._announcer,
+            self._functions,
+            config.nics,
         )
         self._order = NicOrder(paths.state_dir)
         self._following: set[asyncio.Task[None]] = set()
@@ -127,7 +143,7 @@ class Daemon:
             stack.push_async_callback(self._addressing.close)
             await self._firewall.open(self._note_change)
             stack.push_async_callback(self._firewall.close)
-            await self._rollouts.rename_nics(self._order.place(find_nics(self._config.nics))[1])
+            await self._rollouts.rename_nics(self._order.place(self._find_nics())[1])
             stack.push_async_callback(self._announcer.close)
             await self._rollouts.start(await self._applier.observe())
             stack.push_async_callback(self._rollouts.close)
@@ -153,12 +169,16 @@ class Daemon:
 
     def _nics_in_order(self) -> tuple[NicFacts, ...]:
         """The NICs with their positions; the confirmed state follows those that were renamed just now."""
-        nics, renamed = self._order.place(find_nics(self._config.nics))
+        nics, renamed = self._order.place(self._find_nics())
         if renamed:
             task = asyncio.create_task(self._follow(renamed), name="renamed-nics")
             self._following.add(task)
             task.add_done_callback(self._following.discard)
-        return nics
+        return tuple(self._functions.facts(nic) for nic in nics)
+
+    def _find_nics(self) -> tuple[NicFacts, ...]:
+        """The NICs, without their virtual functions, which a guest may have given a NIC's name."""
+        return tuple(nic for nic in find_nics(self._config.nics) if not self._sysfs.is_function(nic.name))
 
     async def _follow(self, renamed: Mapping[str, str]) -> None:
         await self._rollouts.rename_nics(renamed)

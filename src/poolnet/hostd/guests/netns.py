@@ -55,6 +55,7 @@ while :; do sleep infinity & wait $!; done
 """
 _HOST_END_MAC = "fe:ff:ff:ff:ff:ff"  # never chosen as a bridge's address, being the highest
 _KILL_WAIT_S = 10.0
+_FREE_LOOKS, _FREE_LOOK_S = 100, 0.05  # the kernel takes its time with the namespace of a guest that has ended
 
 State: TypeAlias = Literal["paused", "running", "suspended", "stopped"]
 
@@ -83,9 +84,13 @@ class _Watched:
 class NetnsRuntime:
     """Implements `GuestRuntime` with namespaces."""
 
-    def __init__(self, run_dir: Path) -> None:
-        """`run_dir` holds the guests' records, for example /run/poolnet/guests; it is made when missing."""
+    def __init__(self, run_dir: Path, net_device: Callable[[str], str] = lambda _: "") -> None:
+        """`run_dir` holds the guests' records, for example /run/poolnet/guests; it is made when missing.
+
+        `net_device` names the network interface of a virtual function by its PCI address, "" while a guest has it.
+        """
         self._run_dir = run_dir
+        self._net_device = net_device
         self._records: dict[str, GuestRecord] = {}
         self._watched: dict[str, _Watched] = {}
         self._changed: Callable[[], None] = lambda: None
@@ -240,6 +245,8 @@ class NetnsRuntime:
         if record is None:
             return
         if namespaces.started_at(record.pid) == record.started:
+            namespaces.freeze(record.pid)
+            await self._take_back(record)
             os.kill(record.pid, signal.SIGKILL)
             await self._end(record, _KILL_WAIT_S)
         else:
@@ -257,7 +264,13 @@ class NetnsRuntime:
         return record
 
     async def _make_nic(self, record: GuestRecord, nic: GuestNic) -> None:
-        """Make the veth pair, both ends down. The guest computes its own checksums: a userspace switch does not."""
+        """Make the veth pair, both ends down. The guest computes its own checksums: a userspace switch does not.
+
+        A virtual function must be there and free; the guest gets it when it runs, and the NIC knows how to treat it.
+        """
+        if nic.function:
+            await self._require_free(record, nic)
+            return
         mtu = str(nic.mtu_bytes)
         inside = ("name", f"eth{nic.device}", "mtu", mtu, "address", nic.mac, "netns", str(record.pid))
         vif = _vif(record.domid, nic.device)
@@ -276,11 +289,46 @@ class NetnsRuntime:
 
     async def _raise_nics(self, record: GuestRecord, nics: Sequence[GuestNic]) -> None:
         for nic in nics:
-            await self._ip(record, "link", "set", _vif(record.domid, nic.device), "up")
+            if nic.function:
+                await self._hand_over(record, nic)
+            else:
+                await self._ip(record, "link", "set", _vif(record.domid, nic.device), "up")
             await self._ip_inside(record, "link", "set", f"eth{nic.device}", "up")
+
+    async def _require_free(self, record: GuestRecord, nic: GuestNic) -> None:
+        """Let the kernel take the virtual function from a guest that has just ended."""
+        for _ in range(_FREE_LOOKS):
+            if self._net_device(nic.function):
+                return
+            await asyncio.sleep(_FREE_LOOK_S)
+        raise GuestError(record.vm_uuid, f"virtual function {nic.function} is not free")
+
+    async def _hand_over(self, record: GuestRecord, nic: GuestNic) -> None:
+        """Give the guest its virtual function, unless it has it already."""
+        name = self._net_device(nic.function)
+        if not name:
+            return
+        await self._ip(record, "link", "set", name, "down")
+        inside = ("netns", str(record.pid), "name", f"eth{nic.device}", "mtu", str(nic.mtu_bytes))
+        await self._ip(record, "link", "set", name, "address", nic.mac)
+        await self._ip(record, "link", "set", name, *inside)
+
+    async def _take_back(self, record: GuestRecord) -> None:
+        """Take the virtual functions from a guest that is frozen, under the name that the kernel gives them."""
+        here = str(threading.get_native_id())
+        for nic in record.nics:
+            if nic.function and not self._net_device(nic.function):
+                name = "vf" + "".join(digit for digit in nic.function if digit.isalnum())[-12:]
+                with suppress(GuestError):  # the guest has ended: the kernel takes them back
+                    await self._ip_inside(record, "link", "set", f"eth{nic.device}", "down")
+                    await self._ip_inside(
+                        record, "link", "set", f"eth{nic.device}", "netns", here, "name", name
+                    )
 
     async def _remove_host_ends(self, record: GuestRecord, nics: Sequence[GuestNic]) -> None:
         for nic in nics:
+            if nic.function:
+                continue
             vif = _vif(record.domid, nic.device)
             # The kernel removes them with the guest's namespace, perhaps just now.
             with suppress(OSError, GuestError):
