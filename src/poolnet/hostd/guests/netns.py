@@ -55,7 +55,10 @@ while :; do sleep infinity & wait $!; done
 """
 _HOST_END_MAC = "fe:ff:ff:ff:ff:ff"  # never chosen as a bridge's address, being the highest
 _KILL_WAIT_S = 10.0
-_FREE_LOOKS, _FREE_LOOK_S = 100, 0.05  # the kernel takes its time with the namespace of a guest that has ended
+_FREE_LOOKS, _FREE_LOOK_S = (
+    100,
+    0.05,
+)  # the kernel takes its time with the namespace of a guest that has ended
 
 State: TypeAlias = Literal["paused", "running", "suspended", "stopped"]
 
