@@ -29,6 +29,7 @@ from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.types import NULL, Ref, Value
+from poolnet.pool import audit
 from poolnet.pool.guard import USUAL, Guard
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.pool.rollout import Hosts, HostWork, Rollouts
@@ -257,6 +258,9 @@ class Coordinator:
         for one in decided:
             if not one.pending.answer.done():
                 one.pending.answer.set_result(one.result)
+        for one in decided:
+            call = one.pending.call
+            audit.note(call.method, call.session, one.changes, self._database.view)
 
     async def _read_back(self, changes: Sequence[Changes]) -> None:
         """Lets PIFs and bonds that have just changed have the links and addresses that were reported meanwhile.
