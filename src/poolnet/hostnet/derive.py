@@ -64,6 +64,7 @@ MTU_BYTES_MAX: Final = 65521  # what tap devices take: the bridges of a switch i
 VLAN_TAG_MAX: Final = 4094
 QOS_TIMESLICE_US: Final = 50000  # spec §15.10
 QOS_BYTES_MAX: Final = 2**32 - 2
+SHADOW_KEY: Final = "lock-shadow"  # of a VIF: its lock counts what it would stop, and stops nothing
 HIMN_KEY: Final = "is_host_internal_management_network"
 
 _IPV4_MODES: Final[Mapping[IpConfigurationMode, Ipv4Mode]] = {
@@ -434,6 +435,7 @@ def _lock(vif: VIF, mode: LockMode) -> PortLock:
         ipv4_allowed=plain_prefixes(vif.ipv4_allowed) if locked else (),
         ipv6_allowed=plain_prefixes(vif.ipv6_allowed) if locked else (),
         trunks=tuple(sorted({tag for tag in vif.trunks if 0 <= tag <= VLAN_TAG_MAX})),
+        shadow=locked and vif.other_config.get(SHADOW_KEY) == "true",
     )
 
 

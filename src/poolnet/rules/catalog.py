@@ -25,6 +25,7 @@ from poolnet.rules import (
     task,
     tunnel,
     vif,
+    vif_settings,
     vif_traffic,
     vlan,
     vm,
@@ -68,6 +69,7 @@ RULES: Final[Mapping[str, Rule]] = {
         "set_qos_algorithm_type set_qos_algorithm_params add_to_qos_algorithm_params "
         "remove_from_qos_algorithm_params",
     ),
+    **_of("VIF", vif_settings, "set_other_config add_to_other_config remove_from_other_config"),
     **_of(
         "VM",
         vm,

@@ -26,6 +26,7 @@ from poolnet.rules.features import Feature, require_feature, the_pool
 from poolnet.rules.kinds import is_bond_slave, is_sriov_network, local_pif
 from poolnet.rules.mtu import mtu_of_vif
 from poolnet.rules.placement import is_visible, require_shared
+from poolnet.rules.vif_settings import require_shadow_right
 
 NO_DOMAIN: Final = -1
 DEVICE_MAX: Final = 9999  # a host end named vif<domid>.<device> must fit the kernel's 15 characters
@@ -39,12 +40,14 @@ def create(ctx: CallContext, *, record: Mapping[str, Any]) -> Ref[VIF]:
     generate a MAC.
 
     Raises:
+        RBAC_PERMISSION_DENIED: Its lock would only count (`lock-shadow`), and the role may not say so.
         LICENCE_RESTRICTION, OPERATION_NOT_ALLOWED (locked, on an SR-IOV network), INVALID_DEVICE, MAC_INVALID, NETWORK_INCOMPATIBLE_WITH_TRUNKS,
         HA_CONSTRAINT_VIOLATION_NETWORK_NOT_SHARED, DEVICE_ALREADY_EXISTS: in this order.
     """
     txn = ctx.txn
     vm = txn.get(VM, record["VM"])
     network = txn.get(Network, record["network"])
+    require_shadow_right(ctx, {}, record["other_config"], "create")
     _require_features(ctx, network.ref, record)
     device = str(record["device"])
     number = _number(device)
