@@ -114,10 +114,10 @@ class RunningLab:
 
 
 @contextmanager
-def running_lab(hosts: int, nics: int = 2) -> Iterator[RunningLab]:
+def running_lab(hosts: int, nics: int = 2, backend: str = BACKEND) -> Iterator[RunningLab]:
     """A lab with a name of its own, gone afterwards."""
     name = f"t{os.getpid() % 1_000_000}-{next(_NUMBERS)}"
-    lab = asyncio.run(life.up(name, hosts=hosts, nics=nics, backend=BACKEND, pool=False))
+    lab = asyncio.run(life.up(name, hosts=hosts, nics=nics, backend=backend, pool=False))
     MADE.note(lab)
     try:
         yield RunningLab(name)

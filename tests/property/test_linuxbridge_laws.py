@@ -41,8 +41,7 @@ class Host:
             b.name: Addresses(ipv4=(b.ip.ipv4_address,)) for b in self.asked.bridges if b.ip.ipv4_address
         }
         locks = {port.device: port.lock for port in self.asked.ports}
-        rates = {port.device: port.rate_kbytes_per_s for port in self.asked.ports}
-        return observe(self.kernel.links(), self.asked, locks, addresses, NICS, rates)
+        return observe(self.kernel.links(), self.asked, locks, addresses, NICS)
 
     def apply(self, desired: HostNetwork, *, stop_after: int | None = None) -> Changes:
         before = self.observe()

@@ -183,6 +183,7 @@ class _Locks:
                         **_about(one.vif, one.vm, one.port.lock.mode),
                         "shadow": one.port.lock.shadow,
                         "dropped": dict(facts.dropped) if facts is not None else {},
+                        "would-drop": dict(facts.shadowed) if facts is not None else {},
                     }
                 )
         return _json({"vifs": found})
@@ -196,13 +197,8 @@ class _Locks:
             raise errors.internal_error(error.refused.message) from error
 
 
-PROVED, NOT_PROVED, UNLOCKED, DISABLED, UNPLUGGED = (
-    "proved",
-    "not proved",
-    "unlocked",
-    "disabled",
-    "not plugged",
-)
+PROVED, NOT_PROVED, UNLOCKED, DISABLED = "proved", "not proved", "unlocked", "disabled"
+UNPLUGGED, UNSWITCHED = "not plugged", "on no switch"
 
 
 def _chosen(view: View, refs: Sequence[Ref[VIF]]) -> list[VIF]:
@@ -217,7 +213,7 @@ def _chosen(view: View, refs: Sequence[Ref[VIF]]) -> list[VIF]:
 
 
 def _ports(view: View, vifs: Iterable[VIF]) -> tuple[list[_Plugged], list[VIF]]:
-    """The VIFs that are plugged, with their ports as they should be; and the others."""
+    """The VIFs that are plugged into a switch, with their ports as they should be; and the others."""
     desired: dict[Ref[Host], dict[str, GuestPort]] = {}
     plugged: list[_Plugged] = []
     others: list[VIF] = []
@@ -229,8 +225,13 @@ def _ports(view: View, vifs: Iterable[VIF]) -> tuple[list[_Plugged], list[VIF]]:
         host = vm.resident_on
         if host not in desired:
             desired[host] = {port.vif_uuid: port for port in derive(view, host).ports}
-        port = desired[host].get(vif.uuid) or _disabled(view, vif, vm)
-        plugged.append(_Plugged(vif, vm, host, port))
+        port = desired[host].get(vif.uuid)
+        if port is None and effective_mode(vif, view.find(Network, vif.network)) is LockMode.DISABLED:
+            port = _disabled(view, vif, vm)
+        if port is None:  # a virtual function: no switch sees its frames
+            others.append(vif)
+        else:
+            plugged.append(_Plugged(vif, vm, host, port))
     return plugged, others
 
 
@@ -256,7 +257,13 @@ def _about(vif: VIF, vm: VM | None, mode: LockMode) -> dict[str, Any]:
 def _unplugged(view: View, vif: VIF) -> dict[str, Any]:
     vm = view.find(VM, vif.VM)
     mode = effective_mode(vif, view.find(Network, vif.network))
-    return {**_about(vif, vm, mode), "shadow": False, "verdict": UNPLUGGED, **_NOTHING}
+    is_live = vm is not None and vif.currently_attached and vm.power_state in _LIVE
+    return {
+        **_about(vif, vm, mode),
+        "shadow": False,
+        "verdict": UNSWITCHED if is_live else UNPLUGGED,
+        **_NOTHING,
+    }
 
 
 _NOTHING: Mapping[str, Any] = {"frames": 0, "passing": (), "stopped": (), "wrong": (), "faults": ()}

@@ -42,7 +42,7 @@ from poolnet.model.types import Ref
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
 from poolnet.pool.hosts import LocalHosts
-from poolnet.pool.start import StartRefused, converge, follow_facts, greet, open_pool
+from poolnet.pool.start import StartRefused, converge, follow_facts, follow_locks, greet, open_pool
 from poolnet.rules.context import Counters
 from poolnet.xe.client import Client
 from poolnet.xe.commands.run import run as run_command
@@ -178,6 +178,8 @@ async def _start(config: ApiConfig, stack: AsyncExitStack, background: Backgroun
     stack.callback(events.wake_all)
     facts = follow_facts(link=link, hosts=hosts, host=host, coordinator=coordinator, clock=_now)
     background.start(facts, "facts")
+    locks = follow_locks(link=link, host=host, coordinator=coordinator, clock=_now)
+    background.start(locks, "locks")
 
 
 def _open_gate(

@@ -177,11 +177,14 @@ class Applier:
         """See `DataPlane.clear`."""
         await self._backend.clear(name)
 
-    async def holds(self, confirmed: HostNetwork) -> bool:
-        """Whether this state is there, and if so sets its links up; ports whose device is gone do not count."""
+    async def lacking(self, confirmed: HostNetwork) -> tuple[str, ...]:
+        """What of this state is not there, in words; if it is there its links are set up.
+
+        Ports whose device is gone do not count.
+        """
         target = self._functions.possible(_with_devices(confirmed))
-        if mismatches(await self.observe(), target):
-            return False
+        if wrong := mismatches(await self.observe(), target):
+            return tuple(wrong)
         await self._addressing.raise_links(target)
         await self._backend.reopen_nics()
         if any(bridge.uplink is not None and bridge.uplink.bond is not None for bridge in target.bridges):
@@ -189,7 +192,7 @@ class Applier:
             if leading != self._leading:
                 self._leading = leading
                 self._announcer.announce(target)
-        return True
+        return ()
 
     async def go_back(self, confirmed: HostNetwork, undo_guests: Sequence[GuestAction]) -> HostNetwork:
         """Returns to a state as far as that is possible, and takes guest actions back; returns the state aimed at.

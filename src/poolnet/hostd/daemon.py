@@ -6,7 +6,7 @@ import asyncio
 import grp
 import pwd
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -21,6 +21,7 @@ from poolnet.hostd.checkpoint import Checkpoint
 from poolnet.hostd.config import Choice, Config, ConfigError, Paths, keep_backend
 from poolnet.hostd.dataplane import DataPlane
 from poolnet.hostd.dhcp import DhcpClients
+from poolnet.hostd.evidence import Evidence
 from poolnet.hostd.facts import FactsSource
 from poolnet.hostd.firewall import Firewall
 from poolnet.hostd.guests.netns import NetnsRuntime
@@ -36,7 +37,7 @@ from poolnet.hostd.nohypervisor import NoHypervisor
 from poolnet.hostd.openvswitch.backend import OpenvswitchBackend
 from poolnet.hostd.reach import Reach
 from poolnet.hostd.rollout import Rollouts
-from poolnet.hostd.server import Server
+from poolnet.hostd.server import Send, Server
 from poolnet.hostd.sriov.driver_options import DriverOptions, option_is_list, rebuild_boot_image
 from poolnet.hostd.sriov.functions import Functions
 from poolnet.hostd.sriov.sysfs import Sysfs
@@ -68,6 +69,7 @@ from poolnet.hostnet.protocol import (
     TracePacket,
     VerifyLocks,
     Watch,
+    WatchLocks,
 )
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd")
@@ -88,10 +90,11 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._netlink = Netlink()
         self._backend = DataPlane(
-            lambda name: _backend(name, config, paths, self._netlink),
+            lambda name: _backend(name, config, paths, self._netlink, self._note_repair),
             _BACKENDS[config.backend],
             lambda name: keep_backend(paths.config, _CHOICES[name]),
         )
+        self._evidence = Evidence(self._backend)
         self._sysfs = Sysfs(paths.sysfs)
         self._guests: GuestRuntime = (
             NetnsRuntime(paths.run_dir / "guests", self._sysfs.net_device)
@@ -120,7 +123,9 @@ class Daemon:
         self._facts = FactsSource(
             self._backend, self._guests, self._netlink, self._nics_in_order, paths.resolv_conf
         )
-        self._rollouts = Rollouts(self._applier, Checkpoint(paths.state_dir), Reach(self._netlink))
+        self._rollouts = Rollouts(
+            self._applier, Checkpoint(paths.state_dir), Reach(self._netlink), self._note_repair
+        )
         self._keeper = Keeper(self._rollouts)
         uids, self._group = _clients(config.api_user)
         self._server = Server(self._dispatch, self._watch, uids)
@@ -147,6 +152,7 @@ class Daemon:
             stack.push_async_callback(self._announcer.close)
             await self._rollouts.start(await self._applier.observe())
             stack.push_async_callback(self._rollouts.close)
+            stack.callback(self._evidence.close)
             self._keeper.start()
             stack.push_async_callback(self._keeper.close)
             self._facts.start()
@@ -167,6 +173,9 @@ class Daemon:
         self._facts.note_change()
         self._keeper.note_change()
 
+    def _note_repair(self, text: str) -> None:
+        self._evidence.note_repair(text)
+
     def _nics_in_order(self) -> tuple[NicFacts, ...]:
         """The NICs with their positions; the confirmed state follows those that were renamed just now."""
         nics, renamed = self._order.place(self._find_nics())
@@ -184,7 +193,10 @@ class Daemon:
         await self._rollouts.rename_nics(renamed)
         self._note_change()
 
-    async def _watch(self, send: Callable[[FactsChanged], Awaitable[None]]) -> None:
+    async def _watch(self, command: Watch | WatchLocks, send: Send) -> None:
+        if isinstance(command, WatchLocks):
+            async for seen in self._evidence.reports():
+                await send(seen)
         async for facts in self._facts.changes():
             await send(FactsChanged(facts=facts))
 
@@ -205,7 +217,7 @@ class Daemon:
             case Stage() | Switch() | SwitchBackend() | Confirm() | Revert() | Restore() as command:
                 return await self._roll_out(command)
             case ReadCounters(devices=devices):
-                return Counters(ports=await self._backend.counters(devices))
+                return Counters(ports=await self._evidence.counters(devices))
             case TracePacket() as command:
                 return await self._trace(command)
             case VerifyLocks() as command:
@@ -214,8 +226,8 @@ class Daemon:
                 return await pam.authenticate(user, password, self._config.pam_service)
             case SetHostname(hostname=hostname):
                 return await self._set_hostname(hostname)
-            case Watch():
-                raise AssertionError("the server answers Watch")
+            case Watch() | WatchLocks():
+                raise AssertionError("the server answers those who watch")
 
     async def _roll_out(self, command: Stage | Switch | SwitchBackend | Confirm | Revert | Restore) -> Answer:
         match command:
@@ -289,15 +301,20 @@ class Daemon:
         return await self._done()
 
 
-def _backend(name: str, config: Config, paths: Paths, netlink: Netlink) -> Backend:
-    """The backend of that name."""
+def _backend(
+    name: str, config: Config, paths: Paths, netlink: Netlink, repaired: Callable[[str], None]
+) -> Backend:
+    """The backend of that name; `repaired` is told of each change of the locks by somebody else."""
     if name == LinuxBridgeBackend.name:
-        return LinuxBridgeBackend(work_dir=paths.run_dir, nics=config.nics, netlink=netlink)
+        return LinuxBridgeBackend(
+            work_dir=paths.run_dir, nics=config.nics, netlink=netlink, repaired=repaired
+        )
     return OpenvswitchBackend(
         run_dir=paths.switch_run_dir,
         work_dir=paths.run_dir,
         datapath_type=config.datapath_type,
         netlink=netlink,
+        repaired=repaired,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -36,6 +36,7 @@ from poolnet.hostnet.state import EMPTY, HostNetwork
 LOG = structlog.stdlib.get_logger("poolnet.hostd.rollout")
 CONFIRMING_S = 0.5  # for the confirmation itself, after the host was found to be reachable
 BACKENDS = ("openvswitch", "bridge")
+_SHOWN_MAX = 5
 STAGED_MAX = 64  # staged and never switched: the oldest are forgotten
 
 
@@ -55,8 +56,16 @@ class _Switched:
 class Rollouts:
     """The rollouts of one host."""
 
-    def __init__(self, applier: Applier, checkpoint: Checkpoint, reach: Reach) -> None:
+    def __init__(
+        self,
+        applier: Applier,
+        checkpoint: Checkpoint,
+        reach: Reach,
+        repaired: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`repaired` is told in words when guests' ports were not as they had been confirmed."""
         self._applier = applier
+        self._repaired = repaired
         self._reach = reach
         self._checkpoint = checkpoint
         self._staged: OrderedDict[str, Stage] = OrderedDict()
@@ -110,15 +119,20 @@ class Rollouts:
         """
         async with self._writer:
             confirmed = self._checkpoint.confirmed
-            if (
-                confirmed is None
-                or self._switched is not None
-                or await self._applier.holds(confirmed.network)
-            ):
+            if confirmed is None or self._switched is not None:
                 return True
-            LOG.warning("the host is not as it was confirmed, and is put back")
+            wrong = await self._applier.lacking(confirmed.network)
+            if not wrong:
+                return True
+            LOG.warning("the host is not as it was confirmed, and is put back", lacking=wrong[:_SHOWN_MAX])
             await self._applier.go_back(confirmed.network, ())
-            return await self._applier.holds(confirmed.network)
+            # A port that should not exist is that of a guest which has just ended.
+            if ports := [
+                line for line in wrong if line.startswith("port ") and not line.endswith("should not exist")
+            ]:
+                shown = "; ".join(ports[:_SHOWN_MAX])
+                self._repaired(f"ports of guests were changed by somebody else and are put back: {shown}")
+            return not await self._applier.lacking(confirmed.network)
 
     async def interrupt(self) -> None:
         """Ends the wait for a host that may never be reached: the daemon is about to stop."""

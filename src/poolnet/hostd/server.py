@@ -22,10 +22,12 @@ from poolnet.hostnet.protocol import (
     Answer,
     FactsChanged,
     Fault,
+    LocksSeen,
     Refused,
     Reply,
     Request,
     Watch,
+    WatchLocks,
 )
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.server")
@@ -35,6 +37,8 @@ _LENGTH_BYTES = 4
 _SOCKET_MODE = 0o660
 
 Dispatch = Callable[[Request], Awaitable[Answer]]
+News = FactsChanged | LocksSeen
+Send = Callable[[News], Awaitable[None]]
 
 
 class _Numbered(msgspec.Struct):
@@ -49,10 +53,10 @@ class Server:
     def __init__(
         self,
         dispatch: Dispatch,
-        watch: Callable[[Callable[[FactsChanged], Awaitable[None]]], Awaitable[None]],
+        watch: Callable[[Watch | WatchLocks, Send], Awaitable[None]],
         allowed_uids: frozenset[int],
     ) -> None:
-        """`dispatch` answers a request and raises nothing but bugs; `watch` sends facts until it is cancelled."""
+        """`dispatch` answers a request and raises nothing but bugs; `watch` sends what is new until it is cancelled."""
         self._dispatch = dispatch
         self._watch = watch
         self._allowed_uids = allowed_uids
@@ -113,9 +117,9 @@ class Server:
             LOG.exception("a request failed", command=type(request.command).__name__)
             return Refused(fault=Fault.SWITCH_FAILED, message=f"{type(error).__name__}: {error}")
 
-    async def watch(self, send: Callable[[FactsChanged], Awaitable[None]]) -> None:
-        """Sends facts until cancelled."""
-        await self._watch(send)
+    async def watch(self, command: Watch | WatchLocks, send: Send) -> None:
+        """Sends what is new until cancelled."""
+        await self._watch(command, send)
 
 
 class _Connection:
@@ -151,8 +155,8 @@ class _Connection:
             refused = Refused(fault=Fault.MALFORMED, message=str(error))
             await self._send(Reply(id=_number_of(frame), answer=refused))
             return
-        if isinstance(request.command, Watch):
-            self._watches.append(asyncio.create_task(self._send_facts(request.id)))
+        if isinstance(request.command, Watch | WatchLocks):
+            self._watches.append(asyncio.create_task(self._send_news(request.id, request.command)))
             return
         await self._room.acquire()
         self._server.run(self._carry_out(request))
@@ -165,12 +169,12 @@ class _Connection:
         finally:
             self._room.release()
 
-    async def _send_facts(self, request_id: int) -> None:
-        async def send(facts: FactsChanged) -> None:
-            await self._send(Reply(id=request_id, answer=facts))
+    async def _send_news(self, request_id: int, command: Watch | WatchLocks) -> None:
+        async def send(news: News) -> None:
+            await self._send(Reply(id=request_id, answer=news))
 
         with suppress(OSError):
-            await self._server.watch(send)
+            await self._server.watch(command, send)
 
     async def _send(self, reply: Reply) -> None:
         frame = msgspec.json.encode(reply)

@@ -141,10 +141,11 @@ class GuestFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortFacts:
-    """Counters of one guest port: frames dropped by its lock, by reason."""
+    """Counters of one guest port: frames dropped by its lock, by reason; and those let through in shadow mode."""
 
     device: str
     dropped: tuple[tuple[str, int], ...] = ()
+    shadowed: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -198,6 +198,10 @@ class Watch(Struct, frozen=True, kw_only=True, tag=True):
     """Send `Observation`-less facts now and at every change (`FactsChanged`)."""
 
 
+class WatchLocks(Struct, frozen=True, kw_only=True, tag=True):
+    """Send what locks stop, and when somebody else has changed them (`LocksSeen`), now and whenever there is news."""
+
+
 class ReadCounters(Struct, frozen=True, kw_only=True, tag=True):
     """The lock counters of these devices, or of all when empty. Answered by `Counters`."""
 
@@ -246,6 +250,7 @@ Command: TypeAlias = (
     | Revert
     | Restore
     | Watch
+    | WatchLocks
     | ReadCounters
     | TracePacket
     | VerifyLocks
@@ -303,6 +308,30 @@ class FactsChanged(Struct, frozen=True, kw_only=True, tag=True):
     """One of the answers to `Watch`."""
 
     facts: HostFacts
+
+
+class Offence(Struct, frozen=True, kw_only=True):
+    """A guest sent what its lock stops, or counts in shadow mode: `did` is in words, `sent ARP for 10.0.0.2`.
+
+    `count` frames of this reason since it was last told of.
+    """
+
+    device: str
+    reason: str
+    did: str
+    count: int
+    shadow: bool = False
+
+
+class LocksSeen(Struct, frozen=True, kw_only=True, tag=True):
+    """One of the answers to `WatchLocks`: the counters of all guest ports that have any, and what is new.
+
+    `repaired` are the changes of the locks by somebody else that were put back, in words.
+    """
+
+    ports: tuple[PortFacts, ...] = ()
+    offences: tuple[Offence, ...] = ()
+    repaired: tuple[str, ...] = ()
 
 
 class Counters(Struct, frozen=True, kw_only=True, tag=True):
@@ -412,6 +441,7 @@ Answer: TypeAlias = (
     | Done
     | Restored
     | FactsChanged
+    | LocksSeen
     | Counters
     | Traced
     | LocksVerified

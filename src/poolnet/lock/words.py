@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from poolnet.hostnet.state import LockMode, PortLock
 from poolnet.lock.flowkey import flow_key
 from poolnet.lock.flows import Field
-from poolnet.lock.owned import owned
+from poolnet.lock.owned import link_local, owned
 from poolnet.lock.policy import Verdict
 from poolnet.lock.reasons import DropReason
 
@@ -101,6 +101,20 @@ def offence(reason: DropReason, frame: bytes | None) -> str:
             return f"sent a {_icmpv6(key)} for {_ipv6(key, Field.ND_TARGET)}"
         case _:
             return f"sent {_NAMES[reason]}, from {_source(key)}"
+
+
+def is_ordinary(lock: PortLock, frame: bytes | None, reason: DropReason) -> bool:
+    """Is this what every guest sends whose lock has no IPv6 addresses? It is stopped, and nobody has to be told.
+
+    Hosts speak IPv6 on their link-local address, and before they have one, whether they were given another or not.
+    Without a frame any IPv6 may be that.
+    """
+    if reason is not DropReason.IPV6_SOURCE or lock.ipv6_allowed:
+        return False
+    if frame is None:
+        return True
+    source = flow_key(frame, 0).get(Field.IPV6_SOURCE, 0)
+    return source in (0, int(link_local(owned(lock).mac)))
 
 
 def why(lock: PortLock, frame: bytes, verdict: Verdict) -> str:

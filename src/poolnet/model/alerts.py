@@ -28,5 +28,11 @@ BOND_STATUS_CHANGED: Final = "BOND_STATUS_CHANGED"
 IP_CONFIGURED_PIF_CAN_UNPLUG: Final = "IP_CONFIGURED_PIF_CAN_UNPLUG"
 """About the pool: PIFs with addresses of their own that may be unplugged."""
 
+VIF_LOCK_VIOLATION: Final = "VIF_LOCK_VIOLATION"
+"""About a VM: one of its VIFs sent what its lock stops, or counts in shadow mode. poolnet's own."""
+
+VIF_LOCK_ALTERED: Final = "VIF_LOCK_ALTERED"
+"""About a host: somebody changed the rules of locks by hand, and they were put back. poolnet's own."""
+
 NETWORK_ALERT_PRIORITY: Final = 3
 """The priority of all alerts about networking."""

@@ -91,26 +91,37 @@ class HostLink:
 
         When the daemon goes away it is asked again until it is back; `on_loss` is called each time it is lost.
         """
+        async for news in self._news(protocol.Watch(), protocol.FactsChanged, on_loss):
+            yield news.facts
+
+    async def watch_locks(self) -> AsyncIterator[protocol.LocksSeen]:
+        """Yields what the host's locks stop, and that somebody else has changed them; as `watch`."""
+        async for news in self._news(protocol.WatchLocks(), protocol.LocksSeen, None):
+            yield news
+
+    async def _news(
+        self, command: protocol.Command, expect: type[A], on_loss: Callable[[], None] | None
+    ) -> AsyncIterator[A]:
         while True:
             try:
-                async for facts in self._watch_once():
-                    yield facts
+                async for news in self._news_once(command, expect):
+                    yield news
             except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
                 pass
             if on_loss is not None:
                 on_loss()
             await asyncio.sleep(RETRY_S)
 
-    async def _watch_once(self) -> AsyncIterator[HostFacts]:
+    async def _news_once(self, command: protocol.Command, expect: type[A]) -> AsyncIterator[A]:
         reader, writer = await asyncio.open_unix_connection(str(self._socket))
         try:
-            frame = msgspec.json.encode(protocol.Request(id=0, command=protocol.Watch()))
+            frame = msgspec.json.encode(protocol.Request(id=0, command=command))
             writer.write(len(frame).to_bytes(4, "big") + frame)
             await writer.drain()
             while True:
                 answer = (await _read_frame(reader)).answer
-                if isinstance(answer, protocol.FactsChanged):
-                    yield answer.facts
+                if isinstance(answer, expect):
+                    yield answer
         finally:
             writer.close()
             with suppress(OSError):

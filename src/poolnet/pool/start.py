@@ -11,12 +11,14 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import structlog
 
 from poolnet.db.database import Database
+from poolnet.db.txn import Txn
 from poolnet.hostnet import protocol
 from poolnet.hostnet.facts import HostFacts
 from poolnet.model.classes.host import Host
@@ -29,6 +31,7 @@ from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
 from poolnet.pool.hosts import LocalHosts
 from poolnet.rules.context import CallContext, Counters, Session
 from poolnet.rules.facts import ended_guests, record_facts
+from poolnet.rules.lock_evidence import record_locks
 from poolnet.rules.startup import first_boot, resync
 from poolnet.rules.vm_power import guest_ended
 
@@ -171,6 +174,21 @@ async def follow_facts(
                 converging = group.create_task(converge(coordinator, host))
             hosts.remember(facts)
             await _record(coordinator, host, facts, clock)
+
+
+async def follow_locks(
+    *, link: HostLink, host: Ref[Host], coordinator: Coordinator, clock: Callable[[], datetime]
+) -> None:
+    """Records what the host's locks have seen, as it reports it, forever."""
+    async for seen in link.watch_locks():
+        try:
+            await coordinator.write(partial(_record_locks, host, seen, clock()))
+        except Failure as failure:
+            log.warning("locks-not-recorded", reason=str(failure))
+
+
+def _record_locks(host: Ref[Host], seen: protocol.LocksSeen, now: datetime, txn: Txn) -> None:
+    record_locks(txn, host, seen, now, _new_uuid)
 
 
 async def _record(

@@ -234,7 +234,7 @@ def test_counters_are_listed_by_reason_without_zeros(tmp_path: Path) -> None:
             "device": "0",
             "locking-mode": "locked",
             "dropped": "3",
-            "arp": "3",
+            "dropped-arp": "3",
         }
 
     with_server(tmp_path, body)

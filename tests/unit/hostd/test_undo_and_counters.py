@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import sys
 
 import pytest
 
 from poolnet.hostd.apply import undo_of
-from poolnet.hostd.openvswitch.counters import read
+from poolnet.hostd.openvswitch.counters import flows_in
 from poolnet.hostd.run import CommandFailed, run
 from poolnet.hostnet.protocol import (
     CreateGuest,
@@ -51,25 +52,30 @@ def test_what_ends_a_guest_cannot_be_taken_back() -> None:
     assert undo_of((ShutDownGuest(vm_uuid="a"), DestroyGuest(vm_uuid="b"))) == ()
 
 
-def test_counters_are_summed_by_reason_and_others_are_left_out() -> None:
-    def line(ofport: int, table: int, packets: int) -> str:
-        return (
-            f" cookie={port_cookie(ofport):#x}, duration=1.2s, table={table}, n_packets={packets}, n_bytes=60, "
-            f"priority=100,in_port={ofport} actions=drop"
-        )
-
-    dump = "\n".join(
-        [
-            "OFPST_FLOW reply (OF1.4) (xid=0x2):",
-            line(32768, 50, 3),
-            line(32768, 53, 4),
-            line(32768, 10, 99),  # no reason's table
-            line(32769, 50, 5),
-            " cookie=0x1, duration=1.2s, table=50, n_packets=7, n_bytes=0, priority=0 actions=drop",
-        ]
+def flow(table: int, cookie: int, packets: int, more: bytes = b"") -> bytes:
+    head = struct.pack(
+        "!HBxIIHHHHHHQQQ", 48 + len(more), table, 1, 2, 100, 0, 0, 0, 0, 0, cookie, packets, 60
     )
-    facts = read(dump, {32768: "vif1.0"})
-    assert [(one.device, dict(one.dropped)) for one in facts] == [("vif1.0", {"vlan": 3, "arp": 4})]
+    return head + more
+
+
+def test_flows_are_read_one_after_the_other_whatever_they_match() -> None:
+    data = (
+        flow(50, port_cookie(32768), 3, bytes(16))
+        + flow(53, 1, 7)
+        + flow(53, port_cookie(32769), 0, bytes(24))
+    )
+    assert list(flows_in(data)) == [
+        (50, port_cookie(32768), 3),
+        (53, 1, 7),
+        (53, port_cookie(32769), 0),
+    ]
+
+
+@pytest.mark.parametrize("data", [flow(50, 1, 1)[:-1], struct.pack("!HB45x", 0, 50), b"x"])
+def test_what_is_no_list_of_flows_is_refused(data: bytes) -> None:
+    with pytest.raises(struct.error):
+        list(flows_in(data))
 
 
 def test_a_program_is_given_its_input_and_its_failure_is_its_own_words() -> None:

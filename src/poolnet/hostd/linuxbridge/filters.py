@@ -42,9 +42,10 @@ class FiltersFailed(Exception):
 class Filters:
     """The locks of this host's guest ports."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        """`changed` is called when somebody else has changed the table."""
+    def __init__(self, changed: Callable[[], None], repaired: Callable[[str], None]) -> None:
+        """`changed` is called when somebody else has changed the table, and `repaired` told so once it is as it was."""
         self._changed = changed
+        self._repaired = repaired
         self._wanted: dict[str, PortLock] = {}
         self._are_loaded = False
         self._turn = asyncio.Lock()
@@ -156,6 +157,9 @@ class Filters:
             try:
                 while not self._are_loaded:  # it may be changed once more meanwhile
                     await self._load_all()
+                self._repaired(
+                    "the table of the locks (nftables, bridge poolnet) was changed by somebody else and is put back"
+                )
             except FiltersFailed as error:
                 LOG.exception("the locks cannot be loaded", error=str(error))
         self._changed()

@@ -22,9 +22,11 @@ READY_TIMEOUT_S = 30.0
 RETRY_S = 0.1
 QUIET_S = 1.0  # so long nothing may change before the flows are compared
 PATIENCE_S = 3.0  # … but not longer than this after the first change
+FRAGMENTS_LOOK_S = 3.0
 TIMEOUT_S = 60.0
 _DIFFERENT = 2  # the status of ovs-ofctl diff-flows when there are differences
 _SHOWN_MAX = 20
+_TOLD_MAX = 3
 
 
 class FlowsFailed(Exception):
@@ -39,9 +41,16 @@ class FlowKeeper:
     """Keeps the flows of the secure bridges as they should be."""
 
     def __init__(
-        self, run_dir: Path, work_dir: Path, expected: Callable[[str], str], turn: asyncio.Lock
+        self,
+        run_dir: Path,
+        work_dir: Path,
+        expected: Callable[[str], str],
+        turn: asyncio.Lock,
+        repaired: Callable[[str], None],
     ) -> None:
         """`expected(bridge)` is the text of all its flows now; `work_dir` is for files.
+
+        `repaired` is told in words of what somebody else has changed.
 
         `turn` is held by whoever changes the switch, so that flows are never compared in the middle of a change.
         """
@@ -49,6 +58,7 @@ class FlowKeeper:
         self._work_dir = work_dir
         self._expected = expected
         self._turn = turn
+        self._repaired = repaired
         self._bridges: dict[str, _Watched] = {}
 
     def keep(self, bridges: Iterable[str]) -> None:
@@ -93,10 +103,6 @@ class FlowKeeper:
             bridge, "bundle", self.target(bridge), "-", stdin="".join(f"{p}\n" for p in packets)
         )
 
-    async def dump(self, bridge: str) -> str:
-        """The flows of a bridge with their counters, as `ovs-ofctl` writes them. Raises FlowsFailed."""
-        return await self._ofctl(bridge, "dump-flows", self.target(bridge))
-
     def target(self, bridge: str) -> str:
         """How ovs-ofctl addresses a bridge."""
         return f"unix:{self.socket(bridge)}"
@@ -122,6 +128,16 @@ class FlowKeeper:
                     differences=changed[:_SHOWN_MAX],
                 )
                 await self.install(bridge)
+                self._repaired(
+                    f"flows of {bridge} were changed by somebody else and are put back: {_shown(changed)}"
+                )
+
+    def note_hidden_fragments(self, bridge: str) -> None:
+        """Somebody else has hidden the ports of fragments from the flows of a bridge; they are shown again."""
+        LOG.warning("the treatment of fragments was changed by somebody else and is put back", bridge=bridge)
+        self._repaired(
+            f"the treatment of fragments on {bridge} was changed by somebody else and is put back to nx-match"
+        )
 
     async def differences(self, bridge: str) -> list[str]:
         """How the flows of a bridge differ from what they should be (see `differences`). Raises FlowsFailed."""
@@ -161,6 +177,12 @@ def differences(found: str) -> list[str]:
     return [line for line in lines if line[1:] not in lacking & there]
 
 
+def _shown(changed: list[str]) -> str:
+    words = {"-": "was missing", "+": "should not have been there"}
+    first = "; ".join(f"{line[1:].strip()} {words[line[0]]}" for line in changed[:_TOLD_MAX])
+    return f"{first}; and {len(changed) - _TOLD_MAX} more" if len(changed) > _TOLD_MAX else first
+
+
 class _Watched:
     """One secure bridge: its connection, made again whenever it breaks, and the wish to compare its flows."""
 
@@ -186,7 +208,8 @@ class _Watched:
             await asyncio.sleep(RETRY_S)
 
     async def _while_connected(self, again: bool) -> None:
-        connection = await SwitchConnection.open(self._keeper.socket(self._name), self._changed.set)
+        socket = self._keeper.socket(self._name)
+        connection = await SwitchConnection.open(socket, self._changed.set, self._note_hidden_fragments)
         try:
             await self._keeper.install(self._name)
             if again:
@@ -195,7 +218,9 @@ class _Watched:
             self.installed.set()
             listening = asyncio.create_task(connection.watch())
             mending = asyncio.create_task(self._mend_after_changes())
-            done, pending = await asyncio.wait((listening, mending), return_when=asyncio.FIRST_COMPLETED)
+            looking = asyncio.create_task(_look_at_fragments(connection))
+            tasks = (listening, mending, looking)
+            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
@@ -203,6 +228,9 @@ class _Watched:
                 task.result()
         finally:
             await connection.close()
+
+    def _note_hidden_fragments(self) -> None:
+        self._keeper.note_hidden_fragments(self._name)
 
     async def _mend_after_changes(self) -> None:
         loop = asyncio.get_running_loop()
@@ -215,3 +243,9 @@ class _Watched:
                     await asyncio.wait_for(self._changed.wait(), QUIET_S)
             self._changed.clear()
             await self._keeper.mend(self._name)
+
+
+async def _look_at_fragments(connection: SwitchConnection) -> None:
+    while True:
+        await asyncio.sleep(FRAGMENTS_LOOK_S)
+        connection.look_at_fragments()

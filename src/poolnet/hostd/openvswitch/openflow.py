@@ -17,8 +17,9 @@ from pathlib import Path
 _VERSION = 0x01
 _HEADER = struct.Struct("!BBHI")
 _HELLO, _ERROR, _ECHO_REQUEST, _ECHO_REPLY, _VENDOR = 0, 1, 2, 3, 4
+_GET_CONFIG_REQUEST, _GET_CONFIG_REPLY = 7, 8
 _SET_CONFIG, _STATS_REQUEST, _STATS_REPLY, _BARRIER_REQUEST, _BARRIER_REPLY = 9, 16, 17, 18, 19
-_FRAGMENTS_NX_MATCH = 3
+_FRAGMENTS_NX_MATCH = _FRAGMENTS_MASK = 3
 _STATS_VENDOR = 0xFFFF
 _NICIRA = 0x00002320
 _FLOW_MONITOR = 2
@@ -33,21 +34,30 @@ class SwitchConnection:
     """A connection to one bridge. It ends when the switch or the bridge does."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, changed: Callable[[], None]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        changed: Callable[[], None],
+        hidden: Callable[[], None],
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._changed = changed
+        self._hidden = hidden
         self._ids = count(1)
 
     @classmethod
-    async def open(cls, socket: Path, changed: Callable[[], None]) -> SwitchConnection:
+    async def open(
+        cls, socket: Path, changed: Callable[[], None], hidden: Callable[[], None]
+    ) -> SwitchConnection:
         """Connects, sets the treatment of fragments and begins to watch; `changed` is called for every change.
+
+        `hidden` is called when `look_at_fragments` finds that somebody else has set another treatment.
 
         Raises OSError when the switch is not there, refuses or does not answer.
         """
         reader, writer = await asyncio.open_unix_connection(str(socket))
-        connection = cls(reader, writer, changed)
+        connection = cls(reader, writer, changed, hidden)
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 await connection._begin()
@@ -72,9 +82,16 @@ class SwitchConnection:
                 kind, xid, body = await self._receive()
                 self._answer(kind, xid, body)
 
+    def look_at_fragments(self) -> None:
+        """Asks how fragments are treated, which no flow monitor tells; if not as they should be, sets it again."""
+        self._send(_GET_CONFIG_REQUEST, b"")
+
+    def _show_fragments(self) -> None:
+        self._send(_SET_CONFIG, struct.pack("!HH", _FRAGMENTS_NX_MATCH, 0))
+
     async def _begin(self) -> None:
         self._send(_HELLO, b"")
-        self._send(_SET_CONFIG, struct.pack("!HH", _FRAGMENTS_NX_MATCH, 0))
+        self._show_fragments()
         monitor = struct.pack("!IHHHB5x", 1, _MONITOR_ADD_DELETE_MODIFY, _NO_PORT, 0, _ALL_TABLES)
         request = struct.pack("!HHII4x", _STATS_VENDOR, 0, _NICIRA, _FLOW_MONITOR)
         self._send(_STATS_REQUEST, request + monitor)
@@ -90,6 +107,10 @@ class SwitchConnection:
             self._send(_ECHO_REPLY, body, xid)
         elif kind == _ERROR:
             raise ConnectionError(f"the switch refused: error {body[:4].hex()}")
+        elif kind == _GET_CONFIG_REPLY:
+            if int.from_bytes(body[:2]) & _FRAGMENTS_MASK != _FRAGMENTS_NX_MATCH:
+                self._show_fragments()
+                self._hidden()
         elif kind == _VENDOR or (kind == _STATS_REPLY and len(body) > _EMPTY_UPDATE_BYTES):
             self._changed()
 

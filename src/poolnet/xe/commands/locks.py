@@ -125,16 +125,22 @@ async def _counters(call: Call) -> None:
 
 
 def _counts(vif: Answer) -> Sequence[tuple[str, str]]:
-    counted = {reason: number for reason, number in sorted(vif["dropped"].items()) if number}
-    what = "would be dropped" if vif["shadow"] else "dropped"
     return [
         ("uuid ( RO)", vif["vif"]),
         ("vm-name-label ( RO)", vif["vm-name-label"]),
         ("device ( RO)", vif["device"]),
-        ("locking-mode ( RO)", vif["mode"]),
-        (f"{what} ( RO)", str(sum(counted.values()))),
-        *((f"{reason} ( RO)", str(number)) for reason, number in counted.items()),
+        ("locking-mode ( RO)", vif["mode"] + (" (shadow)" if vif["shadow"] else "")),
+        *_sums("dropped", vif["dropped"], always=True),
+        *_sums("would-drop", vif["would-drop"], always=vif["shadow"]),
     ]
+
+
+def _sums(name: str, counts: Mapping[str, int], *, always: bool) -> list[tuple[str, str]]:
+    counted = {reason: number for reason, number in sorted(counts.items()) if number}
+    if not counted and not always:
+        return []
+    each = [(f"{name}-{reason} ( RO)", str(number)) for reason, number in counted.items()]
+    return [(f"{name} ( RO)", str(sum(counted.values()))), *each]
 
 
 COMMANDS: Final = (
