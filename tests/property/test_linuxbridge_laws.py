@@ -41,7 +41,8 @@ class Host:
             b.name: Addresses(ipv4=(b.ip.ipv4_address,)) for b in self.asked.bridges if b.ip.ipv4_address
         }
         locks = {port.device: port.lock for port in self.asked.ports}
-        return observe(self.kernel.links(), self.asked, locks, addresses, NICS)
+        rates = {port.device: port.rate_kbytes_per_s for port in self.asked.ports}
+        return observe(self.kernel.links(), self.asked, locks, addresses, NICS, rates)
 
     def apply(self, desired: HostNetwork, *, stop_after: int | None = None) -> Changes:
         before = self.observe()

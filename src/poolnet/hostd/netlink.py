@@ -19,8 +19,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from poolnet.hostd import link_requests, proc_net
 
-# Groups of <linux/rtnetlink.h>: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR.
-_GROUPS = 0x1 | 0x10 | 0x40 | 0x100
+# Groups of <linux/rtnetlink.h>: RTMGRP_LINK, RTMGRP_TC, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR.
+_GROUPS = 0x1 | 0x8 | 0x10 | 0x40 | 0x100
 _PROTO_STATIC = 4
 _TABLE_MAIN = 254
 _BUFFER_BYTES = 8 * 1024 * 1024
@@ -217,7 +217,7 @@ class Netlink:
 
 
 class NetlinkWatch:
-    """Calls `changed` when a link, an address or an IPv4 route changed in this network namespace."""
+    """Calls `changed` when a link, its queues, an address or an IPv4 route changed in this network namespace."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         """Must be made in a running event loop, which then calls `changed`."""

@@ -17,8 +17,11 @@ RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
 RTM_NEWQDISC: Final = 36
+RTM_DELQDISC: Final = 37
+RTM_GETQDISC: Final = 38
 RTM_NEWTFILTER: Final = 44
 RTM_DELTFILTER: Final = 45
+RTM_GETTFILTER: Final = 46
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_DUMP_INTR: Final = 0x10  # something changed during a dump: it may be wrong
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
@@ -30,6 +33,7 @@ _LINK: Final = struct.Struct("=BxHiII")  # struct ifinfomsg
 _TRAFFIC: Final = struct.Struct("=BxxxiIII")  # struct tcmsg
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _NESTED: Final = 0x8000
+_VETH_PEER: Final = 1  # VETH_INFO_PEER
 _TYPE_MASK: Final = 0x3FFF
 _SKIP_STATISTICS: Final = 8  # RTEXT_FILTER_SKIP_STATS
 
@@ -139,6 +143,16 @@ def dump_request(number: int) -> bytes:
 def link_body(index: int, flags: int, change: int, attributes: bytes) -> bytes:
     """The body of a message about one link; index 0 where a name says which."""
     return _LINK.pack(0, 0, index, flags, change) + attributes
+
+
+def peer_data(name: str, group: int, mtu_bytes: int) -> Attribute:
+    """The attribute of a new veth link that says what its other end is like."""
+    parts = (
+        attribute(Ifla.IFNAME, name.encode() + b"\0"),
+        attribute(Ifla.MTU, u32(mtu_bytes)),
+        attribute(Ifla.GROUP, u32(group)),
+    )
+    return _VETH_PEER | _NESTED, link_body(0, 0, 0, b"".join(parts))
 
 
 def traffic_body(index: int, handle: int, parent: int, info: int, attributes: bytes) -> bytes:

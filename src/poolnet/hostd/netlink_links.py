@@ -18,10 +18,11 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from poolnet.hostd import netlink_codec as codec
-from poolnet.hostd import netlink_deaf, netlink_vxlan
+from poolnet.hostd import netlink_deaf, netlink_limit, netlink_vxlan
 from poolnet.hostd.netlink import LinkError
 from poolnet.hostd.netlink_codec import Attribute, Ifla, Info, Link
 
+OUR_GROUP: Final = 0x706E6562  # that of the links which this daemon makes
 _GROUP_LINK: Final = 0x1  # RTMGRP_LINK
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _SO_RCVBUFFORCE = 270, 10, 11, 33
 _TOGETHER: Final = 128  # messages in one write: their answers fit into the socket's buffer
@@ -90,7 +91,23 @@ class SetFarEnd:
     there: bool
 
 
-Change = NewLink | SetLink | DeleteLinks | SetDeaf | SetFarEnd
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetQueue:
+    """Gives a link a token bucket through which all passes that it sends, or changes the one it has."""
+
+    name: str
+    queue: netlink_limit.Queue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirect:
+    """Takes all that comes in at a link to the queue of another; "" for no longer."""
+
+    name: str
+    to: str
+
+
+Change = NewLink | SetLink | DeleteLinks | SetDeaf | SetFarEnd | SetQueue | Redirect
 
 
 class LinkRefused(LinkError):
@@ -176,6 +193,16 @@ class Links:
                 number = _index_of(name)
                 entries = (entry for entry in self._table(number) if entry.address == address)
                 return [_Message(name, *netlink_vxlan.deletion(number, entry)) for entry in entries]
+            case SetQueue(name=name, queue=queue):
+                return [_Message(name, *netlink_limit.queue_message(_index_of(name), queue))]
+            case Redirect(name=name, to=to):
+                index = _index_of(name)
+                told = (
+                    netlink_limit.redirect_messages(index, _required(name, to))
+                    if to
+                    else netlink_limit.stop_messages(index)
+                )
+                return [_Message(name, *message) for message in told]
             case DeleteLinks(names=names):
                 there = [name for name in names if _index_of(name)]
                 parts = (
@@ -203,6 +230,25 @@ class Links:
                     refused = LinkRefused(message.link, code, _reason(body))
         if refused is not None:
             raise refused
+
+    def queues(self) -> Mapping[int, netlink_limit.SeenQueue]:
+        """The token buckets by the number of their link. Raises LinkError."""
+        bodies = self._bodies(netlink_limit.queues_request, codec.RTM_NEWQDISC)
+        return dict(found for body in bodies if (found := netlink_limit.queue_in(body)) is not None)
+
+    def redirected(self, index: int) -> int:
+        """The number of the link to whose queue everything is taken that comes in at this one; 0 if it is not."""
+        try:
+            bodies = self._bodies(
+                lambda number: netlink_limit.filters_request(number, index), codec.RTM_NEWTFILTER
+            )
+        except LinkError:  # it has just gone, or nothing is asked of what comes in there
+            return 0
+        return max((netlink_limit.target_in(body) for body in bodies), default=0)
+
+    def _bodies(self, request: Callable[[int], bytes], wanted: int) -> list[bytes]:
+        """The answers of one type."""
+        return [body for kind, body in self._answers(request) if kind == wanted]
 
     def _dump(self) -> list[Link]:
         answers = self._answers(codec.dump_request)

@@ -110,7 +110,7 @@ def _members(value: Json) -> list[Json]:
 
 def apply_to(database: FakeDatabase, desired: HostNetwork) -> list[Operation]:
     tables = tables_of(database.replica())
-    before = observe(tables, {}, {})
+    before = observe(tables, {}, {}, {port.device: port.rate_kbytes_per_s for port in desired.ports})
     steps = diff(before, desired).steps
     ofports = iter(range(OFPORT_MIN, OFPORT_MAX))
     layout = layout_of(
@@ -172,7 +172,8 @@ def test_a_walk_through_states_is_read_back_at_every_station() -> None:
     database = FakeDatabase()
     for desired in (*STATES, *reversed(STATES)):
         apply_to(database, desired)
-        observed = observe(tables_of(database.replica()), {}, {})
+        rates = {port.device: port.rate_kbytes_per_s for port in desired.ports}
+        observed = observe(tables_of(database.replica()), {}, {}, rates)
         assert mismatches(observed, desired) == ()
         assert apply_to(database, desired) == []
 
@@ -183,7 +184,7 @@ def test_a_port_that_somebody_moved_to_another_vlan_is_seen_and_repaired() -> No
     apply_to(database, desired)
     row = next(row for row in database.tables["Port"].values() if row["name"] == "vif1.0")
     row |= {"tag": 99, "vlan_mode": ["set", []]}
-    assert mismatches(observe(tables_of(database.replica()), {}, {}), desired)
+    assert mismatches(observe(tables_of(database.replica()), {}, {}, {}), desired)
     apply_to(database, desired)
     assert (row["tag"], row["vlan_mode"]) == (50, "access")
 
@@ -194,9 +195,9 @@ def test_a_tunnel_that_somebody_bent_or_lengthened_is_seen_and_repaired() -> Non
     apply_to(database, desired)
     rows = [row for row in database.tables["Interface"].values() if row.get("type") == "vxlan"]
     rows[0]["options"] = ["map", [["remote_ip", "10.0.0.99"], ["key", "7"]]]
-    assert mismatches(observe(tables_of(database.replica()), {}, {}), desired)
+    assert mismatches(observe(tables_of(database.replica()), {}, {}, {}), desired)
     apply_to(database, desired)
-    assert observe(tables_of(database.replica()), {}, {}) == desired
+    assert observe(tables_of(database.replica()), {}, {}, {}) == desired
     apply_to(database, HostNetwork(bridges=(replace(LONG, uplink=tunnel_to("10.0.0.2")),)))
     assert len(tables_of(database.replica()).ports) == 2
 
@@ -218,7 +219,7 @@ def test_a_mark_that_somebody_spoilt_reads_as_a_lock_that_nobody_wants(spoilt: s
     pairs: Any = row["external_ids"]
     ids: Json = [[key, spoilt if key == marks.LOCK else value] for key, value in pairs[1]]
     row["external_ids"] = ["map", ids]
-    observed = observe(tables_of(database.replica()), {}, {})
+    observed = observe(tables_of(database.replica()), {}, {}, {})
     assert observed.ports[0].lock.mac == ""
     assert mismatches(observed, STATES[1])
 

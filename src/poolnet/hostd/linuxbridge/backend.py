@@ -19,16 +19,16 @@ import structlog
 
 from poolnet.hostd import moved_guests, neighbours
 from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
+from poolnet.hostd.limits import Limits, Place
 from poolnet.hostd.linuxbridge import bonds, proof, slb
 from poolnet.hostd.linuxbridge.changes import Absent, Changes, NotOurs, plan
 from poolnet.hostd.linuxbridge.filters import Filters, FiltersFailed, transact
 from poolnet.hostd.linuxbridge.marks import Marks, both, with_touched
-from poolnet.hostd.linuxbridge.names import OUR_GROUP
 from poolnet.hostd.linuxbridge.observe import observe
 from poolnet.hostd.linuxbridge.trunks import guests_of, locks_of
 from poolnet.hostd.linuxbridge.tunnels import ends
 from poolnet.hostd.netlink import LinkError, Netlink, NetlinkWatch
-from poolnet.hostd.netlink_links import LinkRefused, Links, SetDeaf
+from poolnet.hostd.netlink_links import OUR_GROUP, LinkRefused, Links, SetDeaf
 from poolnet.hostd.nics import is_nic
 from poolnet.hostd.run import CommandFailed, run
 from poolnet.hostnet.advance import Touched, advance, touched_by, with_vlans
@@ -62,6 +62,7 @@ class LinuxBridgeBackend:
         self._nics = nics
         self._netlink = netlink
         self._links = Links(tables_of=OUR_GROUP)
+        self._limits = Limits(Place.BEFORE_BRIDGE)
         self._marks = Marks(work_dir / "linuxbridge.json")
         self._changed: Callable[[], None] = lambda: None
         self._filters = Filters(lambda: self._changed(), repaired)
@@ -76,6 +77,7 @@ class LinuxBridgeBackend:
         self._changed = changed
         try:
             self._stack.enter_context(self._links)
+            self._stack.enter_context(self._limits)
             self._marks.read()
             await self._filters.open(locks_of(self._marks.network))
             self._nft_version = await _nft_version()
@@ -116,9 +118,10 @@ class LinuxBridgeBackend:
             links = self._links.all()
             asked = self._marks.network
             there = await self._netlink.addresses() if any(b.ip != NO_IP for b in asked.bridges) else {}
+            rates = self._limits.rates(port.device for port in asked.ports)
         except (LinkError, OSError) as error:
             raise BackendGone(str(error)) from error
-        return observe(links, asked, self._filters.loaded, there, self._our_nics(links))
+        return observe(links, asked, self._filters.loaded, there, self._our_nics(links), rates)
 
     async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
         """See `Backend.apply`."""
@@ -231,7 +234,10 @@ class LinuxBridgeBackend:
         self._marks.write(both(self._marks.network, asked))
         await self._load_locks(locks_of(self._marks.network))
         try:
+            limited = [port for port in after.ports if port.rate_kbytes_per_s and port.device in links]
+            await self._limits.limit(port for port in limited if port.device in touched.devices)
             await self._change(changes)
+            await self._end_limits({port.device for port in limited}, touched.devices)
             await self._load_locks(locks_of(asked))
             self._marks.write(asked)
         finally:
@@ -250,6 +256,13 @@ class LinuxBridgeBackend:
         _silence(changes.joining)
         await self._links.change(changes.join)
         await self._links.change(changes.delete)
+
+    async def _end_limits(self, kept: Collection[str], touched: Collection[str]) -> None:
+        """Removes the limits that are not kept; what waited in those that were touched has been sent by then."""
+        unlimited = [device for device in touched if device not in kept]
+        await self._limits.release(unlimited)
+        await self._limits.emptied(unlimited)
+        await self._limits.end(kept)
 
     async def _load_locks(self, locks: Mapping[str, PortLock]) -> None:
         try:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from poolnet.hostd.linuxbridge import bonds, tunnels
 from poolnet.hostd.linuxbridge.layout import Goal, Layer, goals_of
-from poolnet.hostd.linuxbridge.names import BOND, BRIDGE, OUR_GROUP, TUNNELS, VLAN, is_our_tunnel, is_ours
+from poolnet.hostd.linuxbridge.names import BOND, BRIDGE, TUNNELS, VLAN, is_our_tunnel, is_ours
 from poolnet.hostd.netlink_codec import Attribute, Link, u8, u16, u32
-from poolnet.hostd.netlink_links import Change, DeleteLinks, NewLink, SetFarEnd, SetLink
+from poolnet.hostd.netlink_links import OUR_GROUP, Change, DeleteLinks, NewLink, SetFarEnd, SetLink
 from poolnet.hostnet.advance import Touched
 from poolnet.hostnet.state import HostNetwork
 

@@ -10,8 +10,8 @@ from hashlib import sha256
 from typing import Final
 
 from poolnet.hostd.netlink_codec import Link
+from poolnet.hostd.netlink_links import OUR_GROUP
 
-OUR_GROUP: Final = 0x706E6562
 BRIDGE, BOND, VLAN = "bridge", "bond", "vlan"
 GRE, GRE6, VXLAN = "gretap", "ip6gretap", "vxlan"
 TUNNELS: Final = frozenset((GRE, GRE6, VXLAN))

@@ -28,13 +28,14 @@ def observe(
     locks: Mapping[str, PortLock],
     addresses: Mapping[str, Addresses],
     nics: Collection[str],
+    rates: Mapping[str, int],
 ) -> HostNetwork:
     """The host's network.
 
-    `asked` is what was asked for of all that we made, `locks` what is loaded by device, `nics` are those that we may
-    touch: one that is in a bridge of ours is its uplink, asked for or not.
+    `asked` is what was asked for of all that we made, `locks` what is loaded and `rates` the limits that are in force by
+    device, `nics` are those that we may touch: one that is in a bridge of ours is its uplink, asked for or not.
     """
-    return _Observer(links, asked, locks, addresses, nics).network()
+    return _Observer(links, asked, locks, addresses, nics, rates).network()
 
 
 class _Observer:
@@ -45,8 +46,10 @@ class _Observer:
         locks: Mapping[str, PortLock],
         addresses: Mapping[str, Addresses],
         nics: Collection[str],
+        rates: Mapping[str, int],
     ) -> None:
         self._links = links
+        self._rates = rates
         self._asked = asked
         self._locks = locks
         self._addresses = addresses
@@ -168,7 +171,13 @@ class _Observer:
         lock = asked.lock
         if self._locks.get(asked.device) != lock or not self._has_branches(link, bridges):
             lock = replace(lock, mac="")  # no lock that could be wanted has no address
-        return replace(asked, bridge=bridge, lock=lock, mtu_bytes=link.mtu_bytes)
+        return replace(
+            asked,
+            bridge=bridge,
+            lock=lock,
+            mtu_bytes=link.mtu_bytes,
+            rate_kbytes_per_s=self._rates.get(asked.device, 0),
+        )
 
     def _has_branches(self, guest: Link, bridges: set[str]) -> bool:
         """Has a guest's interface the VLAN devices that its trunk needs, and no others?"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,8 +18,10 @@ import structlog
 
 from poolnet.hostd import moved_guests
 from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
-from poolnet.hostd.netlink import Netlink, index_of, link_is_promiscuous, link_mac
-from poolnet.hostd.openvswitch import bond_status, marks, proof, traced, unixctl
+from poolnet.hostd.limits import Limits, Place, limiter_of
+from poolnet.hostd.netlink import LinkError, Netlink, index_of, link_is_promiscuous, link_mac
+from poolnet.hostd.netlink_links import LinkRefused
+from poolnet.hostd.openvswitch import bond_status, limiters, marks, proof, traced, unixctl
 from poolnet.hostd.openvswitch.counters import CountsFailed, FlowCounts
 from poolnet.hostd.openvswitch.flows import FlowKeeper, FlowsFailed
 from poolnet.hostd.openvswitch.forming import FORMING_LOOK_S, FORMING_S, forming, has_formed
@@ -77,6 +79,8 @@ class OpenvswitchBackend:
         self._texts = FlowTexts()
         self._counts = FlowCounts()
         self._turn = asyncio.Lock()
+        self._stack = ExitStack()
+        self._limits = Limits(Place.BESIDE_SWITCH)
         self._session = Session(run_dir / "db.sock", self._on_change)
         self._keeper = FlowKeeper(run_dir, work_dir, self._expected_flows, self._turn, repaired)
 
@@ -84,8 +88,9 @@ class OpenvswitchBackend:
         """See `Backend.open`."""
         self._changed = changed
         try:
+            self._stack.enter_context(self._limits)
             await self._session.open()
-        except SwitchGone as error:
+        except (SwitchGone, OSError) as error:
             raise BackendGone(str(error)) from error
         with suppress(
             unixctl.ControlError
@@ -97,6 +102,7 @@ class OpenvswitchBackend:
         """See `Backend.close`."""
         await self._keeper.close()
         await self._session.close()
+        self._stack.close()
 
     async def retire(self) -> None:
         """See `Backend.retire`: the switch's programs stay, and forward nothing."""
@@ -111,7 +117,12 @@ class OpenvswitchBackend:
         tables = self._tables()
         addresses = await self._netlink.addresses() if has_addresses(tables) else {}
         macs = {name: mac for name in unreported_macs(tables) if (mac := link_mac(name))}
-        return observe(tables, addresses, macs)
+        devices = (port.name for port in tables.ports.values() if port.role is Role.GUEST)
+        try:
+            rates = self._limits.rates(devices)
+        except (LinkError, OSError) as error:
+            raise BackendGone(str(error)) from error
+        return observe(tables, addresses, macs, rates)
 
     async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
         """See `Backend.apply`."""
@@ -128,7 +139,9 @@ class OpenvswitchBackend:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error), error.bridge) from error
             except (OvsdbError, NoFreePort) as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, f"the switch refused: {error}") from error
-            except SwitchGone as error:
+            except LinkRefused as error:
+                raise ApplyFailed(Fault.SWITCH_FAILED, f"the kernel refused: {error}", error.link) from error
+            except (SwitchGone, LinkError, OSError) as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
             except KeyError as error:
                 raise ApplyFailed(
@@ -239,8 +252,15 @@ class OpenvswitchBackend:
         return (("openvswitch", self._tables().ovs_version or self._version),)
 
     async def _apply(self, before: HostNetwork, after: HostNetwork, touched: Touched, strict: bool) -> None:
-        tables = self._tables()
         touched = replace(touched, devices=touched.devices | displaced(before, after))
+        limited = [port for port in after.ports if port.rate_kbytes_per_s]
+        unlimited = touched.devices - {port.device for port in limited}
+        await self._limits.release(unlimited)
+        made = await self._limits.limit(
+            port for port in limited if port.device in touched.devices and index_of(port.device) is not None
+        )
+        await self._forget({limiter_of(device) for device in made})
+        tables = self._tables()
         ofports = _Ofports(tables)
         layout = layout_of(before, after, touched, datapath_type=self._datapath_type, ofport_of=ofports.of)
         ofports.remember_in(layout)
@@ -252,6 +272,7 @@ class OpenvswitchBackend:
         first, last = self._flow_changes(before, after, touched, tables, ofports)
         for bridge, lines in first.items():
             await self._keeper.send(bridge, lines)
+        await self._limits.emptied(unlimited)
         if changes:
             await self._session.transact(changes)
         if form is not None:
@@ -265,6 +286,14 @@ class OpenvswitchBackend:
         for bridge, lines in last.items():
             if bridge in now.bridges:
                 await self._keeper.send(bridge, lines)
+        await self._limits.end({port.device for port in limited})
+
+    async def _forget(self, names: Collection[str]) -> None:
+        """Takes ports out of the switch whose links are new: it would go on with those that were there before."""
+        tables = self._tables()
+        gone = Layout(ports=dict.fromkeys(sorted(names & tables.ports.keys())))
+        if changes := operations_for(gone, tables):
+            await self._session.transact(changes)
 
     async def _until_formed(self, names: Collection[str]) -> None:
         """Waits until these bonds have found their LACP partner, or found that they have none."""
@@ -291,6 +320,17 @@ class OpenvswitchBackend:
             old, new = old_ports.get(device), new_ports.get(device)
             was_on = switch_bridge_of(old, old_bridges) if old and old.bridge in old_bridges else ""
             is_on = switch_bridge_of(new, new_bridges) if new else ""
+            limiter = limiter_of(device)
+            there = ofports.there(limiter, was_on)
+            if there is not None and (was_on != is_on or new is None or not new.rate_kbytes_per_s):
+                last.setdefault(was_on, []).append(limiters.deletion(there))
+                if was_on == is_on:
+                    first.setdefault(was_on, []).append(limiters.way_in_deletion(there))
+            if new is not None and new.rate_kbytes_per_s and is_on in tables.bridges:
+                # Frames that a running guest sends are lost as long as its limiter is not there.
+                when = last if was_on == is_on and ofports.there(limiter, is_on) is None else first
+                way = limiters.flows(ofports.of(device, is_on), ofports.of(limiter, is_on))
+                when.setdefault(is_on, []).extend(f"add {line}" for line in way)
             if was_on and was_on != is_on and (ofport := ofports.there(device, was_on)) is not None:
                 last.setdefault(was_on, []).append(f"delete cookie={port_cookie(ofport):#x}/-1")
             if new is None or (old is not None and was_on == is_on and old.lock == new.lock):
@@ -359,9 +399,11 @@ class _Ofports:
         self._used: dict[str, set[int]] = {}
 
     def there(self, device: str, bridge: str) -> int | None:
-        """The number of a guest port that is on this bridge of the switch."""
+        """The number of a guest's or a limiter's port that is on this bridge of the switch."""
         port = self._tables.ports.get(device)
-        if port is None or port.bridge != bridge or port.role is not Role.GUEST or not port.interfaces:
+        if port is None or port.bridge != bridge or not port.interfaces:
+            return None
+        if port.role not in (Role.GUEST, Role.LIMITER):
             return None
         ofport = port.interfaces[0].number("ofport_request")
         return ofport if ofport is not None and OFPORT_MIN <= ofport <= OFPORT_MAX else None

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from poolnet.hostd.openvswitch import bonds, marks, tunnels
+from poolnet.hostd.limits import limiter_of
+from poolnet.hostd.openvswitch import bonds, limiters, marks, tunnels
 from poolnet.hostd.openvswitch.marks import Role
 from poolnet.hostd.openvswitch.names import guests_bridge, patch_ports
 from poolnet.hostd.openvswitch.ofports import PATCH_OFPORT
@@ -83,6 +84,11 @@ def layout_of(
         port = new_ports.get(device)
         layout.ports[device] = (
             None if port is None else _guest_row(port, new_bridges[port.bridge], new_bridges, ofport_of)
+        )
+        layout.ports[limiter_of(device)] = (
+            _limiter_row(port, new_bridges, ofport_of)
+            if port is not None and port.rate_kbytes_per_s
+            else None
         )
     return layout
 
@@ -359,7 +365,6 @@ def _guest_row(
     external_ids = _owned(Role.GUEST) | {
         marks.LOCK: marks.remember(port.lock),
         marks.BRIDGE: port.bridge,
-        marks.RATE: str(port.rate_kbytes_per_s),
         marks.ATTACHED_MAC: port.lock.mac,
     }
     uuids = {
@@ -378,6 +383,20 @@ def _guest_row(
     )
     columns = vlan_columns(port.lock, bridge.vlan_tag) | {"external_ids": _owned(Role.GUEST)}
     return PortRow(bridge=switch_bridge, name=port.device, columns=columns, interfaces=(interface,))
+
+
+def _limiter_row(
+    port: GuestPort, bridges: Mapping[str, Bridge], ofport_of: Callable[[str, str], int]
+) -> PortRow:
+    switch_bridge, name = switch_bridge_of(port, bridges), limiter_of(port.device)
+    columns = limiters.interface_columns(port, ofport_of(name, switch_bridge))
+    marked = {"external_ids": _owned(Role.LIMITER) | {marks.LIMITED: port.device}}
+    return PortRow(
+        bridge=switch_bridge,
+        name=name,
+        columns=limiters.port_columns() | {"external_ids": _owned(Role.LIMITER)},
+        interfaces=(InterfaceRow(name=name, columns=columns | marked),),
+    )
 
 
 def _owned(role: Role) -> dict[str, str]:

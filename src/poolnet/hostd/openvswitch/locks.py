@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from poolnet.hostd.openvswitch import marks
+from poolnet.hostd.openvswitch import limiters, marks
 from poolnet.hostd.openvswitch.marks import Role
 from poolnet.hostd.openvswitch.ofports import OFPORT_MIN, PATCH_OFPORT
 from poolnet.hostd.openvswitch.tables import Port, SwitchBridge, Tables
@@ -28,7 +28,8 @@ class FlowTexts:
         """All flows of a secure bridge."""
         if bridge.role is Role.BRIDGE and bridge.has_uplink:
             return _PLAIN_SWITCH  # secure by the user's wish, and without guests
-        return "".join((_shared_text(bridge), *self._of_ports(bridge)))
+        limits = (f"{flow}\n" for flow in limiters.flows_on(bridge))
+        return "".join((_shared_text(bridge), *self._of_ports(bridge), *limits))
 
     def of_port(self, lock: PortLock, ofport: int) -> str:
         """The flows of one guest port. Raises ValueError when the lock has a bad MAC or address."""

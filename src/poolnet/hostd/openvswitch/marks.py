@@ -19,7 +19,7 @@ OWNER = "poolnet-owner"
 LOCK = "poolnet-lock"
 IP = "poolnet-ip"
 MANAGEMENT = "poolnet-management"
-RATE = "poolnet-rate-kbytes"
+LIMITED = "poolnet-limited"  # on a limiter's interface: the guest's device
 BRIDGE = "poolnet-bridge"  # on a guests' bridge: the bridge that it belongs to
 BOND = "poolnet-bond"
 TUNNEL = "poolnet-tunnel"  # on a bridge: its uplink, when that is a tunnel
@@ -51,6 +51,7 @@ class Role(StrEnum):
     VLAN = "vlan"  # a fake bridge
     PATCH = "patch"
     GUEST = "guest"
+    LIMITER = "limiter"  # what a limited guest's frames wait behind
 
 
 _ROLES = frozenset(role.value for role in Role)

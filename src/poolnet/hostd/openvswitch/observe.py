@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from poolnet.hostd.netlink import NO_ADDRESSES, Addresses
-from poolnet.hostd.openvswitch import bonds, marks, tunnels
+from poolnet.hostd.openvswitch import bonds, limiters, marks, tunnels
 from poolnet.hostd.openvswitch.layout import vlan_columns
 from poolnet.hostd.openvswitch.marks import Role
 from poolnet.hostd.openvswitch.tables import Interface, Port, SwitchBridge, Tables
@@ -31,8 +31,17 @@ MTU_DEFAULT = 1500
 _UNKNOWN_LOCK = PortLock(mode=LockMode.DISABLED, mac="")
 
 
-def observe(tables: Tables, addresses: Mapping[str, Addresses], macs: Mapping[str, str]) -> HostNetwork:
-    """The host's network. `addresses` are those of the kernel by interface, `macs` those of `unreported_macs`."""
+def observe(
+    tables: Tables,
+    addresses: Mapping[str, Addresses],
+    macs: Mapping[str, str],
+    rates: Mapping[str, int],
+) -> HostNetwork:
+    """The host's network.
+
+    `addresses` are those of the kernel by interface, `macs` those of `unreported_macs`, `rates` the kernel's limits by the
+    guest's interface, which are in force where the switch sends its frames through them.
+    """
     bridges: list[Bridge] = []
     ports: list[GuestPort] = []
     foreign: list[str] = []
@@ -51,7 +60,10 @@ def observe(tables: Tables, addresses: Mapping[str, Addresses], macs: Mapping[st
             if port.role is None:
                 foreign.append(f"{switch_bridge.name}/{port.name}")
             elif port.role is Role.GUEST and port.interfaces:
-                ports.append(_guest_port(port, _base_name(switch_bridge), vlans, is_closed=is_closed))
+                limited = limiters.is_connected(switch_bridge, port.name)
+                rate = rates.get(port.name, 0) if limited else 0
+                seen = _guest_port(port, _base_name(switch_bridge), vlans, is_closed=is_closed)
+                ports.append(replace(seen, rate_kbytes_per_s=rate))
             elif (
                 port.role in (Role.HOST, Role.VLAN)
                 and port.interfaces
@@ -183,7 +195,6 @@ def _guest_port(port: Port, base: str, vlans: Mapping[int, str], *, is_closed: b
         bridge=bridge,
         lock=lock,
         mtu_bytes=_mtu(interface),
-        rate_kbytes_per_s=_number(external_ids.get(marks.RATE, "")),
         vif_uuid=external_ids.get(marks.VIF_UUID, ""),
         vm_uuid=external_ids.get(marks.VM_UUID, ""),
         network_uuid=external_ids.get(marks.NETWORK_UUID, ""),
@@ -216,7 +227,3 @@ def _flags(interface: Interface) -> list[str]:
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(";") if part)
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 0

@@ -1,0 +1,139 @@
+"""One end of a stream that a rate limit is measured with: run as a program, in the network namespace of a guest.
+
+    streams.py receive udp|tcp SECONDS      prints `ready`, then the bytes and the seconds of what has come
+    streams.py send udp|tcp ADDRESS BYTES_PER_S     until it is ended; TCP sends as fast as it can
+
+It imports only the standard library. What counts is when frames arrive: from the first to the last that came in time.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PORT = 5001
+DATAGRAM = 1472
+UDP_FRAME, TCP_FRAME, TCP_SEGMENT = 1514, 1514, 1448  # Ethernet frames of an MTU of 1500; TCP has timestamps
+_IDLE_S = 10.0
+_RECEIVE_BUFFER = 8 << 20
+_SO_RCVBUFFORCE = 33
+_WARM_UP_S = 0.5  # TCP finds its rate, UDP fills the queue
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What a receiver has counted."""
+
+    protocol: str
+    payload_bytes: int
+    seconds: float
+
+    @property
+    def payload_per_s(self) -> float:
+        """What the receiving program got."""
+        return self.payload_bytes / self.seconds
+
+    @property
+    def frames_per_s(self) -> float:
+        """The same in bytes of Ethernet frames, without preamble and checksum: what a limit counts."""
+        frame, payload = (UDP_FRAME, DATAGRAM) if self.protocol == "udp" else (TCP_FRAME, TCP_SEGMENT)
+        return self.payload_per_s * frame / payload
+
+
+def measure(
+    protocol: str, sender: Sequence[str], receiver: Sequence[str], address: str, offered: int, seconds: float
+) -> Arrived:
+    """What arrives of a stream of that many bytes per second.
+
+    `sender` and `receiver` are the words before a command that is to run there, `address` is the receiver's.
+    """
+    program = (sys.executable, str(Path(__file__).resolve()))
+    receive = (*receiver, *program, "receive", protocol, str(seconds))
+    with subprocess.Popen(receive, stdout=subprocess.PIPE, text=True) as receiving:
+        assert receiving.stdout is not None
+        assert receiving.stdout.readline() == "ready\n", "the receiver did not start"
+        sending = subprocess.Popen((*sender, *program, "send", protocol, address, str(offered)))
+        try:
+            count, took = receiving.stdout.readline().split()
+        finally:
+            sending.kill()
+            sending.wait()
+    return Arrived(protocol, int(count), float(took))
+
+
+def _receive_udp(seconds: float) -> tuple[int, float]:
+    link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    link.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+    link.bind(("", PORT))
+    link.settimeout(_IDLE_S)
+    print("ready", flush=True)
+    link.recv(DATAGRAM)
+    warm = time.monotonic() + _WARM_UP_S
+    while (began := time.monotonic()) < warm:
+        link.recv(DATAGRAM)
+    count, now = 0, began
+    while now < began + seconds:
+        count += len(link.recv(DATAGRAM))
+        now = time.monotonic()
+    return count, now - began
+
+
+def _receive_tcp(seconds: float) -> tuple[int, float]:
+    server = socket.create_server(("", PORT))
+    server.settimeout(_IDLE_S)
+    print("ready", flush=True)
+    link, _ = server.accept()
+    link.settimeout(_IDLE_S)
+    link.recv(1)
+    warm = time.monotonic() + _WARM_UP_S
+    while (began := time.monotonic()) < warm:
+        link.recv(1 << 18)
+    count, now = 0, began
+    while now < began + seconds:
+        count += len(link.recv(1 << 18))
+        now = time.monotonic()
+    return count, now - began
+
+
+def _send_udp(address: str, offered: int) -> None:
+    link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    link.connect((address, PORT))
+    datagram, began, sent = bytes(DATAGRAM), time.monotonic(), 0
+    while True:
+        ahead = sent / offered - (time.monotonic() - began)
+        if ahead > 0:
+            time.sleep(min(ahead, 0.002))
+            continue
+        try:
+            link.send(datagram)
+        except OSError:  # the receiver has gone
+            return
+        sent += UDP_FRAME
+
+
+def _send_tcp(address: str) -> None:
+    link = socket.create_connection((address, PORT), _IDLE_S)
+    block = bytes(1 << 16)
+    try:
+        while True:
+            link.sendall(block)
+    except OSError:  # the receiver has gone
+        return
+
+
+def _main(direction: str, protocol: str, *rest: str) -> None:
+    if direction == "receive":
+        print(*(_receive_udp if protocol == "udp" else _receive_tcp)(float(rest[0])), flush=True)
+    elif protocol == "udp":
+        _send_udp(rest[0], int(rest[1]))
+    else:
+        _send_tcp(rest[0])
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
