@@ -1,5 +1,5 @@
 # The verbs of README.md. Everything that they need is installed first (packaging/bootstrap).
-.PHONY: help run stop test soak lint bench docs lock bootstrap
+.PHONY: help run stop test soak soak-locks lint bench docs lock bootstrap
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -9,6 +9,7 @@ help:
 	@echo "make stop   remove that lab"
 	@echo "make test   lint, types, import rules and every test"
 	@echo "make soak   500 changes that would cut hosts off: none may be lost (about an hour)"
+	@echo "make soak-locks  10,000 changes of locks and 50 deaths of the switch under attack: nothing may pass"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make bench  measure, each number beside its floor"
 	@echo "make docs   build the documentation into docs/_build/html"
@@ -36,6 +37,9 @@ test: lint
 
 soak: bootstrap
 	@$(BIN)/python -m tests.lab.no_host_lost --changes 500
+
+soak-locks: bootstrap
+	@$(BIN)/python -m tests.lab.lock_soak
 
 bench: bootstrap
 	@$(BIN)/python -m bench

@@ -6,6 +6,7 @@ computed by the policy. No two frames are the same, so that one capture tells ab
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Address
@@ -97,14 +98,26 @@ def everything(me: Party, victim: Party) -> tuple[Sent, ...]:
     """All frames, of `me` in both roles: honest, and pretending to be the victim or somebody else."""
     good = [Sent(name, _wire(packet), True) for name, packet in honest(me, victim)]
     bad = [Sent(name, _wire(packet), False) for name, packet in attacks(me, victim)]
-    found = (*good, *bad)
+    stolen = bytes.fromhex(
+        victim.mac.replace(":", "")
+    )  # what would turn the victim's frames away from it comes last
+    found = [*good, *bad]
+    random.Random(0).shuffle(found)  # so that good ones tell how far the switch has come
+    found.sort(key=lambda sent: sent.frame[6:12] == stolen)
     assert len({sent.frame for sent in found}) == len({sent.name for sent in found}) == len(found)
-    return found
+    return tuple(found)
+
+
+def attacks_of(me: Party, victim: Party) -> Iterator[Sent]:
+    """The frames that must reach nobody."""
+    return (sent for sent in everything(me, victim) if not sent.passes)
 
 
 def never_forwarded(sent: Sent) -> bool:
-    """Whether no bridge forwards it, whatever its rules: to link-local groups (IEEE 802.1D), or from a group."""
-    return sent.frame[:5] == bytes.fromhex("0180c20000") or bool(sent.frame[6] & 1)
+    """Whether no bridge forwards it, whatever its rules: to link-local groups (IEEE 802.1D), from a group or from nobody."""
+    return (
+        sent.frame[:5] == bytes.fromhex("0180c20000") or bool(sent.frame[6] & 1) or not any(sent.frame[6:12])
+    )
 
 
 def _wire(packet: Packet | bytes) -> bytes:
