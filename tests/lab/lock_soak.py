@@ -25,6 +25,7 @@ from tests.lab.survival import eventually
 AT_ONCE, BAD_OF_THEM = 12, 8  # frames before the sender looks who has heard them
 UNDERWAY_MAX = 64
 GIVEN_UP_AFTER_S = 5.0  # a good frame that nobody has heard by then is lost
+GIVEN_UP_SOON_S = 0.2  # while they are lost anyway, so that others follow
 PAUSE_S = 0.001
 
 
@@ -50,7 +51,8 @@ class Traffic:
 class _Sender:
     """Sends from the attacker's guest, and listens everywhere, in a thread of its own."""
 
-    def __init__(self, stage: Stage, chance: random.Random) -> None:
+    def __init__(self, stage: Stage, chance: random.Random, given_up_after_s: float) -> None:
+        self._given_up_after_s = given_up_after_s * PATIENCE
         self.traffic = Traffic()
         self.failure: BaseException | None = None
         self._stage = stage
@@ -73,7 +75,7 @@ class _Sender:
                 self._send()
                 self._listen()
                 time.sleep(PAUSE_S)
-            deadline = time.monotonic() + GIVEN_UP_AFTER_S * PATIENCE
+            deadline = time.monotonic() + self._given_up_after_s
             while self._open and time.monotonic() < deadline:
                 self._listen()
                 time.sleep(PAUSE_S)
@@ -104,7 +106,7 @@ class _Sender:
                 elif place == VICTIM and frame in self._known:
                     self.traffic.heard += 1
                     self.traffic.twice += self._open.pop(frame, None) is None
-        late = time.monotonic() - GIVEN_UP_AFTER_S * PATIENCE
+        late = time.monotonic() - self._given_up_after_s
         for frame, sent in list(self._open.items()):
             if sent > late:
                 break  # they are in order
@@ -113,9 +115,11 @@ class _Sender:
 
 
 @contextmanager
-def sending(stage: Stage, chance: random.Random) -> Iterator[Traffic]:
+def sending(
+    stage: Stage, chance: random.Random, given_up_after_s: float = GIVEN_UP_AFTER_S
+) -> Iterator[Traffic]:
     """Traffic while the body runs; the numbers are right afterwards."""
-    sender = _Sender(stage, chance)
+    sender = _Sender(stage, chance, given_up_after_s)
     sender.thread.start()
     try:
         yield sender.traffic
@@ -165,7 +169,7 @@ def restarts(stage: Stage, chance: random.Random, count: int) -> tuple[Traffic, 
     stage.lock("locked", (stage.me.ip,), (stage.me.ip6,))
     stage.learns_who_is_where()
     outages = []
-    with sending(stage, chance) as traffic:
+    with sending(stage, chance, GIVEN_UP_SOON_S) as traffic:
         for _ in range(count):
             _wait_for_more(traffic, 0)
             time.sleep(chance.uniform(0, 0.3))

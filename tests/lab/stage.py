@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import time
 from collections import Counter
@@ -14,9 +15,8 @@ from dataclasses import dataclass
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from poolnet.hostd.openvswitch import counters
 from poolnet.lock import nft_counters
-from poolnet.lock.openflow import port_cookie
+from poolnet.lock.openflow import port_cookie, reason_at
 from tests.lab import survival
 from tests.lab.attacks import BROADCAST, Party, Sent
 from tests.lab.running import BACKEND, PATIENCE, RunningLab, running_lab
@@ -33,6 +33,7 @@ NOT_FORWARDED_BY_OPEN_VSWITCH = {
     "CDP",
     "PVST+",
 }  # with what else Open vSwitch keeps to itself (`forward-bpdu`)
+_COUNTED = re.compile(r" table=(\d+), n_packets=(\d+),")
 BATCH, PACE_S = 20, 0.02
 
 
@@ -105,12 +106,15 @@ class Stage:
         """How many of the attacker's frames its lock has stopped, by reason, as the switch counts them."""
         if self.backend == "linuxbridge":
             text = self.lab.run(HOST, "nft", "-j", "list", "table", "bridge", "poolnet")
-            found = nft_counters.stopped(json.loads(text), [self.device])[self.device]
-            return +Counter({reason.value: count for reason, count in found.items()})
+            stopped = nft_counters.stopped(json.loads(text), [self.device])[self.device]
+            return +Counter({reason.value: count for reason, count in stopped.items()})
         words = ("ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-flows", self.switch_bridge)
         dump = self.lab.run(HOST, *words, f"cookie={port_cookie(self.ofport):#x}/-1")
-        (facts,) = counters.read(dump, {self.ofport: self.device})
-        return +Counter(dict(facts.dropped))
+        found: Counter[str] = Counter()
+        for table, packets in _COUNTED.findall(dump):
+            if (reason := reason_at(int(table))) is not None:
+                found[reason.value] += int(packets)
+        return +found
 
     @property
     def switch_bridge(self) -> str:
