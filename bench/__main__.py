@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import bench_db, bench_http, bench_xe, bonds, event_latency, records, vlans, xe_command
+from bench import bench_db, bench_http, bench_xe, bonds, event_latency, rates, records, vlans, xe_command
 from bench.figure import Figure, Skipped, named
 
 
@@ -48,6 +48,10 @@ def _bonds() -> Sequence[Figure | Skipped]:
     return asyncio.run(bonds.figures())
 
 
+def _rates() -> Sequence[Figure | Skipped]:
+    return asyncio.run(rates.figures())
+
+
 BENCHES: Mapping[str, Callable[[], Sequence[Figure | Skipped]]] = {
     "records": _records,
     "http": _http,
@@ -56,6 +60,7 @@ BENCHES: Mapping[str, Callable[[], Sequence[Figure | Skipped]]] = {
     "xe": _xe,
     "vlans": _vlans,
     "bonds": _bonds,
+    "rates": _rates,
 }
 RESULTS = Path(__file__).parent / "results"
 

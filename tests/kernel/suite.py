@@ -6,6 +6,9 @@ What is here must pass on a machine about ten times slower than this one, with o
 from __future__ import annotations
 
 MODULES = {
-    "openvswitch": ("tests/lab/test_networks_in_use.py",),
+    "openvswitch": (
+        "tests/kernel/rates_in_the_kernel.py",
+        "tests/lab/test_networks_in_use.py",
+    ),
     "linuxbridge": ("tests/kernel/linuxbridge_links.py",),
 }

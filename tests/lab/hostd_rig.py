@@ -36,6 +36,7 @@ class Rig:
         nics: Sequence[str],
         guest_runtime: str = "none",
         backend: str = "openvswitch",
+        datapath_type: str = "netdev",
     ) -> None:
         self.directory = directory
         self.backend = backend
@@ -49,7 +50,7 @@ class Rig:
         config.parent.mkdir(parents=True)
         names = ", ".join(f'"{nic}"' for nic in nics)
         config.write_text(
-            f'backend = "{backend}"\ndatapath_type = "netdev"\nguest_runtime = "{guest_runtime}"\n'
+            f'backend = "{backend}"\ndatapath_type = "{datapath_type}"\nguest_runtime = "{guest_runtime}"\n'
             f"nics = [{names}]\n"
         )
 
@@ -181,9 +182,10 @@ async def running_rig(
     nics: Sequence[str] = ("eth*",),
     guest_runtime: str = "none",
     backend: str = "openvswitch",
+    datapath_type: str = "netdev",
 ) -> AsyncIterator[Rig]:
     """A rig with everything started that the backend needs; its logs are printed when the test fails."""
-    rig = Rig(directory, nics, guest_runtime, backend)
+    rig = Rig(directory, nics, guest_runtime, backend, datapath_type)
     try:
         if backend == "openvswitch":
             await rig.start_database()
@@ -211,11 +213,12 @@ def with_rig(
     nics: Sequence[str] = ("eth*",),
     guest_runtime: str = "none",
     backend: str = "openvswitch",
+    datapath_type: str = "netdev",
 ) -> None:
     """Runs a test's body with a rig in a network of its own, where the cable of eth0 ends at sw0."""
 
     async def run() -> None:
-        async with running_rig(directory, nics, guest_runtime, backend) as rig:
+        async with running_rig(directory, nics, guest_runtime, backend, datapath_type) as rig:
             rig.sh("ip", "link", "set", "lo", "up")
             rig.cable("eth0", "sw0")
             await body(rig)

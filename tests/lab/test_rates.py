@@ -56,7 +56,12 @@ async def assert_rate(pair: GuestPair, kbytes: int, *protocols: str) -> None:
             raise AssertionError(f"{protocol} at {seen} of {kbytes} kB/s")
 
 
-def with_guests(directory: Path, backend: str, body: Callable[[Rig, GuestPair], Awaitable[None]]) -> None:
+def with_guests(
+    directory: Path,
+    backend: str,
+    body: Callable[[Rig, GuestPair], Awaitable[None]],
+    datapath_type: str = "netdev",
+) -> None:
     """Runs a test's body with the two guests behind the backend."""
 
     async def run(rig: Rig) -> None:
@@ -66,7 +71,7 @@ def with_guests(directory: Path, backend: str, body: Callable[[Rig, GuestPair], 
                 rig.sh(*words, "tx", "off")
             await body(rig, pair)
 
-    with_rig(directory, run, backend=backend)
+    with_rig(directory, run, backend=backend, datapath_type=datapath_type)
 
 
 def links(rig: Rig) -> str:

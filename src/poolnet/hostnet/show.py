@@ -337,7 +337,7 @@ def _port_details(port: GuestPort) -> Iterator[str]:
     yield f"MAC {port.lock.mac}"
     yield f"MTU {port.mtu_bytes}"
     if port.rate_kbytes_per_s:
-        yield f"rate {port.rate_kbytes_per_s} KiB/s"
+        yield f"rate {_rate(port.rate_kbytes_per_s)}"
     for noun, uuid in (("VIF", port.vif_uuid), ("VM", port.vm_uuid), ("network", port.network_uuid)):
         if uuid:
             yield f"{noun} {uuid}"
@@ -345,6 +345,15 @@ def _port_details(port: GuestPort) -> Iterator[str]:
 
 def _means(nic: GuestNic) -> str:
     return f"{nic.mac} (virtual function {nic.function})" if nic.function else nic.mac
+
+
+def _rate(kbytes_per_s: int) -> str:
+    """A rate as it is set, in kilobytes of 1024 bytes, and in the bits that networks are sold in."""
+    bits, unit = kbytes_per_s * 8192 / 1000, "kbit/s"
+    for larger in ("Mbit/s", "Gbit/s"):
+        if bits >= 1000:
+            bits, unit = bits / 1000, larger
+    return f"{kbytes_per_s} kB/s ({bits:.4g} {unit})"
 
 
 def _guest(guest: GuestSpec) -> str:
