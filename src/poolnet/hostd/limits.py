@@ -8,7 +8,7 @@ frames that come in are taken to another link's queue first:
   reads a guest's frames before the kernel would queue them, and Open vSwitch removes what others set at the ingress of
   its ports; this works for both of its datapaths.
 
-The links are in our group, are called after the guest's interface, and end with the limit. Docs: decisions/0009.
+The links are in our group, are called after the guest's interface, and end with the limit. Docs: decisions/0011.
 """
 
 from __future__ import annotations

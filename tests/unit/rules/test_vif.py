@@ -348,7 +348,11 @@ def test_a_rate_limit_applies_at_once() -> None:
     assert w.derive().ports[0].rate_kbytes_per_s == 250
     with refused("MAP_DUPLICATE_KEY", "VIF", "qos__algorithm_params", vif, "kbps"):
         w.call("VIF.add_to_qos_algorithm_params", self=vif, key="kbps", value="1")
-    for bad in ({"kbps": "fast"}, {"kbps": "0"}, {"kbps": "1", "timeslice_us": "1"}, {"kbps": "²"}):
+    for bad in (
+        *({"kbps": text} for text in ("fast", "0", "-5", "1.5", "", "²", "83886080", "9" * 30)),
+        {"kbps": "1", "timeslice_us": "1"},
+        {"kbps": "100", "timeslice_us": "-1"},
+    ):
         w.call("VIF.set_qos_algorithm_params", self=vif, value=bad)
         assert w.derive().ports[0].rate_kbytes_per_s == 0
     w.call("VIF.set_qos_algorithm_params", self=vif, value={"kbps": "9"})
