@@ -22,6 +22,7 @@ from poolnet.hostd.firewall import Firewall
 from poolnet.hostd.guests.runtime import GuestError, GuestRuntime
 from poolnet.hostd.link_settings import Links
 from poolnet.hostd.netlink import index_of
+from poolnet.hostd.netlink_links import OUR_GROUP
 from poolnet.hostd.nics import is_nic
 from poolnet.hostd.sriov.functions import Functions
 from poolnet.hostnet.diff import diff
@@ -54,6 +55,7 @@ LOG = structlog.stdlib.get_logger("poolnet.hostd.apply")
 MOVING = (CreateBridge, ReplaceUplink, ReplaceBridge, SetAddresses)  # addresses are somewhere else afterwards
 SETTLE_S = 5.0  # a switch reports an interface's MTU and address a moment after it has set them
 TOGETHER_S = 0.004  # 100 interfaces are 100 reports: one look at all of them is enough
+_LINKS = Path("/sys/class/net")
 _VLAN_DEVICES = Path("/proc/net/vlan/config")
 _SHOWN_MAX = 5
 
@@ -305,14 +307,24 @@ def _members(uplink: Uplink | None) -> tuple[str, ...]:
 
 
 def _require_free_vlan(nic: str, tag: int) -> None:
-    """Raises ApplyFailed (VLAN_IN_USE) when the kernel has a VLAN device for the tag on the NIC."""
+    """Raises ApplyFailed (VLAN_IN_USE) when somebody else has a VLAN device for the tag on the NIC.
+
+    Those of Linux bridges are ours, and move with the NIC when it goes into a bond.
+    """
     try:
         lines = _VLAN_DEVICES.read_text().splitlines()[2:]  # below the two lines of its heading
     except OSError:
         return  # the kernel has no VLAN devices at all
     for line in lines:
         fields = [field.strip() for field in line.split("|")]
-        if fields[1:] == [str(tag), nic]:
+        if fields[1:] == [str(tag), nic] and not _is_ours(fields[0]):
             raise ApplyFailed(
                 Fault.VLAN_IN_USE, f"{fields[0]} has VLAN {tag} on {nic} already", f"{nic}.{tag}"
             )
+
+
+def _is_ours(device: str) -> bool:
+    try:
+        return int((_LINKS / device / "netdev_group").read_text()) == OUR_GROUP
+    except (OSError, ValueError):  # it has just gone
+        return False
