@@ -62,6 +62,20 @@ def attributes(options: BondOptions) -> tuple[Attribute, ...]:
     return tuple(told)
 
 
+def forming(options: BondOptions) -> tuple[Attribute, ...]:
+    """What the driver is told of a new bond: members whose link is up carry traffic at once.
+
+    The delay before one is used is for links that come back.
+    """
+    return tuple((kind, u32(0) if kind == _UPDELAY else content) for kind, content in attributes(options))
+
+
+def since_formed(options: BondOptions) -> tuple[Attribute, ...]:
+    """What of it the driver is told when the members are in."""
+    at_first = forming(options)
+    return tuple(one for one in attributes(options) if one not in at_first)
+
+
 def differences(link: Link, options: BondOptions) -> tuple[Attribute, ...]:
     """What of it the bond does not have yet."""
     return tuple(one for one in attributes(options) if link.number(one[0]) != number_of(one[1]))

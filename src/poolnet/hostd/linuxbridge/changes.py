@@ -215,7 +215,7 @@ class _Plan:
                 # Only one that is changed later is kept when ports with smaller ones come (see `_new_made_ready`).
                 mtu = MTU_NOT_SET
             case Layer.BOND if goal.bond is not None:
-                data = bonds.attributes(goal.bond)
+                data = bonds.forming(goal.bond)
             case Layer.VLAN | Layer.BRANCH:
                 data = ((VLAN_ID, u16(goal.tag)),)
             case Layer.TUNNEL if goal.tunnel is not None:
@@ -309,7 +309,7 @@ class _Plan:
             if down:
                 yield SetLink(name=goal.name, up=False)
             # All of them: what a mode does not know is forgotten with it.
-            told = bonds.attributes(goal.bond) if goal.name in self._refilled else differences
+            told = bonds.forming(goal.bond) if goal.name in self._refilled else differences
             yield SetLink(name=goal.name, kind=BOND, data=told)
             if down:
                 yield SetLink(name=goal.name, up=True)
@@ -350,6 +350,10 @@ class _Plan:
     def _settings(self) -> Iterator[Change]:
         for goal in self._goals:
             link = self._there(goal.name)
+            if goal.bond is not None and (link is None or goal.name in self._refilled):
+                later = bonds.since_formed(goal.bond)
+                if later:
+                    yield SetLink(name=goal.name, kind=BOND, data=later)
             if link is None:
                 continue
             if self._left_bond(goal) and goal.mtu_bytes:  # the driver gives back the one it had before
