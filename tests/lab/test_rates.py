@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from bench.streams import Arrived, measure
 
-from poolnet.hostnet.state import GuestPort, HostNetwork
+from poolnet.hostnet.state import GuestPort, HostNetwork, PortLock
 from tests.lab.guest_pair import GuestPair, guest_pair
 from tests.lab.hostd_rig import Rig, eventually, with_rig
-from tests.lab.hostd_states import INTERNAL, XENBR0, ipv4, locked, network, port
+from tests.lab.hostd_states import INTERNAL, VLAN50, XENBR0, ipv4, locked, mac, network, port, unlocked
+from tests.lab.scratch_switch import raw_socket, receive
 from tests.lab.trains import Train
 
 pytestmark = pytest.mark.lab
@@ -170,3 +171,32 @@ def test_a_limit_goes_with_its_port_and_leaves_the_lock_as_it_is(tmp_path: Path,
         await assert_rate(pair, 700, "udp")
 
     with_guests(tmp_path, backend, body)
+
+
+@pytest.mark.parametrize(
+    ("bridge", "lock", "tag"),
+    [
+        ("xenbr0", replace(unlocked(3), trunks=(0, 7)), 7),
+        ("xenbr0", replace(unlocked(3), trunks=(0, 7)), 0),
+        ("xapi0", unlocked(3), 0),
+    ],
+    ids=["trunk", "untagged on a trunk", "VLAN"],
+)
+def test_a_limited_guest_keeps_its_vlans(tmp_path: Path, bridge: str, lock: PortLock, tag: int) -> None:
+    async def body(rig: Rig) -> None:
+        rig.cable("vif3.0", "guest3")
+        rig.sh("ip", "link", "set", "vif3.0", "up")
+        guest = replace(port(3, bridge, lock), rate_kbytes_per_s=100)
+        await rig.roll_out(network(XENBR0, VLAN50, guest))
+        marker = (tag or 0x0111).to_bytes(2) * 25
+        vlan = b"\x81\x00" + tag.to_bytes(2) if tag else b""
+        frame = b"\xff" * 6 + bytes.fromhex(mac(3).replace(":", "")) + vlan + b"\x88\xb5" + marker
+        with raw_socket("guest3") as sender, raw_socket("sw0") as outside:
+            await eventually(lambda: rig.sh("ip", "-br", "link", "show", "sw0").split()[1] == "UP")
+            sender.send(frame)
+            found, data = None, b""
+            while marker not in data:
+                found, data = await asyncio.to_thread(receive, outside)
+        assert (found or 0) == (50 if bridge == "xapi0" else tag)
+
+    with_rig(tmp_path, body)

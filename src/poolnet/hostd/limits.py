@@ -159,11 +159,10 @@ class Limits:
         await asyncio.sleep(_EMPTY_AFTER_S)
 
     async def end(self, kept: Collection[str]) -> None:
-        """Removes all limiters but those of these devices. Raises LinkError."""
+        """Removes all limiters of this place but those of these devices. Raises LinkError."""
         names = {name for device in kept for name in self._links_of(device)}
-        gone = [
-            link.name for link in self._links.all().values() if _is_limiter(link) and link.name not in names
-        ]
+        ours = (link for link in self._links.all().values() if _is_limiter(link) and link.kind == self._place)
+        gone = [link.name for link in ours if link.name not in names]
         if gone:
             await self._links.change([DeleteLinks(names=tuple(sorted(gone)))])
 

@@ -100,6 +100,7 @@ class LinuxBridgeBackend:
             try:
                 await self._follow_slb()
                 await self._filters.remove()
+                await self._limits.end(())
             except (LinkError, FiltersFailed, OSError) as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
 

@@ -106,6 +106,10 @@ class OpenvswitchBackend:
 
     async def retire(self) -> None:
         """See `Backend.retire`: the switch's programs stay, and forward nothing."""
+        try:
+            await self._limits.end(())
+        except (LinkError, OSError) as error:
+            raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
 
     def unsupported(self, network: HostNetwork) -> tuple[tuple[str, str], ...]:
         """See `Backend.unsupported`."""
