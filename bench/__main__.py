@@ -15,7 +15,18 @@ from pathlib import Path
 
 import msgspec
 
-from bench import bench_db, bench_http, bench_xe, bonds, event_latency, rates, records, vlans, xe_command
+from bench import (
+    bench_db,
+    bench_http,
+    bench_xe,
+    bonds,
+    event_latency,
+    locks,
+    rates,
+    records,
+    vlans,
+    xe_command,
+)
 from bench.figure import Figure, Skipped, named
 
 
@@ -52,6 +63,10 @@ def _rates() -> Sequence[Figure | Skipped]:
     return asyncio.run(rates.figures())
 
 
+def _locks() -> Sequence[Figure | Skipped]:
+    return locks.figures()
+
+
 BENCHES: Mapping[str, Callable[[], Sequence[Figure | Skipped]]] = {
     "records": _records,
     "http": _http,
@@ -61,6 +76,7 @@ BENCHES: Mapping[str, Callable[[], Sequence[Figure | Skipped]]] = {
     "vlans": _vlans,
     "bonds": _bonds,
     "rates": _rates,
+    "locks": _locks,
 }
 RESULTS = Path(__file__).parent / "results"
 

@@ -94,6 +94,18 @@ def test_a_locked_vif_is_proved_and_a_packet_explained(scene: Scene) -> None:
     assert "switch  passes" in allowed
 
 
+def test_the_lock_of_a_vif_with_a_rate_limit_is_proved_too(scene: Scene) -> None:
+    which = f"uuid={scene.vif}"
+    limit = ("qos_algorithm_type=ratelimit", "qos_algorithm_params:kbps=1000")
+    scene.lab.xe(HOST, "vif-param-set", which, *limit)
+    code, said = scene.verify()
+    assert code == 0, said
+    assert f"VIF 0 of VM-c ({scene.vif}): proved" in said
+    scene.lab.xe(HOST, "vif-param-set", which, "qos_algorithm_type=")
+    code, said = scene.verify()
+    assert code == 0, said
+
+
 def test_what_a_guest_must_not_send_is_counted_and_told_of_by_name(scene: Scene) -> None:
     while_it_lasts = f"VIF 0 of VM-c sent ARP for {STOLEN}; its lock stopped "
     tries = iter(range(20))
@@ -160,10 +172,16 @@ def test_who_changed_a_lock_from_what_to_what_is_in_the_log(scene: Scene) -> Non
     scene.lab.xe(
         HOST, "vif-param-remove", f"uuid={scene.vif}", "param-name=ipv4-allowed", "param-key=10.0.0.7"
     )
-    lines = [line for line in scene.log().splitlines() if "event=lock-changed" in line and scene.vif in line]
+    scene.lab.xe(HOST, "vif-param-set", f"uuid={scene.vif}", "other-config:lock-shadow=false")
+
+    def written() -> list[str]:
+        found = (line for line in scene.log().splitlines() if "event=lock-changed" in line)
+        return [line for line in found if scene.vif in line]
+
+    eventually(lambda: "'lock-shadow': 'false'" in written()[-1])
+    lines = [line for line in written() if "_allowed" in line or "locking_mode" in line]
     assert "user=root" in lines[-1]
     assert "method=VIF.remove_ipv4_allowed" in lines[-1]
     assert f"before=\"{{'ipv4_allowed': ['10.0.0.7', '{OWN}']}}\"" in lines[-1]
     assert f"after=\"{{'ipv4_allowed': ['{OWN}']}}\"" in lines[-1]
     assert any("'locking_mode': 'locked'" in line for line in lines)
-    assert any("'lock-shadow': 'true'" in line for line in lines)

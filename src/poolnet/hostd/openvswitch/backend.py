@@ -42,7 +42,7 @@ from poolnet.hostd.openvswitch.tables import Tables
 from poolnet.hostd.openvswitch.transact import NotOurs, operations_for
 from poolnet.hostnet.advance import Touched, advance, touched_by
 from poolnet.hostnet.facts import BondFacts, PortFacts
-from poolnet.hostnet.protocol import Fault, LocksVerified, RuleFound
+from poolnet.hostnet.protocol import Fault, LocksVerified, PortProof, RuleFound
 from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork, PortLock
 from poolnet.hostnet.steps import Step
 from poolnet.lock.openflow import port_cookie
@@ -51,6 +51,7 @@ from poolnet.ovsdb.connection import OvsdbError
 from poolnet.ovsdb.values import one_of
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.openvswitch")
+PROVED_AT_ONCE = 4  # ports: while the switch traces for one, the frames for another are made
 
 
 class OpenvswitchBackend:
@@ -208,7 +209,18 @@ class OpenvswitchBackend:
         try:
             control = unixctl.control_socket(self._run_dir, "ovs-vswitchd")
             observed = await self.observe()
-            proofs = [await proof.prove(control, self._tables(), observed, port) for port in ports]
+            room = asyncio.Semaphore(PROVED_AT_ONCE)
+
+            async def prove(port: GuestPort) -> PortProof:
+                async with room:
+                    return await proof.prove(control, self._tables(), observed, port)
+
+            work = [asyncio.create_task(prove(port)) for port in ports]
+            try:
+                proofs = await asyncio.gather(*work)
+            finally:
+                for task in work:
+                    task.cancel()
             for bridge in self._tables().bridges.values() if rules else ():
                 if any(port.role is Role.GUEST for port in bridge.ports):
                     differences = await self._keeper.differences(bridge.name)
