@@ -16,12 +16,13 @@ from typing import Final, TypeVar
 
 from poolnet.db.body import decode_body
 from poolnet.db.changes import Changes
-from poolnet.db.engine import CommitRecord, Engine
-from poolnet.db.errors import BadRow, Conflict, DatabaseError
+from poolnet.db.engine import CommitRecord, Deletion, Engine
+from poolnet.db.errors import BadRow, Conflict, DatabaseDamaged, DatabaseError
 from poolnet.db.feed import Feed, Published
 from poolnet.db.overlay import Overlay
 from poolnet.db.record import record_of
-from poolnet.db.shape import SHAPES
+from poolnet.db.replica import Replicated
+from poolnet.db.shape import BY_NAME, SHAPES
 from poolnet.db.staging import StagedCommit, stage
 from poolnet.db.table import Tables
 from poolnet.db.txn import Txn, View
@@ -161,6 +162,77 @@ class Database:
         if not self._view.exists(cls, ref):
             raise handle_invalid(SHAPES[cls].name, ref)
         return await self.commit(Changes(touched=((cls, ref),)))
+
+    async def follow(self, replicated: Replicated) -> None:
+        """Takes over what another database has committed, under its commit numbers: durable first, then visible.
+
+        For databases that nobody commits to, such as a member's; calls must not overlap.
+
+        Raises:
+            DatabaseDamaged: a row cannot be read; nothing is applied.
+            StorageFailed: it could not be made durable; nothing is applied.
+        """
+        rows = []
+        for each in replicated.puts:
+            row = decode_body(each.class_name, each.ref, each.body)
+            if row is None:
+                raise DatabaseDamaged(f"a class {each.class_name} that is not kept here")
+            if self._tables.owner(each.ref) not in (None, type(row)):
+                raise DatabaseDamaged(f"{each.ref} is an object of another class")
+            rows.append(row)
+        gone = self._gone(replicated)
+        record = CommitRecord(puts=replicated.puts, deletions=gone, ceiling=replicated.number)
+        await asyncio.to_thread(self._engine.append, record)
+        self._ceiling = self._assigned = replicated.number
+        deleted = [self._remove(each) for each in gone]
+        created = tuple(row for row in rows if self._put(row))
+        self._tables.forget_all()
+        self._feed.follow(replicated.puts, gone, replicated.number)
+        if self._feed.has_subscribers:
+            new = {row.ref for row in created}
+            self._feed.publish(
+                Published(
+                    number=replicated.number,
+                    created=created,
+                    modified=tuple(row for row in rows if row.ref not in new),
+                    deleted=tuple(row for row in deleted if row is not None),
+                )
+            )
+        self._feed.wake()
+
+    def _gone(self, replicated: Replicated) -> tuple[Deletion, ...]:
+        """The objects here that are no more there."""
+        if not replicated.whole:
+            known = (BY_NAME[d.class_name].row_type for d in replicated.deletions)
+            pairs = zip(replicated.deletions, known, strict=True)
+            return tuple(d for d, cls in pairs if self._tables.stored(cls, d.ref) is not None)
+        kept = {each.ref for each in replicated.puts}
+        return tuple(
+            Deletion(
+                class_name=shape.name,
+                ref=ref,
+                created=self._feed.created_at(cls, ref) or 0,
+                number=replicated.number,
+            )
+            for cls, shape in SHAPES.items()
+            if shape.durable
+            for ref in self._tables.refs(cls)
+            if ref not in kept
+        )
+
+    def _remove(self, deletion: Deletion) -> Row | None:
+        cls = BY_NAME[deletion.class_name].row_type
+        row = self._tables.row(cls, deletion.ref)
+        self._tables.remove(cls, deletion.ref)
+        return row
+
+    def _put(self, row: Row) -> bool:
+        """Adds a row, or puts it in the place of its former version; says whether it is new."""
+        if self._tables.stored(type(row), row.ref) is None:
+            self._tables.insert(row)
+            return True
+        self._tables.replace(row)
+        return False
 
     def fragment(self, cls: type[R], ref: Ref[R], codec: str, encode: Callable[[R], bytes]) -> bytes:
         """Gives the encoding of a committed row, kept until the row or one of its computed sets changes.

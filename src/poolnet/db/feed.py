@@ -210,6 +210,16 @@ class Feed:
             elif len(each.deletions) >= DELETIONS_KEPT:
                 each.forgotten = each.deletions[0].number
 
+    def follow(self, puts: Iterable[StoredRow], deletions: Iterable[Deletion], number: int) -> None:
+        """Notes what has just been taken over from another database; only the database calls it."""
+        for deletion in deletions:
+            self._of(BY_NAME[deletion.class_name]).delete(deletion.ref, deletion.number)
+        for row in sorted(puts, key=lambda each: each.modified):
+            lives = self._of(BY_NAME[row.class_name]).lives
+            lives[row.ref] = _Life(row.created, row.modified)
+            lives.move_to_end(row.ref)
+        self._number = number
+
     def _of(self, shape: Shape) -> _ClassFeed:
         return self._classes[shape.row_type]
 

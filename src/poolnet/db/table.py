@@ -70,6 +70,12 @@ class Table(Generic[R]):
             fragments.pop(ref, None)
         self._listings.clear()
 
+    def forget_all(self) -> None:
+        """Drops what was cached of all rows."""
+        self._filled.clear()
+        self._fragments.clear()
+        self._listings.clear()
+
     def filled(self, ref: str, fill: Callable[[R], R]) -> R | None:
         """Gives a row with its computed sets, which `fill` adds when they are not cached."""
         row = self.rows.get(ref)
@@ -180,6 +186,12 @@ class Tables:
     def forget(self, cls: type[Row], ref: str) -> None:
         """Drops what was cached of a row, because a computed set of it changed."""
         self._tables[cls].forget(ref)
+        self._stamp += 1
+
+    def forget_all(self) -> None:
+        """Drops all that was cached, because nobody knows whose computed sets changed."""
+        for table in self._tables.values():
+            table.forget_all()
         self._stamp += 1
 
     def _fill(self, row: R) -> R:
