@@ -47,6 +47,7 @@ from poolnet.hostnet.protocol import (
     VERIFY_PORTS_MAX,
     Answer,
     Authenticate,
+    AwaitsConfirm,
     Confirm,
     Counters,
     Done,
@@ -214,6 +215,9 @@ class Daemon:
                 return self._greeting()
             case Observe():
                 return Observation(network=await self._applier.observe(), facts=await self._facts.gather())
+            case AwaitsConfirm() as command:
+                await self._rollouts.require_switched(command)
+                return await self._done()
             case Stage() | Switch() | SwitchBackend() | Confirm() | Revert() | Restore() as command:
                 return await self._roll_out(command)
             case ReadCounters(devices=devices):

@@ -19,6 +19,7 @@ from poolnet.hostd.backend import ApplyFailed, BackendGone
 from poolnet.hostd.checkpoint import Checkpoint, Journal
 from poolnet.hostd.reach import Before, Reach
 from poolnet.hostnet.protocol import (
+    AwaitsConfirm,
     Confirm,
     Fault,
     GuestAction,
@@ -255,6 +256,12 @@ class Rollouts:
             for task in (looking, over):
                 task.cancel()
             await asyncio.gather(looking, over, return_exceptions=True)
+
+    async def require_switched(self, command: AwaitsConfirm) -> None:
+        """Returns if that rollout waits for its confirmation. Raises ApplyFailed (UNKNOWN_ROLLOUT)."""
+        async with self._writer:
+            if self._switched is None or self._switched.rollout != command.rollout:
+                raise _unknown(command.rollout)
 
     async def confirm(self, command: Confirm) -> None:
         """Keeps the switched state. Raises ApplyFailed (UNKNOWN_ROLLOUT) when it is not this rollout's, or taken back."""

@@ -178,6 +178,12 @@ class SwitchBackend(Struct, frozen=True, kw_only=True, tag=True):
     reachable: bool = True
 
 
+class AwaitsConfirm(Struct, frozen=True, kw_only=True, tag=True):
+    """Is this rollout carried out, and waits for its confirmation? Answered by `Done`, or `Refused` (UNKNOWN_ROLLOUT)."""
+
+    rollout: str
+
+
 class Confirm(Struct, frozen=True, kw_only=True, tag=True):
     """Keep the switched state: it becomes the last confirmed one. Answered by `Done`."""
 
@@ -246,6 +252,7 @@ Command: TypeAlias = (
     | Stage
     | Switch
     | SwitchBackend
+    | AwaitsConfirm
     | Confirm
     | Revert
     | Restore
