@@ -79,6 +79,15 @@ class ModelHost:
     def reachable(self) -> Sequence[Ref[Host]]:
         return (self.host,)
 
+    def is_local(self, host: Ref[Host]) -> bool:
+        return host == self.host
+
+    def expect(self, host: Ref[Host], address: str) -> None:
+        raise AssertionError("there is no other host")
+
+    async def require_contact(self, host: Ref[Host], coordinator_address: str) -> None:
+        raise AssertionError("there is no other host")
+
     async def stage(self, host: Ref[Host], command: protocol.Stage) -> protocol.Staged:
         if not command.dry_run:
             self.staged[command.rollout] = command

@@ -23,13 +23,22 @@ class Codec(StrEnum):
     JSON = "json"
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it came: the path, and the body."""
+
+    path: str
+    body: bytes
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
     """Where a call comes from.
 
     `local_root`: over the Unix socket, where whoever connects is root (spec §3.2). `peer` is the client's IP address,
     empty on the Unix socket. `headers` have lower-case names; a repeated one keeps its first value. `path` is the
-    connection itself, if it came over a network; `confirm_within_s` is how the caller wants changes confirmed.
+    connection itself, if it came over a network; `confirm_within_s` is how the caller wants changes confirmed. `request`
+    is the request as it came, for who passes it on.
     """
 
     local_root: bool
@@ -38,6 +47,7 @@ class Origin:
     headers: Mapping[str, str] = field(default_factory=dict)
     path: CallerPath | None = None
     confirm_within_s: float | None = None
+    request: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,15 @@ class Refusal:
     before_dispatch: bool = False
 
 
-Answer: TypeAlias = Success | Refusal
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """Another host's answer, in the codec that the client asked in; it goes out as it is."""
+
+    content_type: str
+    body: bytes
+
+
+Answer: TypeAlias = Success | Refusal | Relayed
 
 
 class Dispatch(Protocol):

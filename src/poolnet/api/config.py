@@ -22,12 +22,15 @@ _AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
 class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The settings of poolnet-api; unknown keys are errors. Paths are absolute and not yet prefixed.
 
-    `listen` is an address, IPv4 or IPv6, or "" for all of both. An `http_port` of 0 closes the door without TLS.
+    `listen` is an address, IPv4 or IPv6, or "" for all of both. An `http_port` of 0 closes the door without TLS. The
+    `pool_port` is that of the door between the hosts of a pool, the same on all of them; it is closed on a host that never
+    was in a pool of several.
     """
 
     listen: str = ""
     https_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 443
     http_port: _Port = 80
+    pool_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 9443
     state_dir: _AbsolutePath = "/var/lib/poolnet/api"
     socket: _AbsolutePath = "/run/poolnet/xapi.sock"
     hostd_socket: _AbsolutePath = "/run/poolnet/hostd.sock"

@@ -102,10 +102,9 @@ class Dispatcher:
             return Refusal("INTERNAL_ERROR", (f"{type(error).__name__}: {error}",))
 
     async def _answer(self, method: str, params: Sequence[Wire], origin: Origin) -> Answer:
-        if method == "system.listMethods":
-            return Success(SetT(StringT()), tuple(sorted(MESSAGES)), bare=True)
-        if method.startswith("system.isAlive:"):
-            return Success(StringT(), str(params[0]) if params else "")
+        of_server = system_answer(method, params)
+        if of_server is not None:
+            return of_server
         name, is_async = _split(method)
         message = MESSAGES.get(name) or (None if is_async else _ALIASES.get(name))
         if message is None:
@@ -211,6 +210,15 @@ class Dispatcher:
         if message.kind in implicit.WRITES:
             return await self._coordinator.write(lambda txn: implicit.change(message, txn, call.arguments))
         raise errors.not_implemented(message.full_name)
+
+
+def system_answer(method: str, params: Sequence[Wire]) -> Success | None:
+    """The answer to a call about the server itself, which needs neither session nor pool; None for other calls."""
+    if method == "system.listMethods":
+        return Success(SetT(StringT()), tuple(sorted(MESSAGES)), bare=True)
+    if method.startswith("system.isAlive:"):
+        return Success(StringT(), str(params[0]) if params else "")
+    return None
 
 
 def session_of(live: LiveSession | None) -> Session:

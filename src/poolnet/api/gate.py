@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poolnet.api.answer import Answer, Dispatch, Origin, Refusal
-from poolnet.api.http import RunCli
+from poolnet.api.http import PassOn, RelayCli, RunCli
 from poolnet.api.wire import Wire
 from poolnet.model.errors import ERRORS
 from poolnet.xe.client import Client
@@ -22,10 +22,16 @@ class Gate:
 
     def __init__(self) -> None:
         self._inside: tuple[Dispatch, RunCli] | None = None
+        self._relay: RelayCli | None = None
 
-    def open(self, dispatch: Dispatch, run_cli: RunCli) -> None:
-        """Lets calls and command lines through to those who carry them out."""
+    def open(self, dispatch: Dispatch, run_cli: RunCli, relay: RelayCli | None = None) -> None:
+        """Lets calls and command lines through to those who carry them out, or pass them on."""
         self._inside = (dispatch, run_cli)
+        self._relay = relay
+
+    def relay_cli(self, words: Sequence[str], origin: Origin) -> PassOn | None:
+        """Who carries out a command line on another host; None for nobody."""
+        return self._relay(words, origin) if self._relay is not None else None
 
     async def dispatch(self, method: str, params: Sequence[Wire], origin: Origin) -> Answer:
         """Answers a call, or passes it on."""

@@ -25,7 +25,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
 from poolnet.api import jsonrpc, limits, xmlrpc
-from poolnet.api.answer import Answer, Codec, Dispatch, Encoded, Origin, Refusal, Success
+from poolnet.api.answer import Codec, Dispatch, Encoded, Origin, Refusal, Relayed, Request, Success
+from poolnet.api.bytestream import ByteStream
 from poolnet.api.caller_path import CallerConnection, plain_address
 from poolnet.api.fragments import encode_value
 from poolnet.api.listener import Budget, Listener, Slot, bind_tcp, bind_unix
@@ -37,6 +38,12 @@ _log = structlog.get_logger("poolnet.api.http")
 
 RunCli: TypeAlias = Callable[[Sequence[str], Client, Origin], Awaitable[None]]
 """Carries out the words of one `xe` command line, from parsing to Exit (xe-cli §1 steps 3 to 10)."""
+
+PassOn: TypeAlias = Callable[[ByteStream], Awaitable[None]]
+"""Has another host carry on a thin client's connection, from the greeting to the end."""
+
+RelayCli: TypeAlias = Callable[[Sequence[str], Origin], PassOn | None]
+"""Who carries out the words of a command line on another host; None for those that are for this one."""
 
 _CORS: Final[Mapping[str, str]] = {
     "Access-Control-Allow-Origin": "*",
@@ -77,6 +84,7 @@ class HttpServer:
         dispatch: Dispatch,
         run_cli: RunCli,
         *,
+        relay_cli: RelayCli | None = None,
         timeouts: Timeouts | None = None,
         connections_max: int = limits.CONNECTIONS_MAX,
         connections_reserved: int = limits.CONNECTIONS_RESERVED_LOCAL,
@@ -84,6 +92,7 @@ class HttpServer:
     ) -> None:
         self._dispatch = dispatch
         self._run_cli = run_cli
+        self._relay_cli = relay_cli
         self._timeouts = timeouts or Timeouts()
         self._budget = Budget(connections_max, connections_reserved, connections_of_address)
         self._listeners: list[Listener] = []
@@ -179,7 +188,9 @@ class HttpServer:
             call = xmlrpc.decode_call(body)
         except Malformed as error:
             raise _unparsable(error) from None
-        answer = await self._dispatch.dispatch(call.method, call.params, _origin(request))
+        answer = await self._dispatch.dispatch(call.method, call.params, _origin(request, body))
+        if isinstance(answer, Relayed):
+            return await self._send(request, (answer.body,), answer.content_type)
         if isinstance(answer, Refusal):
             pieces = [xmlrpc.encode_failure(answer.code, answer.params)]
         else:
@@ -192,7 +203,9 @@ class HttpServer:
             call = jsonrpc.decode_call(body)
         except Malformed as error:
             raise _unparsable(error) from None
-        answer = await self._dispatch.dispatch(call.call.method, call.call.params, _origin(request))
+        answer = await self._dispatch.dispatch(call.call.method, call.call.params, _origin(request, body))
+        if isinstance(answer, Relayed):
+            return await self._send(request, (answer.body,), answer.content_type)
         return await self._send(request, _json_pieces(call, answer), "application/json")
 
     async def _serve_cli(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -203,11 +216,16 @@ class HttpServer:
         transport, former = request.transport, request.protocol
         if transport is None:
             raise ConnectionResetError("the client hung up")
+        origin = _origin(request, body)
+        pass_on = self._relay_cli(words_of(body), origin) if self._relay_cli is not None else None
+        if pass_on is not None:
+            await pass_on(ByteStream.take_over(transport, former))
+            return _TakenOver()
         connection = CliConnection.take_over(transport, former, stall_s=self._timeouts.send_stall_s)
         client = ThinClient(connection)
         try:
             if await client.greet():
-                await self._run_cli(words_of(body), client, _origin(request))
+                await self._run_cli(words_of(body), client, origin)
                 await connection.linger()
         except ClientGone as gone:
             _log.debug("the thin client is gone", reason=str(gone))
@@ -336,8 +354,8 @@ class _TakenOver(web.StreamResponse):
         """Sends no body."""
 
 
-def _origin(request: web.BaseRequest) -> Origin:
-    """Says where a request comes from."""
+def _origin(request: web.BaseRequest, body: bytes) -> Origin:
+    """Says where a request comes from, and keeps it for who passes it on."""
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the client hung up")
@@ -348,7 +366,8 @@ def _origin(request: web.BaseRequest) -> Origin:
     peer = "" if local else plain_address(str(transport.get_extra_info("peername")[0]))
     tls = transport.get_extra_info("sslcontext") is not None
     path = None if local else CallerConnection(transport.get_extra_info("socket"))
-    return Origin(local_root=local, tls=tls, peer=peer, headers=headers, path=path)
+    kept = Request(request.path, body)
+    return Origin(local_root=local, tls=tls, peer=peer, headers=headers, path=path, request=kept)
 
 
 def _preflight(request: web.BaseRequest) -> web.StreamResponse:
@@ -367,7 +386,7 @@ def _value_pieces(codec: Codec, answer: Success) -> Iterable[bytes]:
     return (encode_value(codec, answer.wire_type, answer.value),)
 
 
-def _json_pieces(call: jsonrpc.JsonCall, answer: Answer) -> Iterable[bytes]:
+def _json_pieces(call: jsonrpc.JsonCall, answer: Success | Refusal) -> Iterable[bytes]:
     if isinstance(answer, Success):
         return jsonrpc.success_pieces(call, _value_pieces(Codec.JSON, answer))
     if answer.before_dispatch:

@@ -117,6 +117,20 @@ class Sessions:
         identity = await self._identify(user, password, local_root)
         if identity is None or identity.role is not None:
             raise await self._refusal(user)
+        return await self._admit_locally(user)
+
+    async def local_pool_login(self, accepted: bool) -> Ref[SessionRow]:
+        """Makes such a session for another host of the pool, which has shown the pool secret.
+
+        Raises:
+            SESSION_AUTHENTICATION_FAILED: After a delay, when it has not.
+        """
+        if not accepted:
+            await asyncio.sleep(self._refusal_delay_s)
+            raise errors.session_authentication_failed("localhost", "Pool credentials invalid")
+        return await self._admit_locally("")
+
+    async def _admit_locally(self, user: str) -> Ref[SessionRow]:
         ref: Ref[SessionRow] = Ref(f"OpaqueRef:{uuid4()}")
         await self._admit(
             LiveSession(
@@ -131,6 +145,17 @@ class Sessions:
             )
         )
         return ref
+
+    async def pool_login(self, accepted: bool, target: str) -> Ref[SessionRow]:
+        """Makes a session for another host of the pool, which has shown the pool secret (spec §3.3).
+
+        Raises:
+            SESSION_AUTHENTICATION_FAILED: After a delay, when it has not.
+        """
+        if not accepted:
+            await asyncio.sleep(self._refusal_delay_s)
+            raise errors.session_authentication_failed(target, "Pool credentials invalid")
+        return await self._create(Identity("", None), originator="", is_pool=True)
 
     async def _identify(self, user: str, password: str, local_root: bool) -> Identity | None:
         if local_root:

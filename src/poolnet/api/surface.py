@@ -25,9 +25,21 @@ OWN_MESSAGES = frozenset(
         "VIF.verify_locks",
         "VIF.explain_lock",
         "VIF.count_dropped",
+        "session.slave_login",
+        "session.slave_local_login",
+        "pool.join",
+        "pool.join_force",
+        "pool.exchange_certificates_on_join",
+        "pool.eject",
+        "pool.recover_slaves",
+        "pool.designate_new_master",
+        "pool.emergency_transition_to_master",
+        "pool.emergency_reset_master",
+        "pool.is_slave",
+        "pool.sync_database",
     }
 )
-"""What the API server carries out itself; `own.own_messages` has a function for each."""
+"""What the API server carries out itself: `own`, `pool_calls` and `member_calls` have a function for each."""
 
 
 def implemented(message: MessageDecl) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from poolnet.api.pool_client import PoolClient
 from poolnet.hostd.guests import namespaces
 from poolnet.lab import cabling, datapath, machine, switch
 from poolnet.lab.init import Service
@@ -31,6 +32,7 @@ from poolnet.lab.state import (
     locked,
     mac_of,
 )
+from poolnet.model.failure import Failure
 
 MASKED = "etc/poolnet/poolnet-api.masked"  # a host where this file exists starts without its API server
 BACKENDS = ("openvswitch", "linuxbridge")
@@ -323,12 +325,34 @@ def _logs(lab: Lab, host: LabHost) -> str:
 
 
 async def _join(lab: Lab) -> None:
+    """Join all hosts to the first one's pool, and wait until VMs can start on all of them. Raises LabError.
+
+    Over the API: what stands in a command line, everybody on this machine can read.
+    """
     first, *others = lab.hosts
-    for host in others:
-        master = (
-            f"master-address={first.address}",
-            "master-username=root",
-            f"master-password={lab.password}",
-        )
-        await machine.run_in(host.pid, "xe", "pool-join", *master)
-    await asyncio.gather(*(_wait_serving(lab, host) for host in lab.hosts))
+    try:
+        for host in others:
+            async with PoolClient("127.0.0.1", host.https_port) as api:
+                await api.login("root", lab.password)
+                await api.call("pool.join", first.address, "root", lab.password)
+        async with asyncio.timeout(_SERVES_WITHIN_S):
+            await _wait_all_enabled(lab)
+    except Failure as error:
+        raise LabError(f"the hosts of lab {lab.name} cannot be joined to a pool: {error}") from error
+    except TimeoutError as error:
+        logs = "\n".join(_logs(lab, host) for host in lab.hosts)
+        raise LabError(f"the pool of lab {lab.name} is not complete\n{logs}") from error
+
+
+async def _wait_all_enabled(lab: Lab) -> None:
+    while True:
+        if await _all_enabled(lab):
+            return
+        await asyncio.sleep(0.2)
+
+
+async def _all_enabled(lab: Lab) -> bool:
+    async with PoolClient("127.0.0.1", lab.hosts[0].https_port) as api:
+        await api.login("root", lab.password)
+        records = await api.call("host.get_all_records")
+    return len(records) == len(lab.hosts) and all(record["enabled"] for record in records.values())

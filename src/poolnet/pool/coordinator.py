@@ -21,6 +21,7 @@ from poolnet.db.database import Database
 from poolnet.db.errors import Conflict, DatabaseError, StorageFailed
 from poolnet.db.txn import Txn, View
 from poolnet.hostnet import protocol
+from poolnet.hostnet.facts import HostFacts
 from poolnet.model import errors
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
@@ -107,7 +108,8 @@ class Coordinator:
     ) -> None:
         self._database = database
         self._hosts = hosts
-        self._rollouts = Rollouts(database, hosts)
+        self._stray: Callable[[Ref[Host]], None] = lambda _: None
+        self._rollouts = Rollouts(database, hosts, lambda host: self._stray(host))
         self._local_host = local_host
         self._clock = clock
         self._counters = counters
@@ -117,6 +119,7 @@ class Coordinator:
         self._wake_writes = asyncio.Event()
         self._under_way: Sequence[_Pending] = ()
         self._tasks: list[asyncio.Task[None]] = []
+        self._turns = (asyncio.Lock(), asyncio.Lock())  # of calls and of writes
 
     def start(self) -> None:
         """Begins to serve the queues."""
@@ -140,6 +143,16 @@ class Coordinator:
         for _, answer in self._writes:
             answer.cancel()
         self._queue, self._writes = [], []
+
+    async def hold(self) -> None:
+        """Carries out and writes nothing any more, once what is under way has ended; what arrives waits for `release`."""
+        for turn in self._turns:
+            await turn.acquire()
+
+    def release(self) -> None:
+        """Goes on after `hold`."""
+        for turn in self._turns:
+            turn.release()
 
     @property
     def view(self) -> View:
@@ -207,6 +220,21 @@ class Coordinator:
             counters=self._counters,
         )
 
+    def context_of(self, txn: Txn, host: Ref[Host], facts: HostFacts) -> CallContext:
+        """The context of a change that concerns another host as if it was made there."""
+        context = self.context(txn, Session())
+        context.local_host = host
+        context.facts = {**context.facts, host: facts}
+        return context
+
+    def on_stray(self, hear: Callable[[Ref[Host]], None]) -> None:
+        """Tells `hear` of hosts that may not be what the database says."""
+        self._stray = hear
+
+    def forget(self, host: Ref[Host]) -> None:
+        """Knows no more what a host is: it left, or comes back."""
+        self._rollouts.forget(host)
+
     async def converge(self, host: Ref[Host], guests_before: Sequence[protocol.GuestAction] = ()) -> None:
         """Makes a host what the committed database says; see `Rollouts.converge`."""
         await self._rollouts.converge(host, guests_before)
@@ -228,7 +256,8 @@ class Coordinator:
                 batch, self._queue = self._queue[:CALLS_PER_BATCH_MAX], self._queue[CALLS_PER_BATCH_MAX:]
                 self._under_way = batch
                 try:
-                    await self._carry_out(batch)
+                    async with self._turns[0]:
+                        await self._carry_out(batch)
                 except Exception as error:  # the loop outlives every bug; the callers hear of it
                     log.exception("batch-failed", calls=[p.call.method for p in batch])
                     for pending in batch:
@@ -325,7 +354,8 @@ class Coordinator:
             while self._writes:
                 batch, self._writes = self._writes[:CALLS_PER_BATCH_MAX], self._writes[CALLS_PER_BATCH_MAX:]
                 try:
-                    await self._commit_writes(batch)
+                    async with self._turns[1]:
+                        await self._commit_writes(batch)
                 except Exception as error:  # the loop outlives every bug; the callers hear of it
                     log.exception("writes-failed")
                     for _, answer in batch:
@@ -407,8 +437,7 @@ def _worth_another_try(pending: _Pending, error: Exception) -> bool:
 def as_failure(error: Exception, view: View, call: RuleCall) -> errors.Failure:
     """What a host's refusal, or the database's, means to the client that called (spec §6.2, §9.2)."""
     if isinstance(error, HostGone):
-        hosts = list(view.refs(Host))
-        return errors.cannot_contact_host(hosts[0] if hosts else NULL)
+        return errors.cannot_contact_host(error.host or next(iter(view.refs(Host)), NULL))
     if not isinstance(error, HostRefused):
         return errors.internal_error(str(error))
     refused = error.refused

@@ -7,8 +7,9 @@ requests in flight with `HostGone` and is made anew by the next one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +18,8 @@ import msgspec
 
 from poolnet.hostnet import protocol
 from poolnet.hostnet.facts import HostFacts
+from poolnet.model.classes.host import Host
+from poolnet.model.types import NULL, Ref
 
 REQUEST_TIMEOUT_S = 300.0  # longer than any switch needs, shorter than a client's patience
 RETRY_S = 0.5
@@ -26,10 +29,16 @@ RESTARTS_WITHIN_S = (
 RECONNECT_S = 0.05
 
 A = TypeVar("A", bound=protocol.Answer)
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+"""Makes a connection to a daemon. Raises OSError when it cannot be reached."""
 
 
 class HostGone(Exception):
-    """The host's daemon cannot be reached, or went away before it answered."""
+    """The host's daemon cannot be reached, or went away before it answered; `host` is which, where that is known."""
+
+    def __init__(self, reason: str = "", host: Ref[Host] = NULL) -> None:
+        super().__init__(reason)
+        self.host = host
 
 
 class HostRefused(Exception):
@@ -43,8 +52,10 @@ class HostRefused(Exception):
 class HostLink:
     """A connection to one host daemon. Requests may be made at the same time; each gets its own answer."""
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
+    def __init__(self, place: Path | Connect, restarts_within_s: float = RESTARTS_WITHIN_S) -> None:
+        """`place` is the daemon's socket, or what connects to it; see `RESTARTS_WITHIN_S`."""
+        self.connect_to = place if not isinstance(place, Path) else partial(_open_unix, place)
+        self._restarts_within_s = restarts_within_s
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._reader_task: asyncio.Task[None] | None = None
@@ -113,7 +124,7 @@ class HostLink:
             await asyncio.sleep(RETRY_S)
 
     async def _news_once(self, command: protocol.Command, expect: type[A]) -> AsyncIterator[A]:
-        reader, writer = await asyncio.open_unix_connection(str(self._socket))
+        reader, writer = await self.connect_to()
         try:
             frame = msgspec.json.encode(protocol.Request(id=0, command=command))
             writer.write(len(frame).to_bytes(4, "big") + frame)
@@ -142,10 +153,10 @@ class HostLink:
                 await asyncio.wait((self._reader_task,))  # it has yet to fail what was under way
             while self._writer is None:
                 try:
-                    reader, writer = await asyncio.open_unix_connection(str(self._socket))
+                    reader, writer = await self.connect_to()
                 except OSError as error:
                     if loop.time() >= self._wait_until:
-                        raise HostGone(f"{self._socket}: {error.strerror}") from error
+                        raise HostGone(str(error)) from error
                     await asyncio.sleep(RECONNECT_S)
                 else:
                     self._begin(reader, writer)
@@ -165,7 +176,7 @@ class HostLink:
             self._fail_all(HostGone(str(error)))
         finally:
             self._writer = None
-            self._wait_until = asyncio.get_running_loop().time() + RESTARTS_WITHIN_S
+            self._wait_until = asyncio.get_running_loop().time() + self._restarts_within_s
             self._fail_all(HostGone("the link was closed"))
             writer.close()
             with suppress(OSError):
@@ -175,6 +186,13 @@ class HostLink:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(error)
+
+
+async def _open_unix(socket: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        return await asyncio.open_unix_connection(str(socket))
+    except OSError as error:
+        raise OSError(f"{socket}: {error.strerror}") from error
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> protocol.Reply:

@@ -7,11 +7,13 @@ runs at a time: whoever changes a host knows that nobody else is changing it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
+
+import structlog
 
 from poolnet.db.changes import Changes
 from poolnet.db.database import Database
@@ -25,9 +27,12 @@ from poolnet.model.classes.host import Host
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VmPowerState
 from poolnet.model.types import Ref
-from poolnet.pool.guard import Guard, callers_to_ask, within_s
+from poolnet.pool.guard import CONFIRM_WITHIN_S, Guard, callers_to_ask, within_s
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.rules.context import CallContext, Phase
+
+T = TypeVar("T")
+log = structlog.get_logger("poolnet.pool")
 
 DRY_RUN: Final = "dry-run"
 CONFIRMING_S: Final = 0.5  # for the confirmation itself, after everybody was found to be there
@@ -38,7 +43,16 @@ class Hosts(Protocol):
     """The hosts of the pool, as the coordinator reaches them."""
 
     def reachable(self) -> Sequence[Ref[Host]]:
-        """The hosts that are part of a rollout."""
+        """The hosts that are part of a rollout, in the order in which they are switched; this one is the last."""
+
+    def is_local(self, host: Ref[Host]) -> bool:
+        """Whether it is the host that this server runs on."""
+
+    def expect(self, host: Ref[Host], address: str) -> None:
+        """Says where a rollout will put another host; "" once it is over."""
+
+    async def require_contact(self, host: Ref[Host], coordinator_address: str) -> None:
+        """Returns if another host reaches this one at that address, and is reached by it; raises `HostGone`."""
 
     async def stage(self, host: Ref[Host], command: protocol.Stage) -> protocol.Staged:
         """Stages a desired state on a host; raises `HostRefused` or `HostGone`."""
@@ -76,14 +90,22 @@ class HostWork:
 class Rollouts:
     """Carries decisions out on the hosts, and makes them durable.
 
+    Where other hosts take part, all of them wait for a confirmation, and the commit is the decision: before it, every host
+    goes back, by itself if nobody tells it; after it, every host is brought to what the database says, whenever it can be
+    reached (docs/decisions/0010).
+
     Args:
         database: The pool database.
         hosts: How hosts are reached.
+        astray: Told of a host that may not be what the database says, and should be brought in step.
     """
 
-    def __init__(self, database: Database, hosts: Hosts) -> None:
+    def __init__(
+        self, database: Database, hosts: Hosts, astray: Callable[[Ref[Host]], None] = lambda _: None
+    ) -> None:
         self._database = database
         self._hosts = hosts
+        self._astray = astray
         self._applied: dict[Ref[Host], HostNetwork] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -103,50 +125,142 @@ class Rollouts:
         """
         async with self._one_at_a_time:
             works = self._works(view, contexts)
+            others = [host for host in works if not self._hosts.is_local(host)]
             try:
-                await self._switch(works, contexts, guards)
-                await self._database.commit(changes)
+                armed = await self._switch(view, works, contexts, guards)
+                if not others:
+                    await self._confirm(armed)
+                    await self._database.commit(changes)
             except BaseException:
                 await self._go_back(works, contexts)
                 raise
+            finally:
+                for host in others:
+                    self._hosts.expect(host, "")
             for host, work in works.items():
                 self._applied[host] = work.desired
+            if others:
+                await _to_its_end(self._decide(works, contexts, changes, armed))
+
+    async def _decide(
+        self,
+        works: Mapping[Ref[Host], HostWork],
+        contexts: Sequence[CallContext],
+        changes: Sequence[Changes],
+        armed: Mapping[Ref[Host], str],
+    ) -> None:
+        """Commits what all hosts have done, and lets them keep it. Raises DatabaseError when nothing is committed."""
+        try:
+            await self._database.commit(changes)
+        except BaseException:
+            await self._go_back(works, contexts)
+            raise
+        kept = await asyncio.gather(
+            *(self._confirm({host: rollout}) for host, rollout in armed.items()), return_exceptions=True
+        )
+        for host, outcome in zip(armed, kept, strict=True):
+            if outcome is not None:
+                log.warning("host-not-confirmed", host=host, reason=str(outcome))
+                self._applied.pop(host, None)
+                self._astray(host)
 
     async def _switch(
-        self, works: Mapping[Ref[Host], HostWork], contexts: Sequence[CallContext], guards: Sequence[Guard]
-    ) -> None:
+        self,
+        view: View,
+        works: Mapping[Ref[Host], HostWork],
+        contexts: Sequence[CallContext],
+        guards: Sequence[Guard],
+    ) -> dict[Ref[Host], str]:
+        """Carries the works out; gives the hosts that wait for a confirmation, and of which rollout."""
         rollout = str(uuid4())
-        plans = {host: await self._stage(host, rollout, work) for host, work in works.items()}
-        armed: list[Ref[Host]] = []
-        for host, work in works.items():
-            risky = plans[host].plan.disturbance >= Disturbance.MANAGEMENT
-            time_s = within_s(guards, management=risky)
-            began = asyncio.get_running_loop().time()
-            work.begun = rollout
-            command = protocol.Switch(rollout=rollout, confirm_within_s=time_s, reachable=time_s is not None)
-            try:
-                done = await self._hosts.switch(host, command)
-            except HostRefused:
-                work.refused = True
-                raise
-            if time_s is not None:
-                armed.append(host)
-                left_s = began + time_s - asyncio.get_running_loop().time() - CONFIRMING_S
-                await _require_callers(guards, work.desired, done.facts, max(left_s, CONFIRMING_S))
+        staged = await _all([self._stage(host, rollout, work) for host, work in works.items()])
+        others = [host for host in works if not self._hosts.is_local(host)]
+        waves: tuple[Sequence[Ref[Host]], ...] = (others, [host for host in works if host not in others])
+        armed: dict[Ref[Host], str] = {}
+        plans = dict(zip(works, staged, strict=True))
+        risky = {host for host in works if plans[host].plan.disturbance >= Disturbance.MANAGEMENT}
+        if others:
+            for host in others:
+                self._hosts.expect(host, _address_to_come(view, self._database.view, host))
+        for wave in waves:
+            await _all(
+                [
+                    self._switch_host(
+                        host, works[host], rollout, armed, guards, risky=host in risky, several=bool(others)
+                    )
+                    for host in wave
+                ]
+            )
+        coordinator = self._address_of_coordinator(view)
+        await _all([self._hosts.require_contact(host, coordinator) for host in others])
         for context in contexts:
             for host, name in context.hostname_changes:
                 await self._hosts.set_hostname(host, name)
-        for host in armed:
+        return armed
+
+    async def _switch_host(
+        self,
+        host: Ref[Host],
+        work: HostWork,
+        rollout: str,
+        armed: dict[Ref[Host], str],
+        guards: Sequence[Guard],
+        *,
+        risky: bool,
+        several: bool,
+    ) -> None:
+        """Carries out one host's work. Raises HostRefused, HostGone."""
+        asked_s = within_s(guards, management=risky)
+        time_s = asked_s
+        if several:  # also hosts that nothing can cut off: the others may fail
+            time_s = asked_s or CONFIRM_WITHIN_S
+            if not self._hosts.is_local(host):
+                time_s += time_s  # the coordinator's turn comes after the members'
+        began = asyncio.get_running_loop().time()
+        work.begun = rollout
+        command = protocol.Switch(rollout=rollout, confirm_within_s=time_s, reachable=asked_s is not None)
+        try:
+            done = await self._hosts.switch(host, command)
+        except HostRefused:
+            work.refused = True
+            raise
+        if time_s is not None:
+            armed[host] = rollout
+        if asked_s is not None and self._hosts.is_local(host):
+            left_s = began + asked_s - asyncio.get_running_loop().time() - CONFIRMING_S
+            await _require_callers(guards, work.desired, done.facts, max(left_s, CONFIRMING_S))
+
+    async def _confirm(self, armed: Mapping[Ref[Host], str]) -> None:
+        """Lets hosts keep what they are. Raises HostRefused, HostGone."""
+        for host, rollout in armed.items():
             await self._hosts.settle(host, protocol.Confirm(rollout=rollout))
+
+    def _address_of_coordinator(self, view: View) -> str:
+        """The management address of this host, as it is to be."""
+        for host in self._hosts.reachable():
+            row = view.find(Host, host)
+            if self._hosts.is_local(host) and row is not None:
+                return row.address
+        return ""
 
     def _works(self, view: View, contexts: Sequence[CallContext]) -> dict[Ref[Host], HostWork]:
         """What is to be done where; hosts that nothing changes on are left out."""
         works = {}
         for host in self._hosts.reachable():
             work = _work(view, host, contexts)
-            if work.before or work.after or self._applied.get(host) != work.desired:
+            if work.before or work.after or self._known(host) != work.desired:
                 works[host] = work
         return works
+
+    def _known(self, host: Ref[Host]) -> HostNetwork | None:
+        """What a host is, as far as is known.
+
+        Of another one that is not in step nobody knows, and it is being seen to: it does not hold up changes elsewhere.
+        """
+        applied = self._applied.get(host)
+        if applied is not None or self._hosts.is_local(host):
+            return applied
+        return derive(self._database.view, host)
 
     async def _stage(
         self, host: Ref[Host], rollout: str, work: HostWork, *, dry_run: bool = False
@@ -163,24 +277,29 @@ class Rollouts:
     async def _go_back(self, works: Mapping[Ref[Host], HostWork], contexts: Sequence[CallContext]) -> None:
         """Brings hosts back to what the database says, also those of which nobody knows how far they came.
 
-        Best effort: start-up and the return of a host daemon do it again.
+        Best effort: timers, start-up and the return of a host daemon do it again.
         """
         view = self._database.view
-        for host, work in works.items():
-            if not work.begun:
-                continue
-            self._applied.pop(host, None)
-            if not work.refused:
-                with suppress(HostGone, HostRefused):  # refused: it is confirmed already
-                    await self._hosts.settle(host, protocol.Revert(rollout=work.begun))
-            with suppress(HostGone, HostRefused):
-                await self._converge(host, () if work.refused else undoing(view, work))
+        await asyncio.gather(*(self._take_back(view, host, work) for host, work in works.items()))
         renamed = {host for context in contexts for host, _ in context.hostname_changes}
         for host in renamed:
             row = view.find(Host, host)
             if row is not None:
                 with suppress(HostGone, HostRefused):
                     await self._hosts.set_hostname(host, row.hostname)
+
+    async def _take_back(self, view: View, host: Ref[Host], work: HostWork) -> None:
+        if not work.begun:
+            return
+        self._applied.pop(host, None)
+        if not work.refused:
+            with suppress(HostGone, HostRefused):  # refused: it is confirmed already
+                await self._hosts.settle(host, protocol.Revert(rollout=work.begun))
+        try:
+            await self._converge(host, () if work.refused else undoing(view, work))
+        except (HostGone, HostRefused):
+            if not self._hosts.is_local(host):
+                self._astray(host)
 
     async def converge(self, host: Ref[Host], guests_before: Sequence[protocol.GuestAction] = ()) -> None:
         """Makes a host what the committed database says, for instance at start or when it comes back.
@@ -196,15 +315,39 @@ class Rollouts:
         rollout = str(uuid4())
         work = HostWork(derive(self._database.view, host), before=list(guests_before))
         try:
-            await self._stage(host, rollout, work)
+            staged = await self._stage(host, rollout, work)
         except HostRefused as busy:
             if busy.refused.fault is not protocol.Fault.BUSY:
                 raise
             # Of a server that died: nobody is left to confirm it.
             await self._hosts.settle(host, protocol.Revert(rollout=busy.refused.subject))
-            await self._stage(host, rollout, work)
-        await self._hosts.switch(host, protocol.Switch(rollout=rollout))
+            staged = await self._stage(host, rollout, work)
+        if self._hosts.is_local(host) or staged.plan.disturbance < Disturbance.MANAGEMENT:
+            await self._hosts.switch(host, protocol.Switch(rollout=rollout))
+        else:
+            await self._converge_guarded(host, rollout)
         self._applied[host] = work.desired
+
+    async def _converge_guarded(self, host: Ref[Host], rollout: str) -> None:
+        """Switches a member that could be cut off by it: it goes back unless it and the coordinator meet again."""
+        view = self._database.view
+        row = view.find(Host, host)
+        self._hosts.expect(host, row.address if row is not None else "")
+        command = protocol.Switch(rollout=rollout, confirm_within_s=CONFIRM_WITHIN_S, reachable=True)
+        try:
+            await self._hosts.switch(host, command)
+            await self._hosts.require_contact(host, self._address_of_coordinator(view))
+            await self._hosts.settle(host, protocol.Confirm(rollout=rollout))
+        except (HostGone, HostRefused):
+            with suppress(HostGone, HostRefused):
+                await self._hosts.settle(host, protocol.Revert(rollout=rollout))
+            raise
+        finally:
+            self._hosts.expect(host, "")
+
+    def forget(self, host: Ref[Host]) -> None:
+        """Knows no more what a host is: it left the pool, or comes back from somewhere."""
+        self._applied.pop(host, None)
 
     async def plan(
         self, view: View, contexts: Sequence[CallContext]
@@ -220,6 +363,34 @@ class Rollouts:
             work = _work(view, host, contexts)
             answer[host] = (work, await self._stage(host, DRY_RUN, work, dry_run=True))
         return answer
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Waits for all of it, also when some fails; raises the first failure then."""
+    outcomes = await asyncio.gather(*work, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Carries out what must not be left half done; a caller that is cancelled meanwhile waits all the same."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            await task
+        raise
+
+
+def _address_to_come(view: View, committed: View, host: Ref[Host]) -> str:
+    """The management address that a host will have if it is another than it has."""
+    after, before = view.find(Host, host), committed.find(Host, host)
+    if after is None or (before is not None and before.address == after.address):
+        return ""
+    return after.address
 
 
 async def _require_callers(

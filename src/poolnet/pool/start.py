@@ -28,11 +28,11 @@ from poolnet.model.failure import Failure
 from poolnet.model.types import Ref, Value
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
-from poolnet.pool.hosts import LocalHosts
+from poolnet.pool.hosts import PoolHosts
 from poolnet.rules.context import CallContext, Counters, Session
 from poolnet.rules.facts import ended_guests, record_facts
 from poolnet.rules.lock_evidence import record_locks
-from poolnet.rules.startup import first_boot, resync
+from poolnet.rules.startup import first_boot, resync, take_office
 from poolnet.rules.vm_power import guest_ended
 
 log = structlog.get_logger("poolnet.pool")
@@ -92,6 +92,7 @@ async def open_pool(
     if known is None:
         first_boot(context, uuid, greeting, facts)
     else:
+        take_office(context)
         resync(context, facts)
     await database.commit(txn.changes())
     return context
@@ -154,7 +155,7 @@ async def converge(
 async def follow_facts(
     *,
     link: HostLink,
-    hosts: LocalHosts,
+    hosts: PoolHosts,
     host: Ref[Host],
     coordinator: Coordinator,
     clock: Callable[[], datetime],
@@ -172,7 +173,7 @@ async def follow_facts(
             if lost and (converging is None or converging.done()):
                 lost = False
                 converging = group.create_task(converge(coordinator, host))
-            hosts.remember(facts)
+            hosts.remember(host, facts)
             await _record(coordinator, host, facts, clock)
 
 

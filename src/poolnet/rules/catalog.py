@@ -13,6 +13,8 @@ from typing import Any, Final
 from poolnet.rules import (
     bond,
     host,
+    leave,
+    member,
     message,
     network,
     network_sriov,
@@ -59,7 +61,11 @@ RULES: Final[Mapping[str, Rule]] = {
     **_of("Bond", bond, "create destroy set_mode set_property"),
     **_of("tunnel", tunnel, "create destroy"),
     **_of("network_sriov", network_sriov, "create destroy get_remaining_capacity"),
-    **_of("pool", pool, "create_VLAN create_VLAN_from_PIF set_https_only set_igmp_snooping_enabled"),
+    **_of(
+        "pool",
+        pool,
+        "create_VLAN create_VLAN_from_PIF management_reconfigure set_https_only set_igmp_snooping_enabled",
+    ),
     **_of("VIF", vif, "create destroy plug unplug unplug_force move"),
     **_of(
         "VIF",
@@ -103,6 +109,9 @@ RULES: Final[Mapping[str, Rule]] = {
         "get_servertime is_in_emergency_mode local_assert_healthy signal_networking_change set_https_only set_ssl_legacy "
         "sync_pif_currently_attached reset_networking",
     ),
+    "host.destroy": leave.destroy,
+    "host.sync_vlans": member.sync_vlans,
+    "host.sync_tunnels": member.sync_tunnels,
     **_of(
         "task",
         task,

@@ -1,7 +1,8 @@
-"""What may be done to the pool as a whole? See spec §12.5, §19. Joining and leaving are not here."""
+"""What may be done to the pool as a whole? See spec §12.5, §19. Joining and leaving are in `join`, `admit` and `leave`."""
 
 from __future__ import annotations
 
+from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
@@ -12,8 +13,8 @@ from poolnet.rules import pif as pif_rules
 from poolnet.rules import vlan as vlan_rules
 from poolnet.rules.attach import bring_up
 from poolnet.rules.context import CallContext
-from poolnet.rules.features import Feature, require_feature
-from poolnet.rules.kinds import is_bond_slave
+from poolnet.rules.features import Feature, require_feature, require_no_ha, the_pool
+from poolnet.rules.kinds import is_bond_slave, local_pif
 
 
 def create_VLAN(ctx: CallContext, *, device: str, network: Ref[Network], VLAN: int) -> tuple[Ref[PIF], ...]:
@@ -44,6 +45,34 @@ def create_VLAN_from_PIF(
             ref = vlan_rules.create(ctx, tagged_PIF=tagged.ref, tag=VLAN, network=network)
             made.append(vlan_rules.untagged_pif(ctx, ref))
     return tuple(made)
+
+
+def management_reconfigure(ctx: CallContext, *, network: Ref[Network]) -> None:
+    """Manages all hosts by their PIFs on a network (spec §19.1). All of them, or none.
+
+    Raises:
+        HA_IS_ENABLED, PIF_NOT_PRESENT (with the host and the network), PIF_INCOMPATIBLE_PRIMARY_ADDRESS_TYPE,
+        CANNOT_PLUG_BOND_SLAVE, PIF_HAS_NO_NETWORK_CONFIGURATION, PIF_HAS_NO_V6_NETWORK_CONFIGURATION, HOST_OFFLINE: in
+        this order.
+    """
+    txn = ctx.txn
+    txn.get(Network, network)
+    require_no_ha(txn)
+    coordinator = the_pool(txn).master
+    hosts = sorted(txn.refs(Host), key=lambda host: host == coordinator)  # members first
+    pifs = []
+    for host in hosts:
+        pif = local_pif(txn, network, host)
+        if pif is None:
+            raise errors.pif_not_present(host, network)
+        pifs.append(pif)
+    for pif in pifs:
+        if pif.primary_address_type is not pifs[0].primary_address_type:
+            raise errors.pif_incompatible_primary_address_type(pif.ref)
+    for pif in pifs:
+        host_rules.require_manageable(ctx, pif)
+    for pif in pifs:
+        host_rules.management_reconfigure(ctx, pif=pif.ref)
 
 
 def set_https_only(ctx: CallContext, *, self: Ref[Pool], value: bool) -> None:

@@ -129,6 +129,13 @@ def first_boot(ctx: CallContext, host_uuid: str, greeting: protocol.Greeting, fa
     record_facts(ctx.txn, ctx.local_host, facts, ctx.now, ctx.new_uuid)
 
 
+def take_office(ctx: CallContext) -> None:
+    """Writes that this host is the pool's coordinator: another one may have been when it last was in the database."""
+    for pool in ctx.txn.all(Pool):
+        if pool.master != ctx.local_host:
+            ctx.txn.update(Pool, pool.ref, master=ctx.local_host)
+
+
 def resync(ctx: CallContext, facts: HostFacts) -> None:
     """Brings a database in step with what its host runs, after the server or the whole host was started anew.
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Final, cast
 
-from poolnet.model.errors import Failure, internal_error
-from poolnet.model.types import Value
+from poolnet.model.errors import Failure, host_offline, internal_error
+from poolnet.model.types import Ref, Value
 from poolnet.xe.commands.command import Call, Command
 from poolnet.xe.commands.one_call import any_case, choice, flag, one_call, ref, refs, text, uuid_of
 from poolnet.xe.params import integer, whole_number
 from poolnet.xe.refusals import Refused
 from poolnet.xe.texts import enum_value
 
+ALLOW_MISSING: Final = "allow-missing-hosts"
 DEFAULT_MTU: Final = "1500"
 DEFAULT_BOND_MODE: Final = "balance-slb"
 _NOT_A_PIF_UUID: Final = ("HANDLE_INVALID", "HOST_OFFLINE")
@@ -62,8 +63,23 @@ async def _vlan_destroy(call: Call) -> None:
 async def _pool_vlan_create(call: Call) -> None:
     network, pif = await _network_and_pif(call)
     tag = integer("vlan", call.params.required("vlan"))
+    await _require_all_hosts(call)
     pifs = cast("tuple[str, ...]", await call.api("pool.create_VLAN_from_PIF", pif, network, tag))
     await call.printer.list([str(await call.api("PIF.get_uuid", each)) for each in pifs])
+
+
+async def _require_all_hosts(call: Call) -> None:
+    """Refuse to leave hosts out that are down, unless told to; they get it when they come back.
+
+    Raises:
+        Failure: HOST_OFFLINE, of the first such host.
+    """
+    if call.params.flag(ALLOW_MISSING):
+        return
+    for host in cast("tuple[str, ...]", await call.api("host.get_all")):
+        metrics = await call.api("host.get_metrics", host)
+        if not await call.api("host_metrics.get_live", metrics):
+            raise host_offline(Ref(host))
 
 
 async def _tunnel_create(call: Call) -> None:

@@ -1,0 +1,216 @@
+"""What does a coordinator run? A host that is a pool of its own is one, too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+from msgspec.structs import replace
+
+from poolnet.api.answer import Origin
+from poolnet.api.cli_login import CliLogin
+from poolnet.api.config import rooted
+from poolnet.api.credentials import Credentials
+from poolnet.api.dispatch import Dispatcher
+from poolnet.api.events import Events
+from poolnet.api.joining import Admitting, Joining
+from poolnet.api.own import own_messages
+from poolnet.api.parts import PamThroughHostd, Parts
+from poolnet.api.pool_calls import PoolCalls
+from poolnet.api.pool_door import PoolDoor
+from poolnet.api.sessions import SWEEP_S, Sessions
+from poolnet.api.tasks import Tasks
+from poolnet.model.classes.host import Host
+from poolnet.model.types import Ref
+from poolnet.pool import pki
+from poolnet.pool.coordinator import Coordinator
+from poolnet.pool.door import CoordinatorDoor
+from poolnet.pool.hostlink import HostLink
+from poolnet.pool.hosts import PoolHosts
+from poolnet.pool.members import Members
+from poolnet.pool.start import converge, follow_facts, follow_locks, greet, open_pool
+from poolnet.rules.context import Counters
+from poolnet.xe.client import Client
+from poolnet.xe.commands.run import run as run_command
+
+log = structlog.get_logger("poolnet.api")
+
+SETTLE_S = 10.0  # a host that is not what it should be by then is served all the same
+
+
+async def start_coordinator(parts: Parts) -> None:
+    """Starts to serve as a coordinator; returns when everything is there."""
+    stack, background, database = parts.stack, parts.background, parts.database
+    office, config = parts.office, parts.config
+    state_dir = office.state_dir
+    link = HostLink(rooted(config.hostd_socket))
+    stack.push_async_callback(link.close)
+    greeting, observation = await greet(link)
+    if office.role.fresh and office.role.management is not None:
+        greeting = replace(greeting, management=office.role.management)
+    counters = Counters()
+    opened = await open_pool(
+        database=database,
+        greeting=greeting,
+        facts=observation.facts,
+        state_dir=state_dir,
+        clock=parts.clock,
+        counters=counters,
+    )
+    office.settled()
+    host = opened.local_host
+    hosts = PoolHosts(host, link, observation.facts)
+    coordinator = Coordinator(
+        database=database, hosts=hosts, local_host=host, clock=parts.clock, counters=counters
+    )
+    coordinator.start()
+    stack.push_async_callback(coordinator.stop)
+    stack.push_async_callback(background.stop)
+    unknown_guests = [action for _, _, action in opened.guest_actions]
+    tried = asyncio.Event()
+    background.start(converge(coordinator, host, unknown_guests, tried), "converge")
+    # A host that cannot be made what it should be has to be reachable all the more.
+    with suppress(TimeoutError):
+        await asyncio.wait_for(tried.wait(), SETTLE_S)
+    credentials = Credentials(state_dir / "users.toml", PamThroughHostd(link))
+    background.start(parts.doors.follow(database, host), "doors")
+    members = _open_pool_door(parts, coordinator, hosts, host)
+    events = _open_gate(parts, coordinator, credentials, members, host, hosts)
+    stack.push_async_callback(coordinator.stop)  # so that the calls under way end
+    stack.push_async_callback(parts.server.close)  # the doors close before what is behind them
+    stack.callback(events.wake_all)
+    facts = follow_facts(link=link, hosts=hosts, host=host, coordinator=coordinator, clock=parts.clock)
+    background.start(facts, "facts")
+    locks = follow_locks(link=link, host=host, coordinator=coordinator, clock=parts.clock)
+    background.start(locks, "locks")
+
+
+def _open_pool_door(
+    parts: Parts, coordinator: Coordinator, hosts: PoolHosts, host: Ref[Host]
+) -> tuple[Members, PoolDoor]:
+    """Begins to keep members; the door is opened for them if there ever was one."""
+    config, state_dir = parts.config, parts.office.state_dir
+    files = pki.pool_files(state_dir)
+    members = Members(
+        database=parts.database,
+        coordinator=coordinator,
+        hosts=hosts,
+        local_host=host,
+        files=files,
+        users_file=state_dir / "users.toml",
+        epoch=parts.office.role.epoch,
+        port=config.pool_port,
+        clock=parts.clock,
+    )
+    door = PoolDoor(
+        CoordinatorDoor(parts.database, members, rooted(config.socket)),
+        files,
+        config.listen,
+        config.pool_port,
+    )
+    parts.stack.push_async_callback(members.close)
+    parts.stack.push_async_callback(door.close)
+    members.open()
+    if files.complete():
+        door.open()
+    parts.background.start(members.watch(), "members")
+    return members, door
+
+
+def _open_gate(
+    parts: Parts,
+    coordinator: Coordinator,
+    credentials: Credentials,
+    pool: tuple[Members, PoolDoor],
+    host: Ref[Host],
+    hosts: PoolHosts,
+) -> Events:
+    database, stack, clock = parts.database, parts.stack, parts.clock
+    tasks = Tasks(database=database, this_host=host, clock=clock)
+    stack.push_async_callback(tasks.stop)
+    sessions = Sessions(
+        database=database, credentials=credentials, this_host=host, clock=clock, has_work=tasks.has_work
+    )
+    events = Events(database=database, clock=clock)
+    stack.push_async_callback(events.stop)
+    sessions.on_end(events.session_ended)
+    own = own_messages(
+        database=database,
+        sessions=sessions,
+        tasks=tasks,
+        events=events,
+        coordinator=coordinator,
+        hosts=hosts,
+    )
+    calls = _pool_calls(parts, coordinator, sessions, pool, host)
+    dispatcher = Dispatcher(
+        database=database,
+        coordinator=coordinator,
+        sessions=sessions,
+        tasks=tasks,
+        own={**own, **calls.messages()},
+    )
+
+    async def run_cli(words: Sequence[str], client: Client, origin: Origin) -> None:
+        login = CliLogin(
+            dispatcher=dispatcher,
+            sessions=sessions,
+            coordinator=coordinator,
+            database=database,
+            origin=origin,
+        )
+        await run_command(words, client, login)
+
+    parts.gate.open(dispatcher, run_cli)
+    parts.background.start(sweep(sessions, tasks), "sweep")
+    return events
+
+
+def _pool_calls(
+    parts: Parts,
+    coordinator: Coordinator,
+    sessions: Sessions,
+    pool: tuple[Members, PoolDoor],
+    host: Ref[Host],
+) -> PoolCalls:
+    office, config = parts.office, parts.config
+    members, door = pool
+    files = pki.pool_files(office.state_dir)
+    joining = Joining(
+        database=parts.database,
+        coordinator=coordinator,
+        host=host,
+        state_dir=office.state_dir,
+        https_port=config.https_port,
+        pool_port=config.pool_port,
+        become=office.become,
+    )
+    admitting = Admitting(
+        database=parts.database,
+        coordinator=coordinator,
+        host=host,
+        files=files,
+        clock=parts.clock,
+        open_door=door.open,
+    )
+    return PoolCalls(
+        database=parts.database,
+        coordinator=coordinator,
+        sessions=sessions,
+        members=members,
+        joining=joining,
+        admitting=admitting,
+        host=host,
+        files=files,
+        become=office.become,
+    )
+
+
+async def sweep(sessions: Sessions, tasks: Tasks) -> None:
+    """Removes old sessions and tasks, forever."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        await sessions.sweep()
+        await tasks.sweep()

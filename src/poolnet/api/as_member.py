@@ -1,0 +1,63 @@
+"""What does a member run? Its door, its copy of the database, and the way to the coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from poolnet.api.answer import Origin
+from poolnet.api.config import rooted
+from poolnet.api.credentials import Credentials
+from poolnet.api.member_calls import MemberCalls, MemberLogin
+from poolnet.api.parts import PamThroughHostd, Parts
+from poolnet.api.pool_door import PoolDoor
+from poolnet.api.sessions import Sessions
+from poolnet.model.types import NULL
+from poolnet.pool import pki
+from poolnet.pool.door import MemberDoor
+from poolnet.pool.hostlink import HostLink
+from poolnet.pool.member import Member
+from poolnet.pool.start import host_uuid
+from poolnet.xe.client import Client
+from poolnet.xe.commands.run import run as run_command
+
+
+async def start_member(parts: Parts) -> None:
+    """Starts to serve as a member; its coordinator need not be there."""
+    config, office, database = parts.config, parts.office, parts.database
+    state_dir = office.state_dir
+    files = pki.pool_files(state_dir)
+    uuid = host_uuid(state_dir)
+    link = HostLink(rooted(config.hostd_socket))
+    parts.stack.push_async_callback(link.close)
+    member = Member(
+        state_dir=state_dir,
+        database=database,
+        role=office.role,
+        host_uuid=uuid,
+        port=config.pool_port,
+        users_file=state_dir / "users.toml",
+        become=office.become,
+    )
+    sessions = Sessions(
+        database=database,
+        credentials=Credentials(state_dir / "users.toml", PamThroughHostd(link)),
+        this_host=NULL,
+        clock=parts.clock,
+    )
+    calls = MemberCalls(database=database, member=member, sessions=sessions, files=files)
+    door = PoolDoor(
+        MemberDoor(member, database, uuid, rooted(config.hostd_socket)),
+        files,
+        config.listen,
+        config.pool_port,
+    )
+    parts.stack.push_async_callback(parts.background.stop)
+    parts.stack.push_async_callback(door.close)
+    parts.stack.push_async_callback(parts.server.close)
+    door.open()
+
+    async def run_cli(words: Sequence[str], client: Client, origin: Origin) -> None:
+        await run_command(words, client, MemberLogin(calls, sessions, member, origin))
+
+    parts.gate.open(calls, run_cli, calls.relay)
+    parts.background.start(member.follow(), "member")

@@ -1,0 +1,94 @@
+"""Where do the other hosts of the pool knock? A TCP port of its own, behind TLS that lets nobody in without a certificate.
+
+Connections count from the moment they are accepted, as at the other doors, so that strangers who never finish their
+handshake cannot take the file descriptors that this host needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from poolnet.api import limits
+from poolnet.api.listener import Budget, Listener, Slot, bind_tcp
+from poolnet.pool import pki
+from poolnet.pool.door import Answering, serve
+
+log = structlog.get_logger("poolnet.api.door")
+
+CONNECTIONS_MAX: Final = 256
+CONNECTIONS_OF_MACHINE_MAX: Final = 64  # a member's console may be busy; a stranger takes no more than that
+STREAM_BYTES: Final = 256 * 1024
+
+
+class PoolDoor:
+    """The listener of the door between hosts; closed until it is opened.
+
+    Args:
+        answering: What this host answers in its role.
+        files: What it proves itself with, and checks others by.
+        listen: The address to listen on, "" for all.
+        port: The port, the same on all hosts.
+    """
+
+    def __init__(self, answering: Answering, files: pki.PoolFiles, listen: str, port: int) -> None:
+        self._answering = answering
+        self._files = files
+        self._listen = listen
+        self._port = port
+        self._budget = Budget(CONNECTIONS_MAX, 0, CONNECTIONS_OF_MACHINE_MAX)
+        self._listener: Listener | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """Listens; nothing to do if it does. Raises OSError, of which ssl.SSLError is one."""
+        if self._listener is not None:
+            return
+        context = pki.server_context(self._files)
+        self._listener = Listener(
+            bind_tcp(self._listen, self._port),
+            self._connection,
+            self._budget,
+            tls=context,
+            handshake_timeout_s=limits.HANDSHAKE_TIMEOUT_S,
+        )
+        log.info("pool-door-open", port=self._port)
+
+    async def close(self) -> None:
+        """Listens no more, and ends all connections."""
+        if self._listener is not None:
+            await self._listener.close()
+            self._listener = None
+        for task in tuple(self._serving):
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _connection(self, slot: Slot) -> asyncio.BaseProtocol:
+        return _Connection(self, slot)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serves one connection."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._serving.add(task)
+        try:
+            await serve(self._answering, reader, writer)
+        finally:
+            if task is not None:
+                self._serving.discard(task)
+
+
+class _Connection(asyncio.StreamReaderProtocol):
+    """A connection that counts until it is lost."""
+
+    def __init__(self, door: PoolDoor, slot: Slot) -> None:
+        reader = asyncio.StreamReader(limit=STREAM_BYTES, loop=asyncio.get_running_loop())
+        super().__init__(reader, door.serve, loop=asyncio.get_running_loop())
+        self._slot = slot
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gives its place back."""
+        super().connection_lost(exc)
+        self._slot.release()

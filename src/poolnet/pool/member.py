@@ -1,0 +1,251 @@
+"""How does a member live with its coordinator? It greets it, takes over what the database becomes, and notices its death.
+
+While the coordinator is not there the member is in emergency mode: it answers only the calls that lead out of it. What
+its host runs goes on undisturbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+from msgspec.structs import replace
+
+from poolnet.db.database import Database
+from poolnet.db.errors import DatabaseDamaged, StorageFailed
+from poolnet.db.replica import Replicated
+from poolnet.hostnet.protocol import Management
+from poolnet.model import errors
+from poolnet.model.classes.host import Host
+from poolnet.model.failure import Failure
+from poolnet.pool import membership, pki, wire
+from poolnet.pool.membership import Membership, write_durably
+from poolnet.pool.peer import Peer, PeerDenied, PeerGone, Streams
+
+log = structlog.get_logger("poolnet.pool.member")
+
+RETRY_S: Final = 1.0
+EMERGENCY_AFTER_S: Final = 5.0
+"""A coordinator that was there a moment ago may be starting again."""
+
+
+class Member:
+    """This host as a member.
+
+    Args:
+        state_dir: Where its role, certificates and database are.
+        database: Its copy of the pool database; only this object writes it.
+        role: Who its coordinator is.
+        host_uuid: Its own uuid.
+        port: The port of all hosts' doors.
+        users_file: The local users, which it keeps as the coordinator has them.
+        become: Has the server start anew in another role, soon.
+    """
+
+    def __init__(
+        self,
+        *,
+        state_dir: Path,
+        database: Database,
+        role: Membership,
+        host_uuid: str,
+        port: int,
+        users_file: Path,
+        become: Callable[[Membership], None],
+    ) -> None:
+        self._state_dir = state_dir
+        self._files = pki.pool_files(state_dir)
+        self._database = database
+        self._role = role
+        self._host_uuid = host_uuid
+        self._users_file = users_file
+        self._become = become
+        self._peer = Peer(lambda: pki.client_context(self._files), port, self._expected, self.knows)
+        self._connected = False
+        self._lost_at: float | None = None  # never had it
+        self._started = True
+        self._reason: Failure = errors.host_still_booting()
+        self._again = asyncio.Event()
+
+    @property
+    def coordinator_address(self) -> str:
+        """Where the coordinator is, or was last."""
+        return self._role.coordinator_address
+
+    @property
+    def coordinator_uuid(self) -> str:
+        """Who the coordinator is; "" while it has yet to be found out."""
+        return self._role.coordinator_uuid
+
+    @property
+    def connected(self) -> bool:
+        """Whether the coordinator is heard at this moment."""
+        return self._connected
+
+    @property
+    def emergency(self) -> Failure | None:
+        """Why this host answers next to nothing; None while it has its coordinator, or had it a moment ago."""
+        if self._connected:
+            return None
+        now = asyncio.get_running_loop().time()
+        if self._lost_at is not None and now - self._lost_at < EMERGENCY_AFTER_S:
+            return None
+        return self._reason
+
+    def knows(self, uuid: str) -> bool:
+        """Whether that is another host of the pool, as far as this one knows."""
+        if uuid == self._host_uuid:
+            return False
+        known = bool(self._database.view.where(Host, uuid=uuid))
+        return known or uuid == self._role.coordinator_uuid
+
+    def _expected(self) -> str:
+        return self._role.coordinator_uuid
+
+    # --- the coordinator ---------------------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Keeps a connection to the coordinator, forever."""
+        while True:
+            try:
+                async with self._peer.connected(self._role.coordinator_address) as streams:
+                    await self._greet(*streams)
+            except PeerGone as error:
+                self._lost(errors.host_still_booting(), str(error))
+            except PeerDenied as error:
+                code, params = error.denied.code, error.denied.params
+                reason = Failure(code, *params) if code in errors.ERRORS else errors.host_still_booting()
+                self._lost(reason, str(error))
+            except (OSError, asyncio.IncompleteReadError, wire.BadFrame, TimeoutError) as error:
+                self._lost(errors.host_still_booting(), f"{type(error).__name__} {error}")
+            except (DatabaseDamaged, StorageFailed) as error:
+                self._lost(errors.host_broken(), str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_S):
+                    await self._again.wait()
+            self._again.clear()
+
+    def _lost(self, reason: Failure, why: str) -> None:
+        if self._connected:
+            self._lost_at = asyncio.get_running_loop().time()
+            log.warning("coordinator-lost", address=self._role.coordinator_address, reason=why)
+        else:
+            log.info("coordinator-not-found", address=self._role.coordinator_address, reason=why)
+        self._connected = False
+        self._reason = reason
+
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeting = wire.Greet(
+            version=wire.VERSION,
+            number=self._database.feed.number,
+            epoch=self._role.epoch,
+            started=self._started,
+        )
+        async with asyncio.timeout(wire.SILENCE_S):
+            await wire.write(writer, greeting)
+            answer: wire.Welcome | wire.Denied = await wire.read(reader, wire.Welcome | wire.Denied)
+        if isinstance(answer, wire.Denied):
+            raise PeerDenied(answer)
+        self._welcomed(answer)
+        self._started = False
+        beating = asyncio.create_task(self._beat(writer), name="member-beat")
+        try:
+            await self._listen(reader, answer.epoch)
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
+    def _welcomed(self, welcome: wire.Welcome) -> None:
+        """Keeps what the coordinator said of itself, and what it takes to be its successor. Raises OSError."""
+        write_durably(self._files.ca_key, welcome.ca_key)
+        write_durably(self._files.secret, welcome.secret)
+        self._save(
+            replace(self._role, coordinator_uuid=welcome.coordinator_uuid, pool_uuid=welcome.pool_uuid)
+        )
+
+    def _save(self, role: Membership) -> None:
+        if role != self._role:
+            membership.save(self._state_dir, role)
+            self._role = role
+
+    async def _beat(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await wire.write(writer, wire.Beat(number=self._database.feed.number))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wire.BEAT_S):
+                    await self._database.feed.wait(self._database.feed.number)
+
+    async def _listen(self, reader: asyncio.StreamReader, epoch: str) -> None:
+        """Takes over what comes, until nothing comes any more."""
+        parts: list[wire.Rows] = []
+        while True:
+            async with asyncio.timeout(wire.SILENCE_S):
+                frame: wire.FromCoordinator = await wire.read(reader, wire.FromCoordinator)
+            match frame:
+                case wire.Rows() as rows:
+                    parts.append(rows)
+                    if rows.last:
+                        await self._take_over(parts, epoch)
+                        parts = []
+                case wire.Users(content=content):
+                    self._take_over_users(content)
+                case wire.Beat():
+                    if not self._connected:  # what it had to send before, it has sent
+                        self._connected = True
+                        log.info("coordinator-found", address=self._role.coordinator_address)
+
+    async def _take_over(self, parts: list[wire.Rows], epoch: str) -> None:
+        whole = parts[-1].whole
+        if whole and self._role.epoch:
+            self._save(replace(self._role, epoch=""))  # a crash in between has everything sent again
+        await self._database.follow(
+            Replicated(
+                number=parts[-1].number,
+                puts=tuple(row for part in parts for row in part.puts),
+                deletions=tuple(row for part in parts for row in part.deletions),
+                whole=whole,
+            )
+        )
+        if whole:
+            self._save(replace(self._role, epoch=epoch))
+
+    def _take_over_users(self, content: bytes) -> None:
+        with suppress(OSError):
+            if self._users_file.read_bytes() == content:
+                return
+        if content:
+            write_durably(self._users_file, content)
+
+    # --- what others ask ---------------------------------------------------------------------------------------
+
+    async def open_client(self) -> Streams:
+        """A connection to the coordinator's API server. Raises PeerGone, PeerDenied."""
+        return await self._peer.open(self._role.coordinator_address, wire.OpenClient())
+
+    async def reach(self, address: str) -> None:
+        """Returns if the coordinator answers there, by a new connection. Raises PeerGone, PeerDenied."""
+        await self._peer.ask(address or self._role.coordinator_address, wire.Ping(), wire.Pong)
+
+    def follow_other(self, uuid: str, address: str) -> None:
+        """Has another coordinator, or the same one elsewhere, from now on; "" accepts any host of the pool there."""
+        if (uuid, address) == (self._role.coordinator_uuid, self._role.coordinator_address):
+            self._again.set()
+            return
+        self._become(replace(self._role, coordinator_uuid=uuid, coordinator_address=address))
+
+    def promote(self) -> None:
+        """Is the coordinator from now on."""
+        self._become(Membership(role=membership.Role.COORDINATOR, pool_uuid=self._role.pool_uuid))
+
+    def leave(self, management: Management | None) -> None:
+        """Is a pool of its own from now on, with this management interface."""
+        self._become(Membership(fresh=True, management=management))
+
+    @property
+    def number(self) -> int:
+        """Up to which commit it has the database."""
+        return self._database.feed.number

@@ -1,0 +1,121 @@
+"""How does a host reach another of its pool? Connections to its door, checked by the certificate that it presents.
+
+The coordinator and members call it. Every connection says first what it is for; see `wire`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+
+from msgspec import Struct
+
+from poolnet.pool import pki, wire
+
+CONNECT_S = 4.0  # to a host that is there and busy; a host that is not costs a caller that much
+ANSWER_S = 10.0
+SHUTDOWN_S = 1.0  # for the goodbye of a connection; the other side may be gone
+A = TypeVar("A", bound=Struct)
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class PeerGone(Exception):
+    """The other host does not answer at its address, or is not who it should be."""
+
+
+class PeerDenied(Exception):
+    """The other host answered that it does not do that."""
+
+    def __init__(self, denied: wire.Denied) -> None:
+        super().__init__(denied.reason)
+        self.denied = denied
+
+
+class Peer:
+    """Another host.
+
+    Args:
+        context: What this host proves itself with, and checks others by.
+        port: The port of all hosts' doors.
+        uuid: Whose certificate is expected, asked at each connection; "" for any host that `known` accepts.
+        known: Whether a uuid is that of a host of the pool.
+    """
+
+    def __init__(
+        self,
+        context: Callable[[], ssl.SSLContext],
+        port: int,
+        uuid: Callable[[], str],
+        known: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        self._context = context
+        self._port = port
+        self._uuid = uuid
+        self._known = known
+
+    async def connect(self, address: str) -> Streams:
+        """A connection to the host at that address; nothing is said yet. Raises PeerGone."""
+        if not address:
+            raise PeerGone("the host has no address")
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                reader, writer = await asyncio.open_connection(
+                    address, self._port, ssl=self._context(), ssl_shutdown_timeout=SHUTDOWN_S
+                )
+        except (OSError, TimeoutError, ValueError) as error:  # ValueError: the address is none
+            raise PeerGone(f"{address}: {type(error).__name__} {error}".strip()) from error
+        uuid = pki.peer_uuid(writer.get_extra_info("ssl_object"))
+        expected = self._uuid()
+        if (expected and uuid != expected) or not uuid or not self._known(uuid):
+            writer.close()
+            raise PeerGone(f"{address} is host {uuid or 'unknown'}, and not the one that was expected")
+        return reader, writer
+
+    async def open(self, address: str, opening: Struct) -> Streams:
+        """A connection that the other side has granted what it is for. Raises PeerGone or PeerDenied."""
+        reader, writer = await self.connect(address)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await wire.write(writer, opening)
+                answer: wire.Granted | wire.Denied = await wire.read(reader, wire.Granted | wire.Denied)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, wire.BadFrame) as error:
+            writer.close()
+            raise PeerGone(f"{address}: {type(error).__name__} {error}".strip()) from error
+        except BaseException:
+            writer.close()
+            raise
+        if isinstance(answer, wire.Denied):
+            writer.close()
+            raise PeerDenied(answer)
+        return reader, writer
+
+    async def ask(self, address: str, question: Struct, expect: type[A], within_s: float = ANSWER_S) -> A:
+        """Asks one question on a connection of its own. Raises PeerGone or PeerDenied."""
+        async with self.connected(address) as (reader, writer):
+            try:
+                async with asyncio.timeout(within_s):
+                    await wire.write(writer, question)
+                    answer: wire.Reply = await wire.read(reader, wire.Reply)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError, wire.BadFrame) as error:
+                raise PeerGone(f"{address}: {type(error).__name__} {error}".strip()) from error
+        if isinstance(answer, wire.Denied):
+            raise PeerDenied(answer)
+        if not isinstance(answer, expect):
+            raise PeerGone(f"{address}: expected {expect.__name__}, got {type(answer).__name__}")
+        return answer
+
+    @asynccontextmanager
+    async def connected(self, address: str) -> AsyncIterator[Streams]:
+        """A connection that ends with the block. Raises PeerGone."""
+        reader, writer = await self.connect(address)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await writer.wait_closed()

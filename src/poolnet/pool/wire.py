@@ -1,0 +1,158 @@
+"""What do the hosts of a pool say to each other? Frames of four bytes big-endian length and that much JSON; types only.
+
+The first frame of a connection says what it is for (`Opening`). `OpenHostd` and `OpenClient` turn it, once they are
+answered by `Granted`, into a pipe to the host daemon or to the API server of the other host. `Greet` begins the
+connection that a member keeps to its coordinator as long as both live. The others are answered by one frame, and that is it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from poolnet.db.engine import Deletion, StoredRow
+
+FRAME_BYTES_MAX = 64 * 1024 * 1024
+OPENING_BYTES_MAX = 64 * 1024  # before anybody knows whether the peer is a host of the pool
+ROWS_PER_FRAME = 2000
+BEAT_S = 2.0
+SILENCE_S = 9.0  # somebody who is not heard for that long is gone
+VERSION = 1
+
+
+class OpenHostd(Struct, frozen=True, kw_only=True, tag=True):
+    """Connect me to your host daemon. Only a member's own coordinator may."""
+
+
+class OpenClient(Struct, frozen=True, kw_only=True, tag=True):
+    """Connect me to your API server, as your own console would be. Only the coordinator serves it."""
+
+
+class Greet(Struct, frozen=True, kw_only=True, tag=True):
+    """A member is here, with the database up to `number` of that `epoch`.
+
+    `started` when this is its first greeting since it started.
+    """
+
+    version: int
+    number: int
+    epoch: str
+    started: bool
+
+
+class Ping(Struct, frozen=True, kw_only=True, tag=True):
+    """Are you there, and what are you? Answered by `Pong`."""
+
+
+class Reach(Struct, frozen=True, kw_only=True, tag=True):
+    """Can you reach your coordinator at this address, by a new connection? Answered by `Pong` or `Denied`."""
+
+    address: str
+
+
+class Follow(Struct, frozen=True, kw_only=True, tag=True):
+    """Your coordinator is that host, at that address, from now on. Answered by `Granted` or `Denied`."""
+
+    coordinator_uuid: str
+    address: str
+
+
+class Promote(Struct, frozen=True, kw_only=True, tag=True):
+    """Be the coordinator; your database is up to `number`. Answered by `Granted` or `Denied`."""
+
+    number: int
+
+
+class Leave(Struct, frozen=True, kw_only=True, tag=True):
+    """You are ejected: start anew as a pool of your own. Answered by `Granted` or `Denied`."""
+
+
+Opening: TypeAlias = OpenHostd | OpenClient | Greet | Ping | Reach | Follow | Promote | Leave
+
+
+class Granted(Struct, frozen=True, kw_only=True, tag=True):
+    """So be it."""
+
+
+class Denied(Struct, frozen=True, kw_only=True, tag=True):
+    """No. `code` and `params` are those of the API where it has an error for that."""
+
+    reason: str
+    code: str = ""
+    params: tuple[str, ...] = ()
+
+
+class Pong(Struct, frozen=True, kw_only=True, tag=True):
+    """This host: its role, and whether a member has its coordinator."""
+
+    role: str
+    connected: bool = False
+
+
+class Welcome(Struct, frozen=True, kw_only=True, tag=True):
+    """The coordinator's answer to `Greet`: who it is, and what a host needs to take its place one day."""
+
+    coordinator_uuid: str
+    coordinator_address: str
+    pool_uuid: str
+    epoch: str
+    ca_key: bytes
+    secret: bytes
+
+
+class Rows(Struct, frozen=True, kw_only=True, tag=True):
+    """A part of what changed in the database; `last` ends it, and only then may it be applied. See `Replicated`."""
+
+    number: int
+    epoch: str
+    puts: tuple[StoredRow, ...] = ()
+    deletions: tuple[Deletion, ...] = ()
+    whole: bool = False
+    last: bool = True
+
+
+class Users(Struct, frozen=True, kw_only=True, tag=True):
+    """The local users of the pool, as the coordinator's file has them: hashes of passwords, not passwords."""
+
+    content: bytes
+
+
+class Beat(Struct, frozen=True, kw_only=True, tag=True):
+    """Still here; a member says up to which commit it has the database."""
+
+    number: int = 0
+
+
+Reply: TypeAlias = Granted | Denied | Pong | Welcome
+FromCoordinator: TypeAlias = Welcome | Denied | Rows | Users | Beat
+
+
+class BadFrame(Exception):
+    """What came is no frame of ours; the connection is of no use any more."""
+
+
+async def read(reader: asyncio.StreamReader, kind: Any, limit: int = FRAME_BYTES_MAX) -> Any:
+    """Reads one frame of that type (or union).
+
+    Raises:
+        BadFrame: It is too long, or something else.
+        OSError, asyncio.IncompleteReadError: The connection ended.
+    """
+    length = int.from_bytes(await reader.readexactly(4), "big")
+    if length > limit:
+        raise BadFrame(f"a frame of {length} bytes")
+    body = await reader.readexactly(length)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise BadFrame(str(error)) from error
+
+
+async def write(writer: asyncio.StreamWriter, frame: Struct) -> None:
+    """Sends one frame. Raises OSError."""
+    body = msgspec.json.encode(frame)
+    writer.write(len(body).to_bytes(4, "big") + body)
+    await writer.drain()

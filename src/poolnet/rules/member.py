@@ -1,0 +1,136 @@
+"""What does a member get from the coordinator when it starts? Its bonds, VLANs and tunnels (spec §20.5).
+
+Members are matched by the positions of NICs, which bridges have their names from. Nothing is ever removed, but for bonds
+whose members differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from poolnet.db.txn import Txn, View
+from poolnet.model.classes.bond import Bond
+from poolnet.model.classes.host import Host
+from poolnet.model.classes.network import Network
+from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.tunnel import Tunnel
+from poolnet.model.classes.vlan import VLAN
+from poolnet.model.errors import Failure
+from poolnet.model.types import Ref, Value, is_null
+from poolnet.rules import bond as bond_rules
+from poolnet.rules import tunnel as tunnel_rules
+from poolnet.rules import vlan as vlan_rules
+from poolnet.rules.context import CallContext
+from poolnet.rules.defaults import position_of_bridge
+from poolnet.rules.kinds import Kind, kind_of, local_pif
+
+MAINTENANCE: Final = "MAINTENANCE_MODE"
+NO_SYNC: Final = "nosync"
+
+Copying = tuple[str, Callable[..., Any], Mapping[str, Value]]
+"""A call to make: its message, its rule, its arguments."""
+
+
+def enable(txn: Txn, host: Ref[Host]) -> None:
+    """Lets VMs start on a host that has started, unless it is being maintained."""
+    row = txn.find(Host, host)
+    if row is not None and MAINTENANCE not in row.other_config:
+        txn.update(Host, host, enabled=True)
+
+
+def to_copy(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterator[Copying]:
+    """The calls that give a member what the coordinator has, in order.
+
+    To be made one after the other: each is decided on what the ones before have left in the database.
+    """
+    for bond in _bonds(view, coordinator):
+        members = matching_members(view, bond, host)
+        master = view.find(PIF, bond.master)
+        if not members or master is None:
+            continue
+        there = local_pif(view, master.network, host)
+        if there is not None and there.bond_master_of:
+            known = {pif.ref for pif in view.where(PIF, bond_slave_of=there.bond_master_of[0])}
+            if known == set(members):
+                continue
+            yield "Bond.destroy", bond_rules.destroy, {"self": there.bond_master_of[0]}
+        yield (
+            "Bond.create",
+            bond_rules.create,
+            {
+                "network": master.network,
+                "members": members,
+                "MAC": "",
+                "mode": bond.mode,
+                "properties": bond.properties,
+            },
+        )
+    row = view.find(Host, host)
+    if row is None:
+        return
+    if row.other_config.get("sync_vlans") != NO_SYNC:
+        yield "host.sync_vlans", sync_vlans, {"host": host}
+    yield "host.sync_tunnels", sync_tunnels, {"host": host}
+
+
+def _bonds(view: View, host: Ref[Host]) -> tuple[Bond, ...]:
+    masters = [pif for pif in view.where(PIF, host=host) if pif.bond_master_of]
+    bonds = (view.find(Bond, pif.bond_master_of[0]) for pif in masters)
+    return tuple(bond for bond in bonds if bond is not None)
+
+
+def matching_members(view: View, bond: Bond, host: Ref[Host]) -> tuple[Ref[PIF], ...]:
+    """The NICs of a host at the positions of another host's bond members; the one that gives the bond its MAC is first."""
+    master = view.find(PIF, bond.master)
+    theirs = {_position(view, pif): pif for pif in view.where(PIF, bond_slave_of=bond.ref)}
+    mine = {_position(view, pif): pif for pif in view.where(PIF, host=host) if pif.physical and pif.managed}
+    places = sorted(place for place in theirs.keys() & mine.keys() if place >= 0)
+    same_mac = [place for place in places if master is not None and theirs[place].MAC == master.MAC]
+    if len(same_mac) == 1:
+        places.sort(key=lambda place: place != same_mac[0])
+    return tuple(mine[place].ref for place in places)
+
+
+def _position(view: View, pif: PIF) -> int:
+    network = view.find(Network, pif.network)
+    return position_of_bridge(network.bridge) if network is not None else -1
+
+
+def sync_vlans(ctx: CallContext, *, host: Ref[Host]) -> None:
+    """Makes the VLANs on a member that the coordinator has, unplugged and without the checks of VLAN.create but trunks.
+
+    VIF.plug and VM.start plug them when a VM needs them.
+    """
+    txn = ctx.txn
+    txn.get(Host, host)
+    for pif in txn.where(PIF, host=ctx.local_host):
+        vlan = txn.find(VLAN, pif.VLAN_master_of) if not is_null(pif.VLAN_master_of) else None
+        tagged = txn.find(PIF, vlan.tagged_PIF) if vlan is not None else None
+        if vlan is None or tagged is None or local_pif(txn, pif.network, host) is not None:
+            continue
+        bases = [each for each in txn.where(PIF, network=tagged.network) if each.host == host]
+        if len(bases) != 1 or not is_null(bases[0].bond_slave_of):
+            continue
+        if txn.where(VLAN, tagged_PIF=bases[0].ref, tag=vlan.tag) or not txn.exists(Network, pif.network):
+            continue
+        try:
+            vlan_rules.require_no_trunks(ctx, pif.network)
+        except Failure:
+            continue
+        made = vlan_rules.make(ctx, bases[0], vlan.tag, pif.network)
+        txn.update(VLAN, made, other_config=vlan.other_config)
+
+
+def sync_tunnels(ctx: CallContext, *, host: Ref[Host]) -> None:
+    """Makes the tunnels on a member that the coordinator has, unplugged."""
+    txn = ctx.txn
+    txn.get(Host, host)
+    for pif in txn.where(PIF, host=ctx.local_host):
+        if kind_of(pif) is not Kind.TUNNEL_ACCESS or local_pif(txn, pif.network, host) is not None:
+            continue
+        tunnel = txn.get(Tunnel, pif.tunnel_access_PIF_of[0])
+        theirs = txn.find(PIF, tunnel.transport_PIF)
+        transport = local_pif(txn, theirs.network, host) if theirs is not None else None
+        if transport is not None and txn.exists(Network, pif.network):
+            tunnel_rules.make(ctx, transport, pif.network, tunnel.protocol)
