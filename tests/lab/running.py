@@ -114,10 +114,12 @@ class RunningLab:
 
 
 @contextmanager
-def running_lab(hosts: int, nics: int = 2, backend: str = BACKEND) -> Iterator[RunningLab]:
-    """A lab with a name of its own, gone afterwards."""
+def running_lab(
+    hosts: int, nics: int = 2, backend: str = BACKEND, *, pool: bool = False
+) -> Iterator[RunningLab]:
+    """A lab with a name of its own, its hosts in one pool if asked for; gone afterwards."""
     name = f"t{os.getpid() % 1_000_000}-{next(_NUMBERS)}"
-    lab = asyncio.run(life.up(name, hosts=hosts, nics=nics, backend=backend, pool=False))
+    lab = asyncio.run(life.up(name, hosts=hosts, nics=nics, backend=backend, pool=pool))
     MADE.note(lab)
     try:
         yield RunningLab(name)
