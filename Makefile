@@ -1,5 +1,5 @@
 # The verbs of README.md. Everything that they need is installed first (packaging/bootstrap).
-.PHONY: help run stop test soak soak-locks lint bench docs lock bootstrap
+.PHONY: help run stop test soak soak-locks chaos lint bench docs lock bootstrap
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -40,6 +40,10 @@ soak: bootstrap
 
 soak-locks: bootstrap
 	@$(BIN)/python -m tests.lab.lock_soak
+
+N ?= 1000
+chaos: bootstrap
+	@$(BIN)/python -m tests.lab.pool_chaos --changes $(N)
 
 bench: bootstrap
 	@$(BIN)/python -m bench

@@ -31,8 +31,9 @@ class Typed:
 class Console:
     """The text console of the lab's host."""
 
-    def __init__(self, lab: RunningLab) -> None:
+    def __init__(self, lab: RunningLab, host: str = HOST) -> None:
         self.lab = lab
+        self.name = host
 
     def type(self, command: str, **values: str) -> str:
         """Types a command of the manual with real values in place of what stands for them; what it prints.
@@ -53,7 +54,7 @@ class Console:
     def attempt(self, command: str, **values: str) -> Typed:
         """Types a command; how it ended."""
         line = written_out(command, values)
-        words = (*machine.entering(self.lab.lab.host(HOST).pid), "sh", "-c", line)
+        words = (*machine.entering(self.lab.lab.host(self.name).pid), "sh", "-c", line)
         done = subprocess.run(
             words, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
         )
@@ -61,7 +62,7 @@ class Console:
 
     def xe(self, *words: str) -> str:
         """What a command that is not the manual's prints."""
-        return self.lab.xe(HOST, *words)
+        return self.lab.xe(self.name, *words)
 
     def pif(self, device: str, vlan: int = -1) -> str:
         """The uuid of a PIF, as `xe pif-list` shows it."""
@@ -87,7 +88,7 @@ class Console:
 
     def run(self, *words: str, check: bool = True) -> str:
         """What a command on the host prints."""
-        return self.lab.run(HOST, *words, check=check)
+        return self.lab.run(self.name, *words, check=check)
 
     def switch(self, *words: str, check: bool = True) -> str:
         """What a command on the physical switch prints."""
@@ -109,7 +110,7 @@ class Console:
     @contextmanager
     def vm(self, name: str, network: str, address: str) -> Iterator[str]:
         """A running VM with one VIF on a network and an address; gives the VIF's uuid."""
-        vm = self.lab.start_vm(HOST, name, network, address)
+        vm = self.lab.start_vm(self.name, name, network, address)
         try:
             yield self.xe("vif-list", f"vm-uuid={vm}", "params=uuid", "--minimal")
         finally:
@@ -159,7 +160,7 @@ class Console:
     @contextmanager
     def heard_outside(self, device: str, matching: str) -> Iterator[list[str]]:
         """The frames that come out of a NIC of the host; they are there afterwards."""
-        with sniffing(survival.on_switch(self.lab), f"{HOST}-{device}", matching) as lines:
+        with sniffing(survival.on_switch(self.lab), f"{self.name}-{device}", matching) as lines:
             yield lines
 
     def in_guest(self, name: str) -> tuple[str, ...]:

@@ -184,6 +184,8 @@ class Coordinator:
     async def _look(self, call: RuleCall) -> None:
         """Has the hosts report now: a NIC that was put in a moment ago is found. Raises Failure."""
         for host in self._hosts.reachable():
+            if call.arguments.get("host", host) != host:
+                continue
             try:
                 await self._hosts.look(host)
             except (HostRefused, HostGone) as error:

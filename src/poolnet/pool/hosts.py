@@ -24,6 +24,9 @@ from poolnet.pool.peer import ANSWER_S, Peer, PeerDenied, PeerGone, Streams
 T = TypeVar("T")
 A = TypeVar("A", bound=Struct)
 D = TypeVar("D", bound=protocol.Answer)
+STAGE_S: Final = 60.0  # a host with thousands of VLANs, observed and planned on a busy machine
+SWITCH_S: Final = 120.0
+SETTLE_S: Final = 30.0
 PROBE_S: Final = 0.5
 PROBE_GRACE_S: Final = 2.0  # of a host's time, for it to take everything back before anybody asks again
 
@@ -128,7 +131,7 @@ class PoolHosts:
 
     async def stage(self, host: Ref[Host], command: protocol.Stage) -> protocol.Staged:
         """Stages on the daemon."""
-        return await self._at(host, self._link_of(host).request(command, protocol.Staged))
+        return await self._at(host, self._request(host, command, protocol.Staged, STAGE_S))
 
     async def switch(self, host: Ref[Host], command: protocol.Switch) -> protocol.Done:
         """Switches on the daemon.
@@ -136,8 +139,13 @@ class PoolHosts:
         The connection may be what the switch breaks: a host whose address moves is asked again where it should be by then.
         """
         remote = self._remotes.get(host)
-        request = self._link_of(host).request(command, protocol.Done)
-        if remote is None or command.confirm_within_s is None or not remote.expected_at:
+        within_s = SWITCH_S if command.confirm_within_s is None else command.confirm_within_s + PROBE_GRACE_S
+        request = self._request(host, command, protocol.Done, within_s)
+        if (
+            remote is None
+            or command.confirm_within_s is None
+            or not (command.reachable or remote.expected_at)
+        ):
             done = await self._at(host, request)
         else:
             done = await self._at(host, self._switch_moving(remote, command, request))
@@ -178,18 +186,19 @@ class PoolHosts:
 
     async def settle(self, host: Ref[Host], command: protocol.Confirm | protocol.Revert) -> protocol.Done:
         """Confirms or reverts on the daemon."""
-        done = await self._at(host, self._link_of(host).request(command, protocol.Done))
+        done = await self._at(host, self._request(host, command, protocol.Done, SETTLE_S))
         self.remember(host, done.facts)
         return done
 
     async def set_hostname(self, host: Ref[Host], hostname: str) -> None:
         """Renames the host."""
         command = protocol.SetHostname(hostname=hostname)
-        await self._at(host, self._link_of(host).request(command, protocol.Done))
+        await self._at(host, self._request(host, command, protocol.Done, SETTLE_S))
 
     async def look(self, host: Ref[Host]) -> None:
         """Asks the daemon for its facts."""
-        seen = await self._at(host, self._link_of(host).request(protocol.Observe(), protocol.Observation))
+        observing = self._request(host, protocol.Observe(), protocol.Observation, SETTLE_S)
+        seen = await self._at(host, observing)
         self.remember(host, seen.facts)
 
     async def ask(self, host: Ref[Host], command: protocol.Command, expect: type[D], timeout_s: float) -> D:
@@ -223,6 +232,15 @@ class PoolHosts:
             remote.facts = facts
         elif host == self._host:
             self._facts = facts
+
+    async def _request(
+        self, host: Ref[Host], command: protocol.Command, expect: type[D], within_s: float
+    ) -> D:
+        """Asks a daemon; another host's has only so long, for all the others wait for it."""
+        link = self._link_of(host)
+        if host == self._host:
+            return await link.request(command, expect)
+        return await link.request(command, expect, within_s)
 
     def _link_of(self, host: Ref[Host]) -> HostLink:
         if host == self._host:

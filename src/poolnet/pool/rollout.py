@@ -176,6 +176,7 @@ class Rollouts:
         staged = await _all([self._stage(host, rollout, work) for host, work in works.items()])
         others = [host for host in works if not self._hosts.is_local(host)]
         waves: tuple[Sequence[Ref[Host]], ...] = (others, [host for host in works if host not in others])
+        slowest_s = max((_guests_take_s(work) for work in works.values()), default=0.0)
         armed: dict[Ref[Host], str] = {}
         plans = dict(zip(works, staged, strict=True))
         risky = {host for host in works if plans[host].plan.disturbance >= Disturbance.MANAGEMENT}
@@ -186,7 +187,14 @@ class Rollouts:
             await _all(
                 [
                     self._switch_host(
-                        host, works[host], rollout, armed, guards, risky=host in risky, several=bool(others)
+                        host,
+                        works[host],
+                        rollout,
+                        armed,
+                        guards,
+                        risky=host in risky,
+                        several=bool(others),
+                        slowest_s=slowest_s,
                     )
                     for host in wave
                 ]
@@ -208,12 +216,13 @@ class Rollouts:
         *,
         risky: bool,
         several: bool,
+        slowest_s: float,
     ) -> None:
         """Carries out one host's work. Raises HostRefused, HostGone."""
         asked_s = within_s(guards, management=risky)
         time_s = asked_s
         if several:  # also hosts that nothing can cut off: the others may fail
-            time_s = asked_s or CONFIRM_WITHIN_S
+            time_s = (asked_s or CONFIRM_WITHIN_S) + slowest_s
             if not self._hosts.is_local(host):
                 time_s += time_s  # the coordinator's turn comes after the members'
         began = asyncio.get_running_loop().time()
@@ -354,6 +363,8 @@ class Rollouts:
     ) -> dict[Ref[Host], tuple[HostWork, protocol.Staged]]:
         """What each host would do if this transaction were carried out; nothing happens.
 
+        Another host that cannot be asked, and that it does not touch, is left out.
+
         Raises:
             HostRefused: A host cannot be made so.
             HostGone: A host cannot be reached.
@@ -361,7 +372,13 @@ class Rollouts:
         answer = {}
         for host in self._hosts.reachable():
             work = _work(view, host, contexts)
-            answer[host] = (work, await self._stage(host, DRY_RUN, work, dry_run=True))
+            try:
+                answer[host] = (work, await self._stage(host, DRY_RUN, work, dry_run=True))
+            except HostGone:
+                if self._hosts.is_local(host) or work.before or work.after:
+                    raise
+                if work.desired != derive(self._database.view, host):
+                    raise
         return answer
 
 
@@ -383,6 +400,12 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
         with suppress(Exception):
             await task
         raise
+
+
+def _guests_take_s(work: HostWork) -> float:
+    """How long guests may take to end, in seconds, before the host's own time begins to count."""
+    actions = (*work.before, *work.after)
+    return sum(action.timeout_s for action in actions if isinstance(action, protocol.ShutDownGuest))
 
 
 def _address_to_come(view: View, committed: View, host: Ref[Host]) -> str:

@@ -1,0 +1,34 @@
+"""A small sample of what `make chaos` does: whatever is changed and whatever breaks meanwhile, the pool comes together again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import pool_chaos
+from tests.lab.running import RunningLab, running_lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+
+SEED = 5
+CHANGES = 12
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[RunningLab]:
+    """Three hosts in one pool."""
+    with running_lab(hosts=len(pool_chaos.HOSTS), nics=4, pool=True) as one:
+        yield one
+
+
+def test_all_hosts_agree_with_the_database_after_each_change(lab: RunningLab) -> None:
+    outcomes = pool_chaos.run(lab, SEED, CHANGES)
+    assert [(one.trial, one.said, one.wrong) for one in outcomes if one.wrong] == []
+    assert len(outcomes) == CHANGES
+    assert any(one.code == 0 for one in outcomes)
+
+
+def test_every_change_meets_every_accident() -> None:
+    tried = pool_chaos.trials(SEED, len(pool_chaos.CHANGES) * len(pool_chaos.ACCIDENTS))
+    assert len({(one.change, one.accident) for one in tried}) == len(tried)
