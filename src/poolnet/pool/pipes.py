@@ -8,6 +8,7 @@ from contextlib import suppress
 from poolnet.pool.peer import Streams
 
 CHUNK_BYTES = 256 * 1024
+GOODBYE_S = 1.0  # the other side may be gone
 
 
 async def join(one: Streams, other: Streams) -> None:
@@ -24,6 +25,10 @@ async def join(one: Streams, other: Streams) -> None:
         await asyncio.gather(*ways, return_exceptions=True)
         for _, writer in (one, other):
             writer.close()
+        for _, writer in (one, other):
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    await writer.wait_closed()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

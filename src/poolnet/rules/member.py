@@ -1,4 +1,4 @@
-"""What does a member get from the coordinator when it starts? Its bonds, VLANs and tunnels (spec §20.5).
+"""What does a member get from the coordinator when it starts? Its bonds, SR-IOV networks, VLANs and tunnels (spec §20.5).
 
 Members are matched by the positions of NICs, which bridges have their names from. Nothing is ever removed, but for bonds
 whose members differ.
@@ -13,12 +13,14 @@ from poolnet.db.txn import Txn, View
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
+from poolnet.model.classes.network_sriov import NetworkSriov
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.errors import Failure
 from poolnet.model.types import Ref, Value, is_null
 from poolnet.rules import bond as bond_rules
+from poolnet.rules import network_sriov
 from poolnet.rules import tunnel as tunnel_rules
 from poolnet.rules import vlan as vlan_rules
 from poolnet.rules.context import CallContext
@@ -66,12 +68,34 @@ def to_copy(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterator[Cop
                 "properties": bond.properties,
             },
         )
+    yield from _sriovs(view, host, coordinator)
     row = view.find(Host, host)
     if row is None:
         return
     if row.other_config.get("sync_vlans") != NO_SYNC:
         yield "host.sync_vlans", sync_vlans, {"host": host}
     yield "host.sync_tunnels", sync_tunnels, {"host": host}
+
+
+def _sriovs(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterator[Copying]:
+    """SR-IOV on the member's NICs at the positions of the coordinator's."""
+    for logical in view.where(PIF, host=coordinator):
+        sriov = (
+            view.find(NetworkSriov, logical.sriov_logical_PIF_of[0]) if logical.sriov_logical_PIF_of else None
+        )
+        theirs = view.find(PIF, sriov.physical_PIF) if sriov is not None else None
+        if theirs is None or local_pif(view, logical.network, host) is not None:
+            continue
+        place = _position(view, theirs)
+        mine = [
+            pif for pif in view.where(PIF, host=host) if pif.physical and _position(view, pif) == place >= 0
+        ]
+        if len(mine) == 1:
+            yield (
+                "network_sriov.create",
+                network_sriov.create,
+                {"pif": mine[0].ref, "network": logical.network},
+            )
 
 
 def _bonds(view: View, host: Ref[Host]) -> tuple[Bond, ...]:

@@ -1,0 +1,220 @@
+"""Who may ask what at the door between hosts: a certificate of the pool is not enough."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poolnet.db.database import Database
+from poolnet.db.engine_memory import MemoryEngine
+from poolnet.pool import membership, wire
+from poolnet.pool.door import Answering, CoordinatorDoor, MemberDoor, serve
+from poolnet.pool.member import Member
+from poolnet.pool.membership import Membership, Role
+from tests.unit.db.rows import a_host, create
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def pair() -> tuple[Streams, Streams]:
+    """Two ends of a connection."""
+    one, other = socket.socketpair()
+    return await asyncio.open_connection(sock=one), await asyncio.open_connection(sock=other)
+
+
+async def ask(door: Answering, uuid: str, opening: Any) -> Any:
+    """What a host with that uuid is answered."""
+    (reader, writer), theirs = await pair()
+    serving = asyncio.create_task(door.answer(uuid, opening, *theirs))
+    try:
+        return await wire.read(reader, wire.Reply)
+    finally:
+        writer.close()
+        await asyncio.gather(serving, return_exceptions=True)
+        theirs[1].close()
+
+
+@dataclass
+class Pool:
+    """A member that knows three hosts of its pool: itself, its coordinator, another member."""
+
+    member: Member
+    door: MemberDoor
+    hosts: dict[str, str]
+    became: list[Membership] = field(default_factory=list)
+
+
+def with_member(tmp_path: Path, body: Callable[[Pool], Awaitable[None]]) -> None:
+    async def run() -> None:
+        database = Database.open(MemoryEngine())
+        rows = {name: a_host(name) for name in ("me", "coordinator", "other")}
+        create(database, *rows.values())
+        uuids = {name: row.uuid for name, row in rows.items()}
+        became: list[Membership] = []
+        member = Member(
+            state_dir=tmp_path,
+            database=database,
+            role=Membership(
+                role=Role.MEMBER,
+                coordinator_uuid=uuids["coordinator"],
+                coordinator_address="192.0.2.1",
+                pool_uuid="pool",
+            ),
+            host_uuid=uuids["me"],
+            port=9443,
+            users_file=tmp_path / "users.toml",
+            become=became.append,
+        )
+        socket_path = tmp_path / "hostd.sock"
+        door = MemberDoor(member, database, uuids["me"], socket_path)
+        echoes: list[asyncio.Task[None]] = []
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            echoes.append(asyncio.create_task(echo(reader, writer)))
+
+        async with await asyncio.start_unix_server(connected, str(socket_path)):
+            await body(Pool(member, door, uuids, became))
+            await asyncio.gather(*echoes)
+
+    asyncio.run(run())
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A daemon that answers whatever it hears."""
+    while data := await reader.read(1000):
+        writer.write(data)
+    writer.close()
+    await writer.wait_closed()
+
+
+ORDERS = (wire.OpenHostd(), wire.Reach(address=""), wire.Promote(number=0), wire.Leave())
+
+
+def test_only_its_coordinator_drives_a_member(tmp_path: Path) -> None:
+    async def body(pool: Pool) -> None:
+        for name in ("other", "me"):
+            for order in ORDERS:
+                assert isinstance(await ask(pool.door, pool.hosts[name], order), wire.Denied)
+        assert pool.became == []
+        assert await ask(pool.door, pool.hosts["coordinator"], wire.OpenHostd()) == wire.Granted()
+
+    with_member(tmp_path, body)
+
+
+@pytest.mark.parametrize("uuid", ["", "00000000-0000-0000-0000-000000000000"])
+def test_a_certificate_of_a_host_that_left_opens_nothing(tmp_path: Path, uuid: str) -> None:
+    async def body(pool: Pool) -> None:
+        orders = (*ORDERS, wire.Ping(), wire.Follow(coordinator_uuid=uuid, address="192.0.2.9"))
+        for order in orders:
+            assert isinstance(await ask(pool.door, uuid, order), wire.Denied)
+        assert pool.became == []
+
+    with_member(tmp_path, body)
+
+
+def test_the_daemon_hears_the_coordinator_byte_by_byte(tmp_path: Path) -> None:
+    async def body(pool: Pool) -> None:
+        (reader, writer), theirs = await pair()
+        answering = pool.door.answer(pool.hosts["coordinator"], wire.OpenHostd(), *theirs)
+        serving = asyncio.create_task(answering)
+        assert await wire.read(reader, wire.Reply) == wire.Granted()
+        writer.write(b"x" * 100_000)
+        assert await reader.readexactly(100_000) == b"x" * 100_000
+        writer.close()
+        await serving
+
+    with_member(tmp_path, body)
+
+
+def test_without_a_coordinator_a_member_follows_whoever_says_it_is_one(tmp_path: Path) -> None:
+    async def body(pool: Pool) -> None:
+        other = pool.hosts["other"]
+        strange = wire.Follow(coordinator_uuid=pool.hosts["coordinator"], address="192.0.2.66")
+        assert isinstance(await ask(pool.door, other, strange), wire.Denied), "it speaks for itself alone"
+        follow = wire.Follow(coordinator_uuid=other, address="192.0.2.3")
+        assert await ask(pool.door, other, follow) == wire.Granted()
+        assert [(role.coordinator_uuid, role.coordinator_address) for role in pool.became] == [
+            (other, "192.0.2.3")
+        ]
+
+    with_member(tmp_path, body)
+
+
+def test_a_member_with_a_coordinator_follows_that_one_only(tmp_path: Path) -> None:
+    async def body(pool: Pool) -> None:
+        pool.member._connected = True
+        other = pool.hosts["other"]
+        follow = wire.Follow(coordinator_uuid=other, address="192.0.2.3")
+        assert isinstance(await ask(pool.door, other, follow), wire.Denied)
+        assert pool.became == []
+        assert await ask(pool.door, pool.hosts["coordinator"], follow) == wire.Granted()
+        assert len(pool.became) == 1
+
+    with_member(tmp_path, body)
+
+
+def test_a_member_that_lags_behind_is_not_promoted(tmp_path: Path) -> None:
+    async def body(pool: Pool) -> None:
+        promote = wire.Promote(number=pool.member.number + 1)
+        assert isinstance(await ask(pool.door, pool.hosts["coordinator"], promote), wire.Denied)
+        assert pool.became == []
+
+    with_member(tmp_path, body)
+
+
+def test_a_coordinator_knows_the_hosts_of_its_database_alone(tmp_path: Path) -> None:
+    async def run() -> None:
+        database = Database.open(MemoryEngine())
+        known = a_host("known")
+        create(database, known)
+        door = CoordinatorDoor(database, None, tmp_path / "none")  # type: ignore[arg-type]  # it gets no member
+        assert await ask(door, known.uuid, wire.Ping()) == wire.Pong(role=Role.COORDINATOR)
+        for order in (wire.Ping(), wire.OpenClient()):
+            denied = await ask(door, "00000000-0000-0000-0000-000000000000", order)
+            assert isinstance(denied, wire.Denied)
+            assert denied.code == "HOST_UNKNOWN_TO_MASTER"
+        for other in ORDERS:
+            assert isinstance(await ask(door, known.uuid, other), wire.Denied)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"\x7f\xff\xff\xff",
+        b"\x00\x00\x00\x05nonse",
+        b'\x00\x00\x00\x11{"type":"Nothing"}',
+        b"\x00\x00\x00\x02[]",
+        b'\x00\x00\x00\x1f{"type":"Promote","number":"x"}',
+    ],
+)
+def test_nonsense_ends_its_own_connection_and_nothing_else(tmp_path: Path, sent: bytes) -> None:
+    async def body(pool: Pool) -> None:
+        (reader, writer), theirs = await pair()
+        serving = asyncio.create_task(serve(pool.door, *theirs))
+        writer.write(sent)
+        writer.write_eof()
+        assert await reader.read() == b""
+        await serving
+        writer.close()
+        assert pool.became == []
+
+    with_member(tmp_path, body)
+
+
+def test_a_role_that_cannot_be_read_is_not_guessed(tmp_path: Path) -> None:
+    assert membership.load(tmp_path) == membership.STANDALONE
+    role = Membership(role=Role.MEMBER, coordinator_address="192.0.2.1", pool_uuid="pool")
+    membership.save(tmp_path, role)
+    assert membership.load(tmp_path) == role
+    (tmp_path / membership.ROLE_FILE).write_text("{")
+    with pytest.raises(membership.MembershipBroken):
+        membership.load(tmp_path)
