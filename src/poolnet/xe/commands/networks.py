@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, cast
 
 from poolnet.model.errors import Failure, host_offline, internal_error
 from poolnet.model.types import Ref, Value
+from poolnet.xe.caller import Record
 from poolnet.xe.commands.command import Call, Command
 from poolnet.xe.commands.one_call import any_case, choice, flag, one_call, ref, refs, text, uuid_of
 from poolnet.xe.params import integer, whole_number
@@ -76,9 +78,11 @@ async def _require_all_hosts(call: Call) -> None:
     """
     if call.params.flag(ALLOW_MISSING):
         return
-    for host in cast("tuple[str, ...]", await call.api("host.get_all")):
-        metrics = await call.api("host.get_metrics", host)
-        if not await call.api("host_metrics.get_live", metrics):
+    hosts = cast("Mapping[str, Record]", await call.api("host.get_all_records"))
+    metrics = cast("Mapping[str, Record]", await call.api("host_metrics.get_all_records"))
+    for host, record in hosts.items():
+        known = metrics.get(str(record["metrics"]))
+        if known is not None and not known["live"]:
             raise host_offline(Ref(host))
 
 
