@@ -269,9 +269,7 @@ class Members:
                 )
             )
             group.create_task(
-                follow_locks(
-                    link=remote.link, host=host, coordinator=self._coordinator, clock=self._clock
-                )
+                follow_locks(link=remote.link, host=host, coordinator=self._coordinator, clock=self._clock)
             )
 
     async def _resynchronise(self, host: Ref[Host], facts: HostFacts) -> Sequence[protocol.GuestAction]:
