@@ -24,6 +24,7 @@ from bench import (
     locks,
     rates,
     records,
+    restart,
     vlans,
     xe_command,
 )
@@ -55,6 +56,14 @@ def _vlans() -> Sequence[Figure | Skipped]:
     return asyncio.run(vlans.figures())
 
 
+def _many_vlans() -> Sequence[Figure | Skipped]:
+    return asyncio.run(vlans.figures(vlans.MANY, vlans.MANY_ROUNDS))
+
+
+def _vlans_in_turn() -> Sequence[Figure | Skipped]:
+    return asyncio.run(vlans.figures_in_turn())
+
+
 def _bonds() -> Sequence[Figure | Skipped]:
     return asyncio.run(bonds.figures())
 
@@ -74,6 +83,9 @@ BENCHES: Mapping[str, Callable[[], Sequence[Figure | Skipped]]] = {
     "events": _events,
     "xe": _xe,
     "vlans": _vlans,
+    "many-vlans": _many_vlans,
+    "vlans-in-turn": _vlans_in_turn,
+    "restart": restart.figures,
     "bonds": _bonds,
     "rates": _rates,
     "locks": _locks,

@@ -11,11 +11,11 @@ import json
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 from xml.sax.saxutils import escape
 
@@ -134,10 +134,23 @@ async def fill(served: Served, vifs: int) -> list[Ref[VIF]]:
     return refs
 
 
-def call_body(method: str, *params: str) -> str:
-    """An XML-RPC body; all parameters are texts."""
-    texts = "".join(f"<param><value>{escape(text)}</value></param>" for text in params)
-    return f"<methodCall><methodName>{method}</methodName><params>{texts}</params></methodCall>"
+Param: TypeAlias = "str | Mapping[str, Param]"
+
+
+def call_body(method: str, *params: Param) -> str:
+    """An XML-RPC body; parameters are texts, or records of texts."""
+    values = "".join(f"<param><value>{_value(param)}</value></param>" for param in params)
+    return f"<methodCall><methodName>{method}</methodName><params>{values}</params></methodCall>"
+
+
+def _value(param: Param) -> str:
+    if isinstance(param, str):
+        return escape(param)
+    members = (
+        f"<member><name>{escape(name)}</name><value>{_value(value)}</value></member>"
+        for name, value in param.items()
+    )
+    return f"<struct>{''.join(members)}</struct>"
 
 
 async def client_process(work: dict[str, Any]) -> Any:

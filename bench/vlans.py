@@ -1,7 +1,8 @@
-"""How long do 100 VLANs take, created by 100 calls at once, beside one ovs-vsctl transaction for the same bridges?
+"""How long do 100 and 800 VLANs take, created by as many calls at once, or by one call after the other?
 
-It needs a lab with a real switch, so it needs root. The calls go to a lab host's Unix socket, each on an open connection of
-its own; the floor runs on the same host's switch, with the same bridges, when the VLANs are gone again.
+It needs a lab with a real switch, so it needs root. The calls go to a lab host's Unix socket, those at once each on an open
+connection of its own. The floor runs on the same host's switch, with the same bridges, when the VLANs are gone again: one
+`ovs-vsctl` transaction for calls at once, and one `ovs-vsctl` for each bridge, in turn, for calls in turn.
 """
 
 from __future__ import annotations
@@ -10,63 +11,132 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.figure import Figure, Skipped, duration
-from bench.server import call_body
+from bench.server import Param, call_body
 from poolnet.lab import console, life, machine
 from poolnet.lab.state import Lab
 
 LAB = "bench"
-VLANS = 100
-ROUNDS = 10
-_NAME = f"{VLANS} VLANs by {VLANS} concurrent VLAN.create"
+FEW, FEW_ROUNDS = 100, 10
+MANY, MANY_ROUNDS = 800, 2
+CONNECTIONS_MAX = 400  # more calls at once wait for one of these; the server has a limit, and so have clients
+WANTED = 2  # what issues 2 and 3 promise for calls at once
 _VALUE = re.compile(r"<value>Success</value></member><member><name>Value</name><value>([^<]*)</value>")
 
 
-async def figures() -> list[Figure | Skipped]:
-    """The figure, or why there is none."""
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Seconds for all VLANs together: by the API, and by ovs-vsctl."""
+
+    created: list[float] = field(default_factory=list)
+    floor: list[float] = field(default_factory=list)
+
+
+async def figures(vlans: int = FEW, rounds: int = FEW_ROUNDS) -> list[Figure | Skipped]:
+    """VLANs by calls at once, or why there is no figure."""
+    name = f"{vlans} VLANs by {vlans} concurrent VLAN.create"
+    times = await _in_a_lab(_at_once, vlans, rounds)
+    if times is None:
+        return [_skipped(name)]
+    floor = "one ovs-vsctl transaction"
+    return [duration(name, times.created, times.floor, floor_name=floor, wanted=WANTED)]
+
+
+async def figures_in_turn(vlans: int = MANY) -> list[Figure | Skipped]:
+    """VLANs by one call after the other, or why there is no figure."""
+    name = f"{vlans} VLANs by one VLAN.create after the other"
+    times = await _in_a_lab(_in_turn, vlans, 1)
+    if times is None:
+        return [_skipped(name)]
+    return [duration(name, times.created, times.floor, floor_name=f"{vlans} ovs-vsctl in turn")]
+
+
+def _skipped(name: str) -> Skipped:
+    return Skipped(name=name, reason="needs root, for a lab with a real switch")
+
+
+async def _in_a_lab(
+    measure: Callable[[_Bench, _Times], Awaitable[None]], vlans: int, rounds: int
+) -> _Times | None:
     if os.geteuid() != 0:
-        return [Skipped(name=_NAME, reason="needs root, for a lab with a real switch")]
+        return None
     lab = await life.up(LAB, hosts=1, nics=2, backend="openvswitch", pool=False)
     try:
-        created, floor = await _measure(lab)
+        bench = await _prepare(lab, vlans)
+        times = _Times()
+        for _ in range(rounds):
+            await measure(bench, times)
+        await bench.api.close()
     finally:
         await life.down(LAB)
-    return [duration(_NAME, created, floor, floor_name="one ovs-vsctl transaction", wanted=2)]
+    return times
 
 
-async def _measure(lab: Lab) -> tuple[list[float], list[float]]:
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """A lab host with as many networks as there are to be VLANs."""
+
+    lab: Lab
+    api: _Api
+    pif: str
+    networks: list[str]
+    bridges: list[str]
+    trunk: str
+
+    async def create(self, tag: int) -> str:
+        """Creates the VLAN of that tag on its network."""
+        return await self.api.call(
+            "VLAN.create", self.api.session, self.pif, str(tag), self.networks[tag - 1]
+        )
+
+    async def destroy(self, vlans: Sequence[str]) -> None:
+        """Destroys VLANs by calls at once."""
+        await asyncio.gather(*(self.api.call("VLAN.destroy", self.api.session, vlan) for vlan in vlans))
+
+
+async def _prepare(lab: Lab, vlans: int) -> _Bench:
     api = _Api(Path(console.info(lab)["hosts"][0]["xe_socket"]))
+    await api.connect(min(vlans, CONNECTIONS_MAX))
     api.session = await api.call("session.login_with_password", "root", "", "1.0", "bench")
     pif = await _eth1(lab)
-    trunk = (
-        await _run(lab, "xe", "network-list", "PIF-uuids:contains=" + pif, "params=bridge", "--minimal")
-    ).strip()
+    words = ("xe", "network-list", "PIF-uuids:contains=" + pif, "params=bridge", "--minimal")
+    trunk = (await _run(lab, *words)).strip()
+    networks = list(await asyncio.gather(*(api.new_network(f"bench{number}") for number in range(vlans))))
+    bridges = list(
+        await asyncio.gather(*(api.call("network.get_bridge", api.session, network) for network in networks))
+    )
     pif_ref = await api.call("PIF.get_by_uuid", api.session, pif)
-    names = [f"bench{number}" for number in range(VLANS)]
-    uuids = [(await _run(lab, "xe", "network-create", f"name-label={name}")).strip() for name in names]
-    networks = [await api.call("network.get_by_uuid", api.session, uuid) for uuid in uuids]
-    bridges = [await api.call("network.get_bridge", api.session, network) for network in networks]
-    await api.connect(VLANS)
-    created, floor = [], []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        vlans = await asyncio.gather(
-            *(
-                api.call("VLAN.create", api.session, pif_ref, str(tag), network)
-                for tag, network in enumerate(networks, 1)
-            )
-        )
-        created.append(time.perf_counter() - began)
-        await asyncio.gather(*(api.call("VLAN.destroy", api.session, vlan) for vlan in vlans))
-        began = time.perf_counter()
-        await _run(lab, "ovs-vsctl", *_add_words(bridges, trunk))
-        floor.append(time.perf_counter() - began)
-        await _run(lab, "ovs-vsctl", *_delete_words(bridges))
-    await api.close()
-    return created, floor
+    return _Bench(lab, api, pif_ref, networks, bridges, trunk)
+
+
+async def _at_once(bench: _Bench, times: _Times) -> None:
+    began = time.perf_counter()
+    vlans = await asyncio.gather(*(bench.create(tag) for tag in range(1, len(bench.networks) + 1)))
+    times.created.append(time.perf_counter() - began)
+
+    await bench.destroy(vlans)
+    began = time.perf_counter()
+    await _run(bench.lab, "ovs-vsctl", *_add_words(bench.bridges, bench.trunk))
+    times.floor.append(time.perf_counter() - began)
+    await _run(bench.lab, "ovs-vsctl", *_delete_words(bench.bridges))
+
+
+async def _in_turn(bench: _Bench, times: _Times) -> None:
+    began = time.perf_counter()
+    vlans = [await bench.create(tag) for tag in range(1, len(bench.networks) + 1)]
+    times.created.append(time.perf_counter() - began)
+    await bench.destroy(vlans)
+    commands = (
+        f"ovs-vsctl add-br {bridge} {bench.trunk} {tag}\n" for tag, bridge in enumerate(bench.bridges, 1)
+    )
+    began = time.perf_counter()
+    await machine.run(*machine.entering(bench.lab.hosts[0].pid), "sh", "-e", text="".join(commands))
+    times.floor.append(time.perf_counter() - began)
+    await _run(bench.lab, "ovs-vsctl", *_delete_words(bench.bridges))
 
 
 class _Api:
@@ -74,19 +144,17 @@ class _Api:
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: asyncio.LifoQueue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.LifoQueue()
         self.session = ""
 
     async def connect(self, count: int) -> None:
         """Opens that many connections."""
         for _ in range(count):
-            self._idle.append(await asyncio.open_unix_connection(self._socket))
+            self._idle.put_nowait(await asyncio.open_unix_connection(self._socket))
 
-    async def call(self, method: str, *params: str) -> str:
+    async def call(self, method: str, *params: Param) -> str:
         """The answer's value. Raises RuntimeError for a failure."""
-        if not self._idle:
-            await self.connect(1)
-        reader, writer = self._idle.pop()
+        reader, writer = await self._idle.get()
         body = call_body(method, *params).encode()
         writer.write(f"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         head = await reader.readuntil(b"\r\n\r\n")
@@ -94,15 +162,20 @@ class _Api:
             int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
         )
         answer = (await reader.readexactly(length)).decode()
-        self._idle.append((reader, writer))
+        self._idle.put_nowait((reader, writer))
         found = _VALUE.search(answer)
         if found is None:
             raise RuntimeError(f"{method}: {answer}")
         return found[1]
 
+    async def new_network(self, name: str) -> str:
+        """Creates a network."""
+        return await self.call("network.create", self.session, {"name_label": name, "other_config": {}})
+
     async def close(self) -> None:
         """Closes all connections."""
-        for _, writer in self._idle:
+        while not self._idle.empty():
+            _, writer = self._idle.get_nowait()
             writer.close()
             await writer.wait_closed()
 

@@ -27,7 +27,7 @@ CONNECTIONS_MAX: Final = (
 
 CONNECTIONS_OF_ADDRESS_MAX: Final = 256  # of one machine: it takes three to shut the others out
 CONNECTIONS_RESERVED_LOCAL: Final = 64  # of these, kept for the Unix socket: root must get in during a flood
-BACKLOG: Final = 256
+BACKLOG: Final = CONNECTIONS_MAX
 
 # Times, in seconds.
 BODY_TIMEOUT_S: Final = 30.0  # for the whole body; 300 KiB in that time is 10 KiB/s

@@ -86,7 +86,7 @@ class Addressing:
     async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
         """Carries out what the steps say about addresses; bridges and uplinks are there already.
 
-        A bridge without addresses works while its own interface is down: `raise_links` sets it up when there is time,
+        A bridge without addresses works while its own interface is down: `raise_idle_links` sets it up when there is time,
         for each takes the kernel as long as the switch needs to make it.
 
         Raises ApplyFailed; without `strict` what concerns a device that does not exist is left out.
@@ -135,27 +135,48 @@ class Addressing:
             LOG.info("a NIC has its addresses back", nic=nic)
 
     async def raise_links(self, network: HostNetwork) -> None:
-        """Sets the bridges' own interfaces and their uplinks up: a boot or a new switch leaves them down.
+        """Sets uplinks up, and the interfaces of bridges that have addresses: a boot or a new switch leaves them down.
 
         The bridges that ask for a lease have a DHCP client then, and no others.
         """
         async with self._turn:
             try:
                 for bridge in network.bridges:
-                    if link_is_up(bridge.name) is False:
-                        await self._raise_bridge(bridge, strict=False)
-                    neighbours.speak_for_bridge(bridge.name, ipv6=bridge.ip.ipv6_mode is not Ipv6Mode.NONE)
+                    if bridge.ip != NO_IP:
+                        await self._raise_if_down(bridge)
                     self._resolver.use(bridge.name, NO_IP, bridge.ip)
                     for nic in sorted(_members(bridge.uplink)):
                         index = index_of(nic)
                         if index is not None:
                             neighbours.silence_uplink(nic)
                             await self._netlink.set_link(index, up=True)
-                    await asyncio.sleep(0)
                 await self._keep_clients(network)
                 self._write_name_servers(strict=False)
             except LinkError as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+
+    async def raise_idle_links(self, network: HostNetwork, hurried: Callable[[], bool]) -> bool:
+        """Sets the interfaces of all other bridges up, one by one, until somebody is hurried; whether all are up.
+
+        Nothing waits for them: without addresses they carry nothing. Raises ApplyFailed.
+        """
+        for bridge in network.bridges:
+            if bridge.ip != NO_IP:
+                continue
+            async with self._turn:
+                try:
+                    await self._raise_if_down(bridge)
+                except LinkError as error:
+                    raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+            await asyncio.sleep(0)
+            if hurried():
+                return False
+        return True
+
+    async def _raise_if_down(self, bridge: Bridge) -> None:
+        if link_is_up(bridge.name) is False:
+            await self._raise_bridge(bridge, strict=False)
+        neighbours.speak_for_bridge(bridge.name, ipv6=bridge.ip.ipv6_mode is not Ipv6Mode.NONE)
 
     def _write_name_servers(self, strict: bool) -> None:
         """Writes resolv.conf; where it cannot be, that is a failure of who asks for a change, and of nobody else."""

@@ -7,7 +7,7 @@ was reached is observed and compared, and only then do guests run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,7 +180,7 @@ class Applier:
         await self._backend.clear(name)
 
     async def lacking(self, confirmed: HostNetwork) -> tuple[str, ...]:
-        """What of this state is not there, in words; if it is there its links are set up.
+        """What of this state is not there, in words; what has addresses is set up then.
 
         Ports whose device is gone do not count.
         """
@@ -195,6 +195,10 @@ class Applier:
                 self._leading = leading
                 self._announcer.announce(target)
         return ()
+
+    async def raise_links(self, confirmed: HostNetwork, hurried: Callable[[], bool]) -> bool:
+        """See `Addressing.raise_idle_links`. Raises ApplyFailed."""
+        return await self._addressing.raise_idle_links(confirmed, hurried)
 
     async def go_back(self, confirmed: HostNetwork, undo_guests: Sequence[GuestAction]) -> HostNetwork:
         """Returns to a state as far as that is possible, and takes guest actions back; returns the state aimed at.

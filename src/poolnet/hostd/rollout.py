@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -72,6 +72,7 @@ class Rollouts:
         self._staged: OrderedDict[str, Stage] = OrderedDict()
         self._switched: _Switched | None = None
         self._writer = asyncio.Lock()
+        self._waiting = 0  # for the turn of a writer
 
     def confirmed_hash(self) -> str:
         """The hash of the last confirmed state."""
@@ -114,26 +115,44 @@ class Rollouts:
                 self._switched.desired = renamed(self._switched.desired, names)
 
     async def keep(self) -> bool:
-        """Restores the confirmed state if it does not hold; says whether it holds now.
+        """Restores the confirmed state if it does not hold; says whether it holds now, with all its links up.
 
-        Nothing to do while a rollout is under way or waits for its confirmation. Raises ApplyFailed or BackendGone.
+        Nothing to do while a rollout is under way or waits for its confirmation; a rollout that comes meanwhile does not
+        wait for links. Raises ApplyFailed or BackendGone.
         """
         async with self._writer:
             confirmed = self._checkpoint.confirmed
             if confirmed is None or self._switched is not None:
                 return True
             wrong = await self._applier.lacking(confirmed.network)
-            if not wrong:
-                return True
-            LOG.warning("the host is not as it was confirmed, and is put back", lacking=wrong[:_SHOWN_MAX])
-            await self._applier.go_back(confirmed.network, ())
-            # A port that should not exist is that of a guest which has just ended.
-            if ports := [
-                line for line in wrong if line.startswith("port ") and not line.endswith("should not exist")
-            ]:
-                shown = "; ".join(ports[:_SHOWN_MAX])
-                self._repaired(f"ports of guests were changed by somebody else and are put back: {shown}")
-            return not await self._applier.lacking(confirmed.network)
+            if wrong and not await self._put_back(confirmed.network, wrong):
+                return False
+            return await self._applier.raise_links(confirmed.network, lambda: self._waiting > 0)
+
+    async def _put_back(self, confirmed: HostNetwork, wrong: Sequence[str]) -> bool:
+        """Restores what somebody else has changed; whether it is there now."""
+        LOG.warning("the host is not as it was confirmed, and is put back", lacking=wrong[:_SHOWN_MAX])
+        await self._applier.go_back(confirmed, ())
+        # A port that should not exist is that of a guest which has just ended.
+        if ports := [
+            line for line in wrong if line.startswith("port ") and not line.endswith("should not exist")
+        ]:
+            shown = "; ".join(ports[:_SHOWN_MAX])
+            self._repaired(f"ports of guests were changed by somebody else and are put back: {shown}")
+        return not await self._applier.lacking(confirmed)
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """Waits for the turn of a writer; whoever only tidies up lets it go first."""
+        self._waiting += 1
+        try:
+            await self._writer.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     async def interrupt(self) -> None:
         """Ends the wait for a host that may never be reached: the daemon is about to stop."""
@@ -148,7 +167,7 @@ class Rollouts:
 
     async def stage(self, command: Stage) -> Staged:
         """Plans. Raises ApplyFailed (also BUSY) or BackendGone."""
-        async with self._writer:
+        async with self._in_turn():
             if not command.dry_run:
                 self._require_idle(command.rollout)
             plan = await self._applier.plan(command.desired)
@@ -165,7 +184,7 @@ class Rollouts:
         The time for the confirmation begins now: what is not even carried out by then is taken back (NOT_VERIFIED).
         """
         deadline = asyncio.get_running_loop().time() + (command.confirm_within_s or 0.0)
-        async with self._writer:
+        async with self._in_turn():
             if self._switched is not None and self._switched.rollout == command.rollout:
                 return
             self._require_idle(command.rollout)
@@ -199,7 +218,7 @@ class Rollouts:
         Raises ApplyFailed (BUSY; SWITCH_FAILED when that backend cannot be used, or has taken over already) or BackendGone.
         """
         deadline = asyncio.get_running_loop().time() + command.confirm_within_s
-        async with self._writer:
+        async with self._in_turn():
             self._require_idle(command.rollout)
             old = self._applier.backend
             if old == command.backend:
@@ -265,7 +284,7 @@ class Rollouts:
 
     async def confirm(self, command: Confirm) -> None:
         """Keeps the switched state. Raises ApplyFailed (UNKNOWN_ROLLOUT) when it is not this rollout's, or taken back."""
-        async with self._writer:
+        async with self._in_turn():
             switched = self._switched
             if switched is not None and switched.rollout == command.rollout:
                 if switched.old_backend:
@@ -280,7 +299,7 @@ class Rollouts:
 
         UNKNOWN_ROLLOUT when that rollout is confirmed: there is nothing to go back to.
         """
-        async with self._writer:
+        async with self._in_turn():
             self._staged.pop(command.rollout, None)
             switched = self._switched
             if switched is not None and switched.rollout == command.rollout:
@@ -297,7 +316,7 @@ class Rollouts:
 
         Raises ApplyFailed or BackendGone.
         """
-        async with self._writer:
+        async with self._in_turn():
             self._staged.clear()
             switched = self._switched
             if switched is not None:
@@ -317,7 +336,7 @@ class Rollouts:
 
     async def _expire(self, rollout: str, deadline: float) -> None:
         await asyncio.sleep(deadline - asyncio.get_running_loop().time())
-        async with self._writer:
+        async with self._in_turn():
             switched = self._switched
             if switched is None or switched.rollout != rollout:
                 return
