@@ -30,6 +30,7 @@ from poolnet.hostnet import protocol
 from poolnet.hostnet.diff import diff
 from poolnet.hostnet.facts import HostFacts, NicFacts
 from poolnet.hostnet.state import HostNetwork, IpConfig, Ipv4Mode
+from poolnet.hostnet.storage import AttachStorage, DetachStorage, StorageAction, StorageFault
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
 from poolnet.pool.coordinator import Coordinator
@@ -75,6 +76,9 @@ class ModelHost:
     gate: asyncio.Event | None = None
     at_gate: asyncio.Event = field(default_factory=asyncio.Event)
     staged: dict[str, protocol.Stage] = field(default_factory=dict)
+    mounted: dict[str, StorageAction] = field(default_factory=dict)
+    storage_acts: list[StorageAction] = field(default_factory=list)
+    refuse_storage: Callable[[StorageAction], StorageFault | None] = lambda _: None
 
     def reachable(self) -> Sequence[Ref[Host]]:
         return (self.host,)
@@ -111,6 +115,23 @@ class ModelHost:
 
     async def set_hostname(self, host: Ref[Host], hostname: str) -> None:
         self.hostname = hostname
+
+    async def storage(self, host: Ref[Host], action: StorageAction) -> protocol.StorageSpace:
+        fault = self.refuse_storage(action)
+        if fault is not None:
+            refused = protocol.Refused(
+                fault=protocol.Fault.STORAGE_FAILED, message="told to fail", subject=fault
+            )
+            raise HostRefused(refused)
+        self.storage_acts.append(action)
+        if isinstance(action, AttachStorage):
+            changed = action.sr not in self.mounted
+            self.mounted[action.sr] = action
+        else:
+            changed = self.mounted.pop(action.sr, None) is not None or not isinstance(action, DetachStorage)
+        if action.sr in self.mounted:
+            return protocol.StorageSpace(changed=changed, size_bytes=1000, used_bytes=10)
+        return protocol.StorageSpace(changed=changed)
 
     async def look(self, host: Ref[Host]) -> None:
         self.looks += 1

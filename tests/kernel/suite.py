@@ -7,6 +7,7 @@ from __future__ import annotations
 
 MODULES = {
     "openvswitch": (
+        "tests/kernel/nfs_storage.py",
         "tests/kernel/rates_in_the_kernel.py",
         "tests/lab/test_networks_in_use.py",
     ),

@@ -85,6 +85,7 @@ async def start_coordinator(parts: Parts) -> None:
     background.start(facts, "facts")
     locks = follow_locks(link=link, host=host, coordinator=coordinator, clock=parts.clock)
     background.start(locks, "locks")
+    background.start(coordinator.connect_storage(host, observation.facts), "storage")
 
 
 def _open_pool_door(

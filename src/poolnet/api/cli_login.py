@@ -22,7 +22,7 @@ from poolnet.api.sessions import LiveSession, Sessions
 from poolnet.api.surface import OWN_MESSAGES
 from poolnet.db.database import Database
 from poolnet.db.txn import Txn
-from poolnet.hostnet.show import show_guest_action, show_plan
+from poolnet.hostnet.show import show_guest_action, show_plan, show_storage_action
 from poolnet.hostnet.state import GuestPort
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
@@ -217,6 +217,8 @@ class DryRunCaller:
         lines += [f"  {show_guest_action(action)}" for action in work.after]
         renamed = [name for context in self._contexts for at, name in context.hostname_changes if at == host]
         lines += [f"  set the host's name to {name}" for name in renamed]
+        acts = [action for context in self._contexts for at, action in context.storage_actions if at == host]
+        lines += [f"  {show_storage_action(action)}" for action in acts]
         if len(lines) == 1:
             lines.append("  " + (ONLY_DATABASE if self._txn.changes() else "nothing to do"))
         return "\n".join(lines)

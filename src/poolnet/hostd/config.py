@@ -20,6 +20,8 @@ SWITCH_VARIABLE = "OVS_RUNDIR"
 SYSFS_VARIABLE = "POOLNET_SYSFS"
 
 
+STORAGE_DIRECTORIES = ("/srv", "/mnt", "/media", "/opt", "/var/opt", "/var/lib/poolnet/storage")
+
 Choice = Literal["openvswitch", "linuxbridge"]
 _BACKEND_LINE = re.compile(r"^backend\s*=.*$", re.MULTILINE)
 
@@ -69,6 +71,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     guest_runtime: Literal["netns", "none"] = "none"
     api_user: str = ""
     pam_service: str = "poolnet"
+    storage_directories: tuple[str, ...] = STORAGE_DIRECTORIES
     management: ManagementConfig | None = None
 
 
@@ -81,6 +84,7 @@ class Paths:
         self.run_dir = root / "run/poolnet"
         self.socket = self.run_dir / "hostd.sock"
         self.state_dir = root / "var/lib/poolnet/hostd"
+        self.storage = root / "run/sr-mount"
         self.resolv_conf = root / "etc/resolv.conf"
         self.hostname = root / "etc/hostname"
         self.modprobe_dir = root / "etc/modprobe.d"

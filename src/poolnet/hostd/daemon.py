@@ -41,6 +41,7 @@ from poolnet.hostd.server import Send, Server
 from poolnet.hostd.sriov.driver_options import DriverOptions, option_is_list, rebuild_boot_image
 from poolnet.hostd.sriov.functions import Functions
 from poolnet.hostd.sriov.sysfs import Sysfs
+from poolnet.hostd.storage import Storage, StorageFailed
 from poolnet.hostnet.facts import NicFacts
 from poolnet.hostnet.protocol import (
     PROTOCOL_VERSION,
@@ -48,6 +49,7 @@ from poolnet.hostnet.protocol import (
     Answer,
     Authenticate,
     AwaitsConfirm,
+    ChangeStorage,
     Confirm,
     Counters,
     Done,
@@ -120,9 +122,15 @@ class Daemon:
             config.nics,
         )
         self._order = NicOrder(paths.state_dir)
+        self._storage = Storage(paths.storage, config.storage_directories)
         self._following: set[asyncio.Task[None]] = set()
         self._facts = FactsSource(
-            self._backend, self._guests, self._netlink, self._nics_in_order, paths.resolv_conf
+            self._backend,
+            self._guests,
+            self._netlink,
+            self._nics_in_order,
+            paths.resolv_conf,
+            self._storage.attached,
         )
         self._rollouts = Rollouts(
             self._applier, Checkpoint(paths.state_dir), Reach(self._netlink), self._note_repair
@@ -155,6 +163,7 @@ class Daemon:
             stack.push_async_callback(self._rollouts.close)
             stack.callback(self._evidence.close)
             self._keeper.start()
+            self._keeper.note_change()  # it has links to set up
             stack.push_async_callback(self._keeper.close)
             self._facts.start()
             stack.push_async_callback(self._facts.close)
@@ -208,6 +217,8 @@ class Daemon:
             return Refused(fault=error.fault, message=str(error), subject=error.subject)
         except BackendGone as error:
             return Refused(fault=Fault.SWITCH_FAILED, message=str(error))
+        except StorageFailed as error:
+            return Refused(fault=Fault.STORAGE_FAILED, message=str(error), subject=error.fault)
 
     async def _answer(self, request: Request) -> Answer:
         match request.command:
@@ -230,6 +241,8 @@ class Daemon:
                 return await pam.authenticate(user, password, self._config.pam_service)
             case SetHostname(hostname=hostname):
                 return await self._set_hostname(hostname)
+            case ChangeStorage(action=action):
+                return await self._storage.carry_out(action)
             case Watch() | WatchLocks():
                 raise AssertionError("the server answers those who watch")
 

@@ -38,13 +38,15 @@ class FactsSource:
         netlink: Netlink,
         nics: Callable[[], tuple[NicFacts, ...]],
         resolv_conf: Path,
+        storage: Callable[[], tuple[str, ...]],
     ) -> None:
-        """`nics` says which there are now, in their order."""
+        """`nics` says which there are now, in their order; `storage` which SRs are mounted."""
         self._backend = backend
         self._guests = guests
         self._netlink = netlink
         self._nics = nics
         self._resolv_conf = resolv_conf
+        self._storage = storage
         self._dirty = asyncio.Event()
         self._gathered = asyncio.Condition()
         self._latest = HostFacts()
@@ -105,6 +107,7 @@ class FactsSource:
             addresses=await self._addresses(network),
             guests=self._guests.guests(),
             bridges_up=tuple(bridge.name for bridge in network.bridges if bridge.name in present),
+            storage=self._storage(),
             memory_total_bytes=total,
             memory_free_bytes=free,
             cpu_count=os.cpu_count() or 1,

@@ -18,6 +18,7 @@ import structlog
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.run")
 TIMEOUT_S = 30.0
+GOES_WITHIN_S = 2.0  # a program that is killed
 ERROR_TEXT_MAX = 2000
 
 
@@ -31,12 +32,13 @@ class Completed:
 
 
 class CommandFailed(Exception):
-    """A program could not be started, did not end in time, or ended with a status that was not expected."""
+    """A program could not be started, did not end in time (`late`), or ended with a status that was not expected."""
 
-    def __init__(self, argv: Sequence[str], reason: str) -> None:
+    def __init__(self, argv: Sequence[str], reason: str, *, late: bool = False) -> None:
         super().__init__(f"{shlex.join(argv)}: {reason}")
         self.argv = tuple(argv)
         self.reason = reason
+        self.late = late
 
 
 async def run(
@@ -61,12 +63,14 @@ async def run(
         async with asyncio.timeout(timeout_s):
             out, err = await process.communicate(stdin)
     except TimeoutError as error:
-        raise CommandFailed(argv, f"not done after {timeout_s:g} s") from error
+        raise CommandFailed(argv, f"not done after {timeout_s:g} s", late=True) from error
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+            with suppress(TimeoutError):  # one that waits for a server in the kernel ends when that gives up
+                async with asyncio.timeout(GOES_WITHIN_S):
+                    await process.wait()
     status = process.returncode if process.returncode is not None else -1
     LOG.debug("ran", argv=shlex.join(argv), status=status, seconds=round(time.monotonic() - began, 3))
     completed = Completed(

@@ -46,21 +46,22 @@ def management_chain(network: HostNetwork) -> frozenset[str]:
 def rivals(network: HostNetwork) -> frozenset[str]:
     """The bridges with an address in a subnet of the management address: what is sent there may leave by them."""
     bridge = network.bridge(network.management_bridge)
-    subnets = _subnets(bridge.ip) if bridge is not None else ()
+    managed = subnets(bridge.ip) if bridge is not None else ()
     return frozenset(
         other.name
         for other in network.bridges
         if any(
             one.version == near.version and one.overlaps(near)
-            for one in _subnets(other.ip)
-            for near in subnets
+            for one in subnets(other.ip)
+            for near in managed
         )
     )
 
 
-def _subnets(config: IpConfig) -> tuple[IPv4Network | IPv6Network, ...]:
+def subnets(config: IpConfig) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The subnets of the addresses that are written down."""
     found = []
-    for text in (config.ipv4_address, *config.ipv6_addresses):
+    for text in filter(None, (config.ipv4_address, *config.ipv6_addresses)):
         with suppress(ValueError):  # the daemon says so when it plans
             found.append(ip_interface(text).network)
     return tuple(found)

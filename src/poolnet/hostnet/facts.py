@@ -159,6 +159,7 @@ class HostFacts:
     addresses: tuple[AddressFacts, ...] = ()
     guests: tuple[GuestFacts, ...] = ()
     bridges_up: tuple[str, ...] = ()
+    storage: tuple[str, ...] = ()  # the uuids of the SRs that are mounted
     memory_total_bytes: int = 0
     memory_free_bytes: int = 0
     cpu_count: int = 0

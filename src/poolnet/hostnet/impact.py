@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from poolnet.hostnet.disturbance import management_chain, step_disturbance
+from poolnet.hostnet.disturbance import management_chain, step_disturbance, subnets
 from poolnet.hostnet.state import EMPTY, Bridge, GuestPort, HostNetwork, VirtualFunction
 from poolnet.hostnet.steps import (
     CreateBridge,
@@ -66,6 +66,25 @@ def impact(step: Step, plan: Plan, desired: HostNetwork, named: Named = named_by
             return _interrupts(name, ADDRESS_MS, disturbance, EMPTY, named)  # guests do not notice
     found = _bridge_and_time(step)
     return _interrupts(*found, disturbance, desired, named) if found is not None else ""
+
+
+def overlaps(step: Step, desired: HostNetwork) -> tuple[str, ...]:
+    """With which other bridges' subnets does an address that the step sets overlap? A sentence for each.
+
+    The host then sends to that subnet by either interface, whichever route the kernel finds first.
+    """
+    match step:
+        case CreateBridge(bridge=Bridge(name=name, ip=ip)) | SetAddresses(name=name, new=ip):
+            return tuple(
+                f"warning: {one} overlaps {other} of {bridge.name}: traffic for it may leave by either"
+                for one in subnets(ip)
+                for bridge in desired.bridges
+                if bridge.name != name
+                for other in subnets(bridge.ip)
+                if one.version == other.version and one.overlaps(other)
+            )
+        case _:
+            return ()
 
 
 def _bridge_and_time(step: Step) -> tuple[str, int] | None:

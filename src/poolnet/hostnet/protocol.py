@@ -15,6 +15,7 @@ from msgspec import Struct
 from poolnet.hostnet.facts import HostFacts, PortFacts
 from poolnet.hostnet.state import GuestPort, HostNetwork, IpConfig
 from poolnet.hostnet.steps import Plan
+from poolnet.hostnet.storage import StorageAction
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024  # 20,000 ports are about 8 MiB
 PROTOCOL_VERSION = 1
@@ -240,6 +241,12 @@ class Authenticate(Struct, frozen=True, kw_only=True, tag=True):
     password: str
 
 
+class ChangeStorage(Struct, frozen=True, kw_only=True, tag=True):
+    """Connect the host to storage, or disconnect it. Answered by `StorageSpace`; it has no part in rollouts."""
+
+    action: StorageAction
+
+
 class SetHostname(Struct, frozen=True, kw_only=True, tag=True):
     """Change the host's name in the kernel and on disk. Answered by `Done`."""
 
@@ -263,6 +270,7 @@ Command: TypeAlias = (
     | VerifyLocks
     | Authenticate
     | SetHostname
+    | ChangeStorage
 )
 
 
@@ -414,6 +422,17 @@ class Authenticated(Struct, frozen=True, kw_only=True, tag=True):
     reason: str = ""
 
 
+class StorageSpace(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `ChangeStorage`: whether anything was to be done, and how large and full what is mounted now is.
+
+    Sizes are -1 where nothing is mounted, or nobody knows.
+    """
+
+    changed: bool = False
+    size_bytes: int = -1
+    used_bytes: int = -1
+
+
 class Fault(StrEnum):
     """Why the daemon refused or failed."""
 
@@ -428,6 +447,7 @@ class Fault(StrEnum):
     )
     VLAN_IN_USE = "vlan-in-use"  # the kernel has VLAN device `subject` (NIC.TAG) already, and it is not ours
     NOT_VERIFIED = "not-verified"  # applied, but what is observed differs; the state before is restored
+    STORAGE_FAILED = "storage-failed"  # `subject` is a `StorageFault`
     UNREACHABLE = (
         "unreachable"  # applied, but nobody could reach the host any more; the state before is restored
     )
@@ -453,6 +473,7 @@ Answer: TypeAlias = (
     | Traced
     | LocksVerified
     | Authenticated
+    | StorageSpace
     | Refused
 )
 

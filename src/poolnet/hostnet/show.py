@@ -11,7 +11,7 @@ from hashlib import sha256
 
 import msgspec
 
-from poolnet.hostnet.impact import Named, impact, named_by_uuid
+from poolnet.hostnet.impact import Named, impact, named_by_uuid, overlaps
 from poolnet.hostnet.protocol import (
     CreateGuest,
     DestroyGuest,
@@ -63,6 +63,16 @@ from poolnet.hostnet.steps import (
     SetManagement,
     Step,
 )
+from poolnet.hostnet.storage import (
+    AttachStorage,
+    CreateStorage,
+    DeleteStorage,
+    DetachStorage,
+    MeasureStorage,
+    NfsExport,
+    Source,
+    StorageAction,
+)
 
 
 def show_plan(plan: Plan, desired: HostNetwork | None = None, named: Named = named_by_uuid) -> str:
@@ -77,6 +87,7 @@ def show_plan(plan: Plan, desired: HostNetwork | None = None, named: Named = nam
         lines += show_step(step)
         hurt = impact(step, plan, desired, named) if desired is not None else ""
         lines += _indented((hurt,)) if hurt else ()
+        lines += _indented(overlaps(step, desired)) if desired is not None else ()
     return "\n".join([*lines, f"disturbs: {plan.disturbance.name.lower()}"]) + "\n"
 
 
@@ -205,6 +216,21 @@ def show_guest_action(action: GuestAction) -> str:
             return f"raise the link of NIC {device} of guest {vm}"
 
 
+def show_storage_action(action: StorageAction) -> str:
+    """The action as one line."""
+    match action:
+        case AttachStorage(sr=sr, source=source):
+            return f"mount {_source(source)} for SR {sr}"
+        case DetachStorage(sr=sr):
+            return f"unmount SR {sr}"
+        case CreateStorage(sr=sr, source=source):
+            return f"make the directory of SR {sr} in {_source(source)}"
+        case DeleteStorage(sr=sr, source=source):
+            return f"remove the directory of SR {sr} from {_source(source)}"
+        case MeasureStorage(sr=sr):
+            return f"measure SR {sr}"
+
+
 def show_network(network: HostNetwork) -> str:
     """The whole state: a line per bridge and port, details indented by two spaces."""
     lines: list[str] = []
@@ -235,6 +261,10 @@ def plan_hash(plan: Plan) -> str:
 def network_hash(network: HostNetwork) -> str:
     """SHA-256 of the state's canonical JSON, in hex; foreign objects do not count."""
     return sha256(msgspec.json.encode(replace(network, foreign=()), order="deterministic")).hexdigest()
+
+
+def _source(source: Source) -> str:
+    return f"{source.server}:{source.path}" if isinstance(source, NfsExport) else source.path
 
 
 def _names(bridges: tuple[str, ...]) -> str:

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import NoReturn, TypedDict
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 4096
+_MNT_FORCE, _MNT_DETACH = 1, 2
+_STORAGE = "/run/sr-mount/"
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1)
 
@@ -109,6 +111,15 @@ def _set_up_mounts(directory: Path) -> None:
         ("run", "/run"),
     ):
         _mount(str(directory / name), target, flags=_MS_BIND)
+
+
+def _unmount_storage() -> None:
+    """Unmount what comes over the network while there is one, as systemd does at shutdown."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
+        point = line.split(" ")[1]
+        if point.startswith(_STORAGE):
+            libc.umount2(point.encode(), _MNT_FORCE | _MNT_DETACH)
 
 
 def _raise_loopback() -> None:
@@ -248,6 +259,7 @@ class _Init:
         _say(f"{running.service['name']} ended ({os.waitstatus_to_exitcode(status)}); again in {wait_s:g} s")
 
     def _stop_all(self) -> None:
+        _unmount_storage()
         for running in reversed(self._running):
             if running.pid == 0:
                 continue

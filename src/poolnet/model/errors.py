@@ -1,6 +1,6 @@
 """Which errors can a call end with? Functions named after the codes: `raise errors.mac_invalid(mac)`.
 
-`errors_call`, `errors_network`, `errors_guest` and `errors_pool` declare them; this module has them all.
+`errors_call`, `errors_network`, `errors_guest`, `errors_storage` and `errors_pool` declare them; this module has them all.
 `ERRORS` has every documented code, with a description for people.
 """
 
@@ -15,6 +15,7 @@ from poolnet.model.errors_call import *  # noqa: F403
 from poolnet.model.errors_guest import *  # noqa: F403
 from poolnet.model.errors_network import *  # noqa: F403
 from poolnet.model.errors_pool import *  # noqa: F403
+from poolnet.model.errors_storage import *  # noqa: F403
 from poolnet.model.failure import DOCUMENTED, UNDOCUMENTED, ErrorDecl
 from poolnet.model.failure import Failure as Failure
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import structlog
@@ -34,6 +34,8 @@ from poolnet.pool import audit
 from poolnet.pool.guard import USUAL, Guard
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.pool.rollout import Hosts, HostWork, Rollouts
+from poolnet.pool.storage import METHODS as STORAGE_METHODS
+from poolnet.pool.storage import StorageCalls
 from poolnet.rules.context import CallContext, Counters, Session
 from poolnet.rules.facts import record_network
 
@@ -110,6 +112,8 @@ class Coordinator:
         self._hosts = hosts
         self._stray: Callable[[Ref[Host]], None] = lambda _: None
         self._rollouts = Rollouts(database, hosts, lambda host: self._stray(host))
+        self._storage = StorageCalls(database, hosts)
+        self._storage_under_way: set[asyncio.Task[Value]] = set()
         self._local_host = local_host
         self._clock = clock
         self._counters = counters
@@ -133,7 +137,8 @@ class Coordinator:
 
         Hosts that do not answer in time are left as they are; the next start brings them in step. May be called twice.
         """
-        tasks, self._tasks = self._tasks, []
+        tasks = [*self._tasks, *self._storage_under_way]
+        self._tasks = []
         for task in tasks:
             task.cancel()
         if tasks:
@@ -167,6 +172,8 @@ class Coordinator:
         """
         if call.method in LOOKING:
             await self._look(call)
+        if call.method in STORAGE_METHODS:
+            return await self._run_storage(call)
         pending = _Pending(call, asyncio.get_running_loop().create_future())
         self._queue.append(pending)
         self._wake.set()
@@ -180,6 +187,23 @@ class Coordinator:
                     pending.answer.cancel()
                     raise
                 # Too late to withdraw: what happens on the hosts is what the caller must hear.
+
+    async def _run_storage(self, call: RuleCall) -> Value:
+        subject = next(call.arguments[name] for name in ("self", "sr", "host") if name in call.arguments)
+        working = asyncio.create_task(
+            self._storage.run(
+                cast("Ref[Any]", subject),
+                lambda ctx: call.rule(ctx, **call.arguments),
+                lambda txn: self.context(txn, call.session, call.task),
+            )
+        )
+        self._storage_under_way.add(working)
+        working.add_done_callback(self._storage_under_way.discard)
+        return await asyncio.shield(working)  # begun is carried out, also when the client hangs up
+
+    async def connect_storage(self, host: Ref[Host], facts: HostFacts) -> None:
+        """Makes a host, which has just reported that, have the storage that the database says."""
+        await self._storage.connect_again(host, facts, lambda txn: self.context(txn, Session()))
 
     async def _look(self, call: RuleCall) -> None:
         """Has the hosts report now: a NIC that was put in a moment ago is found. Raises Failure."""

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from poolnet.hostnet import protocol
 from poolnet.hostnet.facts import HostFacts
+from poolnet.hostnet.storage import StorageAction
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
 from poolnet.pool import wire
@@ -27,6 +28,7 @@ D = TypeVar("D", bound=protocol.Answer)
 STAGE_S: Final = 60.0  # a host with thousands of VLANs, observed and planned on a busy machine
 SWITCH_S: Final = 120.0
 SETTLE_S: Final = 30.0
+STORAGE_S: Final = 200.0  # longer than the daemon waits for a server that is silent
 PROBE_S: Final = 0.5
 PROBE_GRACE_S: Final = 2.0  # of a host's time, for it to take everything back before anybody asks again
 
@@ -195,6 +197,10 @@ class PoolHosts:
         command = protocol.SetHostname(hostname=hostname)
         await self._at(host, self._request(host, command, protocol.Done, SETTLE_S))
 
+    async def storage(self, host: Ref[Host], action: StorageAction) -> protocol.StorageSpace:
+        """Has the daemon act on storage."""
+        return await self.ask(host, protocol.ChangeStorage(action=action), protocol.StorageSpace, STORAGE_S)
+
     async def look(self, host: Ref[Host]) -> None:
         """Asks the daemon for its facts."""
         observing = self._request(host, protocol.Observe(), protocol.Observation, SETTLE_S)
@@ -202,7 +208,7 @@ class PoolHosts:
         self.remember(host, seen.facts)
 
     async def ask(self, host: Ref[Host], command: protocol.Command, expect: type[D], timeout_s: float) -> D:
-        """Asks a daemon for something that changes nothing."""
+        """Asks a daemon for something that is no part of a rollout."""
         return await self._at(host, self._link_of(host).request(command, expect, timeout_s))
 
     def expect(self, host: Ref[Host], address: str) -> None:

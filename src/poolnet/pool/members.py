@@ -256,6 +256,7 @@ class Members:
         async def settle() -> None:
             await converge(self._coordinator, host, guests)
             await self._give_networks(host, started=greeting.started)
+            await self._coordinator.connect_storage(host, observation.facts)
 
         async with asyncio.TaskGroup() as group:
             group.create_task(settle())

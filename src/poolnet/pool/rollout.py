@@ -23,6 +23,7 @@ from poolnet.hostnet.derive import derive
 from poolnet.hostnet.facts import HostFacts
 from poolnet.hostnet.state import HostNetwork
 from poolnet.hostnet.steps import Disturbance
+from poolnet.hostnet.storage import StorageAction
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VmPowerState
@@ -65,6 +66,9 @@ class Hosts(Protocol):
 
     async def set_hostname(self, host: Ref[Host], hostname: str) -> None:
         """Changes a host's name; raises `HostRefused` or `HostGone`."""
+
+    async def storage(self, host: Ref[Host], action: StorageAction) -> protocol.StorageSpace:
+        """Has a host act on storage; raises `HostRefused` or `HostGone`."""
 
     async def look(self, host: Ref[Host]) -> None:
         """Has a host report its facts now; raises `HostRefused` or `HostGone`."""

@@ -18,11 +18,13 @@ from poolnet.rules import (
     message,
     network,
     network_sriov,
+    pbd,
     pif,
     pif_config,
     pif_plug,
     pool,
     role,
+    sr,
     subject,
     task,
     tunnel,
@@ -112,6 +114,13 @@ RULES: Final[Mapping[str, Rule]] = {
     "host.destroy": leave.destroy,
     "host.sync_vlans": member.sync_vlans,
     "host.sync_tunnels": member.sync_tunnels,
+    **_of(
+        "SR",
+        sr,
+        "create introduce forget destroy scan update get_supported_types set_name_label set_name_description "
+        "set_shared set_physical_size set_virtual_allocation set_physical_utilisation",
+    ),
+    **_of("PBD", pbd, "create destroy plug unplug set_device_config"),
     **_of(
         "task",
         task,

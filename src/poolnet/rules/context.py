@@ -15,6 +15,7 @@ from typing import Any
 from poolnet.db.txn import Txn
 from poolnet.hostnet.facts import HostFacts
 from poolnet.hostnet.protocol import GuestAction
+from poolnet.hostnet.storage import StorageAction
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics
@@ -87,6 +88,7 @@ class CallContext:
         counters: Numbers that outlive the call.
         guest_actions: What the rule wants done to guests: host, phase, action, in this order.
         hostname_changes: The new names of hosts.
+        storage_actions: What the rule wants done with storage: host, action, in this order.
     """
 
     txn: Txn
@@ -99,6 +101,7 @@ class CallContext:
     counters: Counters = field(default_factory=Counters)
     guest_actions: list[tuple[Ref[Host], Phase, GuestAction]] = field(default_factory=list)
     hostname_changes: list[tuple[Ref[Host], str]] = field(default_factory=list)
+    storage_actions: list[tuple[Ref[Host], StorageAction]] = field(default_factory=list)
 
     def new_ref(self) -> Ref[Any]:
         """Gives a fresh reference, unrelated to any uuid (spec §1.3)."""

@@ -16,6 +16,7 @@ from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.pool import Pool
+from poolnet.model.classes.sr import SR
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.classes.vm_metrics import VMMetrics
@@ -42,6 +43,7 @@ from poolnet.rules.facts import CONTROL_DOMAIN_NAME, record_facts
 from poolnet.rules.kinds import is_bond_slave
 from poolnet.rules.pif_plug import plug
 from poolnet.rules.role import write_roles
+from poolnet.rules.sr import refresh as refresh_storage
 from poolnet.rules.vm_power import halt
 
 API_VERSION: Final = (2, 23)
@@ -148,6 +150,8 @@ def resync(ctx: CallContext, facts: HostFacts) -> None:
     bond_rules.repair(ctx, ctx.local_host)
     _ensure_himn(ctx)
     _resync_guests(ctx, facts)
+    for storage in ctx.txn.refs(SR):
+        refresh_storage(ctx.txn, storage)
     _bring_up_all(ctx)
     record_facts(ctx.txn, ctx.local_host, facts, ctx.now, ctx.new_uuid)
 

@@ -8,6 +8,7 @@ import pytest
 
 from poolnet.hostnet.diff import diff
 from poolnet.hostnet.impact import NAMED_MAX, impact
+from poolnet.hostnet.show import show_plan
 from poolnet.hostnet.state import (
     Bridge,
     GuestPort,
@@ -95,3 +96,17 @@ def test_an_address_in_the_management_subnet_may_cut_the_host_off_wherever_it_is
 def test_where_the_host_is_reached(old: str, new: str, expected: str) -> None:
     state = host(XENBR0, XENBR1)
     assert said(replace(state, management_bridge=old), replace(state, management_bridge=new)) == [expected]
+
+
+def test_an_address_whose_subnet_overlaps_another_is_warned_of() -> None:
+    ip = IpConfig(ipv4_mode=Ipv4Mode.STATIC, ipv4_address="192.0.2.129/25")
+    before, after = host(XENBR0, XENBR1), host(XENBR0, replace(XENBR1, ip=ip))
+    shown = show_plan(diff(before, after), after)
+    assert (
+        "  warning: 192.0.2.128/25 overlaps 192.0.2.0/24 of xenbr0: traffic for it may leave by either"
+        in shown
+    )
+    apart = host(XENBR0, replace(XENBR1, ip=replace(ip, ipv4_address="198.51.100.1/24")))
+    assert "warning" not in show_plan(diff(before, apart), apart)
+    made = host(XENBR0, replace(VLAN, ip=ip), XENBR1)
+    assert "overlaps" in show_plan(diff(before, made), made)

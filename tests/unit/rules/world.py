@@ -143,6 +143,7 @@ class World:
                 new_uuid=_counting_uuids(1 << 64),
                 guest_actions=[],
                 hostname_changes=[],
+                storage_actions=[],
             )
         )
 
@@ -154,11 +155,12 @@ class World:
     def call(world, method: str, /, **arguments: Any) -> Any:  # noqa: N805 - messages have a parameter named self
         """Lets a message's rule decide; whatever it raises leaves no trace, as in the server."""
         attempt = world.ctx.on(world.ctx.txn.nested())
-        actions = len(world.ctx.guest_actions)
+        actions, storage = len(world.ctx.guest_actions), len(world.ctx.storage_actions)
         try:
             result = RULES[method](attempt, **arguments)
         except BaseException:
             del world.ctx.guest_actions[actions:]
+            del world.ctx.storage_actions[storage:]
             raise
         attempt.txn.merge()
         return result
