@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from poolnet.api.data_sources import data_source_messages
 from poolnet.api.dispatch import Call, Own, Result, session_of
 from poolnet.api.events import Events
 from poolnet.api.locks import AskedHosts, lock_messages
@@ -38,6 +39,7 @@ def own_messages(
         **_event_messages(events),
         "task.cancel": _cancel(database, tasks, coordinator),
         **lock_messages(database, hosts),
+        **data_source_messages(database, hosts),
     }
 
 

@@ -8,6 +8,8 @@ from poolnet.rules.catalog import RULES
 
 OWN_MESSAGES = frozenset(
     {
+        "VM.query_data_source",
+        "host.query_data_source",
         "session.login_with_password",
         "session.slave_local_login_with_password",
         "session.logout",

@@ -42,6 +42,7 @@ from poolnet.hostd.sriov.driver_options import DriverOptions, option_is_list, re
 from poolnet.hostd.sriov.functions import Functions
 from poolnet.hostd.sriov.sysfs import Sysfs
 from poolnet.hostd.storage import Storage, StorageFailed
+from poolnet.hostd.traffic import Traffic as TrafficCounters
 from poolnet.hostnet.facts import NicFacts
 from poolnet.hostnet.protocol import (
     PROTOCOL_VERSION,
@@ -60,6 +61,7 @@ from poolnet.hostnet.protocol import (
     Observation,
     Observe,
     ReadCounters,
+    ReadTraffic,
     Refused,
     Request,
     Restore,
@@ -70,6 +72,7 @@ from poolnet.hostnet.protocol import (
     SwitchBackend,
     Traced,
     TracePacket,
+    Traffic,
     VerifyLocks,
     Watch,
     WatchLocks,
@@ -122,6 +125,7 @@ class Daemon:
             config.nics,
         )
         self._order = NicOrder(paths.state_dir)
+        self._traffic = TrafficCounters()
         self._storage = Storage(paths.storage, config.storage_directories)
         self._following: set[asyncio.Task[None]] = set()
         self._facts = FactsSource(
@@ -165,6 +169,8 @@ class Daemon:
             self._keeper.start()
             self._keeper.note_change()  # it has links to set up
             stack.push_async_callback(self._keeper.close)
+            self._traffic.start()
+            stack.push_async_callback(self._traffic.close)
             self._facts.start()
             stack.push_async_callback(self._facts.close)
             stack.push_async_callback(self._server.close)
@@ -241,6 +247,8 @@ class Daemon:
                 return await pam.authenticate(user, password, self._config.pam_service)
             case SetHostname(hostname=hostname):
                 return await self._set_hostname(hostname)
+            case ReadTraffic(devices=devices):
+                return Traffic(rates=self._traffic.rates(devices))
             case ChangeStorage(action=action):
                 return await self._storage.carry_out(action)
             case Watch() | WatchLocks():

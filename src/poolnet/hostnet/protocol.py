@@ -215,6 +215,12 @@ class ReadCounters(Struct, frozen=True, kw_only=True, tag=True):
     devices: tuple[str, ...] = ()
 
 
+class ReadTraffic(Struct, frozen=True, kw_only=True, tag=True):
+    """How many bytes a second go through these interfaces? Answered by `Traffic`."""
+
+    devices: tuple[str, ...]
+
+
 class TracePacket(Struct, frozen=True, kw_only=True, tag=True):
     """What would the live switch do with this frame from that port? Answered by `Traced`."""
 
@@ -266,6 +272,7 @@ Command: TypeAlias = (
     | Watch
     | WatchLocks
     | ReadCounters
+    | ReadTraffic
     | TracePacket
     | VerifyLocks
     | Authenticate
@@ -422,6 +429,20 @@ class Authenticated(Struct, frozen=True, kw_only=True, tag=True):
     reason: str = ""
 
 
+class LinkRate(Struct, frozen=True, kw_only=True):
+    """The bytes a second that an interface of the host has received and sent in the last seconds."""
+
+    device: str
+    received_bytes_per_s: float
+    sent_bytes_per_s: float
+
+
+class Traffic(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `ReadTraffic`: of those interfaces that have been there for some seconds."""
+
+    rates: tuple[LinkRate, ...]
+
+
 class StorageSpace(Struct, frozen=True, kw_only=True, tag=True):
     """The answer to `ChangeStorage`: whether anything was to be done, and how large and full what is mounted now is.
 
@@ -474,6 +495,7 @@ Answer: TypeAlias = (
     | LocksVerified
     | Authenticated
     | StorageSpace
+    | Traffic
     | Refused
 )
 
