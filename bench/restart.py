@@ -11,11 +11,11 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.lab.hostd_rig import Rig, running_rig
-from tests.lab.hostd_states import VLAN50, XENBR0, locked, network, port
+from tests.lab.hostd_states import full_house
 from tests.lab.own_network import run_in_own_network
 
 from bench.figure import Figure, Skipped, duration
@@ -65,14 +65,6 @@ def figures() -> list[Figure | Skipped]:
         ),
         duration(_BOOT, times.boot, times.commands, floor_name="one ovs-vsctl transaction", wanted=WANTED),
     ]
-
-
-def full_house(vlans: int, ports: int) -> HostNetwork:
-    """A NIC's bridge with so many VLANs, and so many locked guests among them and on the bridge itself."""
-    tags = [replace(VLAN50, name=f"xapi{tag}", vlan_tag=tag) for tag in range(1, vlans + 1)]
-    names = ["xenbr0", *(vlan.name for vlan in tags)]
-    guests = [port(number, names[number % len(names)], locked(number)) for number in range(ports)]
-    return network(XENBR0, *tags, *guests)
 
 
 async def _restarts(rig: Rig, times: _Times) -> None:

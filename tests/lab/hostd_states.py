@@ -81,6 +81,14 @@ def network(*parts: Bridge | GuestPort, management: str = "") -> HostNetwork:
     return HostNetwork(bridges=tuple(bridges), ports=tuple(ports), management_bridge=management)
 
 
+def full_house(vlans: int, ports: int) -> HostNetwork:
+    """A NIC's bridge with so many VLANs, and so many locked guests on the bridge and its VLANs."""
+    tags = [replace(VLAN50, name=f"xapi{tag}", vlan_tag=tag) for tag in range(1, vlans + 1)]
+    names = ["xenbr0", *(vlan.name for vlan in tags)]
+    guests = [port(number, names[number % len(names)], locked(number)) for number in range(ports)]
+    return network(XENBR0, *tags, *guests)
+
+
 EVERYTHING = network(
     replace(XENBR0, ip=STATIC),
     VLAN50,

@@ -9,7 +9,7 @@ import pytest
 
 from poolnet.hostnet.match import mismatches
 from tests.lab.hostd_rig import Rig, with_rig
-from tests.lab.hostd_states import VLAN50, XENBR0, locked, network, port, unlocked
+from tests.lab.hostd_states import VLAN50, XENBR0, full_house, network, unlocked
 
 pytestmark = pytest.mark.lab
 
@@ -29,7 +29,7 @@ def test_a_hundred_vlans_are_one_plan(tmp_path: Path) -> None:
     with_rig(tmp_path, body)
 
 
-def test_hundreds_of_locked_guests_have_their_flows(tmp_path: Path) -> None:
+def test_hundreds_of_locked_guests_have_their_flows_and_a_restart_changes_nothing(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
         commands = tmp_path / "links"
         commands.write_text(
@@ -38,14 +38,26 @@ def test_hundreds_of_locked_guests_have_their_flows(tmp_path: Path) -> None:
             )
         )
         rig.sh("ip", "-batch", str(commands))
-        guests = [port(number, "xenbr0", locked(number)) for number in range(PORTS)]
-        full = network(XENBR0, *guests)
+        full = full_house(VLANS, PORTS)
         await rig.roll_out(full, "full")
         assert mismatches(await rig.observe(), full) == ()
         assert len({line.split(",")[0] for line in rig.flows("xenbr0v").splitlines()}) == PORTS + 1  # cookies
-        one = network(XENBR0, *(replace(guests[0], lock=unlocked(0)), *guests[1:]))
+        before = seen_by_the_switch(rig)
+        await rig.kill("hostd")
+        await rig.start_daemon()
+        assert (await rig.plan_to(full)).steps == ()
+        assert seen_by_the_switch(rig) == before
+        first, *others = full.ports
+        one = replace(full, ports=(replace(first, lock=unlocked(0)), *others))
         await rig.roll_out(one, "one")
         assert mismatches(await rig.observe(), one) == ()
         await rig.roll_out(network(XENBR0), "empty")
 
     with_rig(tmp_path, body)
+
+
+def seen_by_the_switch(rig: Rig) -> tuple[str, list[str]]:
+    """How often the switch was configured, and its flows."""
+    return rig.sh("ovs-vsctl", "get", "Open_vSwitch", ".", "next_cfg"), sorted(
+        rig.flows("xenbr0v").splitlines()
+    )

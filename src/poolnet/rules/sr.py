@@ -22,6 +22,7 @@ from poolnet.model.types import Ref
 from poolnet.rules.context import CallContext
 from poolnet.rules.storage_source import TYPES, source_of
 
+NO_CONFIG: Final[Mapping[str, str]] = {}
 UNKNOWN: Final = -1  # of sizes, while nobody has looked
 _OFFERED: Final = (
     StorageOperations.SCAN,
@@ -47,7 +48,7 @@ def create(
     type: str,
     content_type: str,
     shared: bool,
-    sm_config: Mapping[str, str],
+    sm_config: Mapping[str, str] = NO_CONFIG,
 ) -> Ref[SR]:
     """Makes new storage and connects hosts to it: that host, or all of them to shared storage.
 
@@ -102,7 +103,7 @@ def introduce(
     type: str,
     content_type: str,
     shared: bool,
-    sm_config: Mapping[str, str],
+    sm_config: Mapping[str, str] = NO_CONFIG,
 ) -> Ref[SR]:
     """Makes the record of storage that exists. Its type is looked at when a host is to be connected.
 
