@@ -39,14 +39,12 @@ def test_a_vif_and_its_nic_show_what_goes_through_them(lab: RunningLab) -> None:
         return all(KBS[0] < rate(kind, uuid, name) < KBS[1] for name in ("io_read_kbs", "io_write_kbs"))
 
     ping = ("ping", "-q", "-i", str(EACH_S), "-s", str(SIZE), "10.77.0.1")
-    with subprocess.Popen(
-        (*console.entering_guest(lab.lab, "talker"), *ping), stdout=subprocess.DEVNULL
-    ) as pinging:
+    with subprocess.Popen((*console.entering_guest(lab.lab, "talker"), *ping), stdout=subprocess.DEVNULL):
         try:
             eventually(lambda: seen("vif", vif), "the VIF shows the pings", 40.0)
             eventually(lambda: seen("pif", pif), "the NIC shows them", 40.0)
         finally:
-            pinging.terminate()
+            lab.guest("talker", "pkill", "-INT", "-x", "ping")
     lab.xe("host1", "vm-shutdown", f"uuid={vm}", "force=true")
     assert rate("vif", vif, "io_read_kbs") == -1.0
     said = lab.run("host1", "xe", "host-data-source-query", "data-source=pif_eth9_rx", check=False)
