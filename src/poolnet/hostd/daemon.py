@@ -237,8 +237,8 @@ class Daemon:
                 return await self._done()
             case Stage() | Switch() | SwitchBackend() | Confirm() | Revert() | Restore() as command:
                 return await self._roll_out(command)
-            case ReadCounters(devices=devices):
-                return Counters(ports=await self._evidence.counters(devices))
+            case ReadCounters() | ReadTraffic() as command:
+                return await self._count(command)
             case TracePacket() as command:
                 return await self._trace(command)
             case VerifyLocks() as command:
@@ -247,12 +247,15 @@ class Daemon:
                 return await pam.authenticate(user, password, self._config.pam_service)
             case SetHostname(hostname=hostname):
                 return await self._set_hostname(hostname)
-            case ReadTraffic(devices=devices):
-                return Traffic(rates=self._traffic.rates(devices))
             case ChangeStorage(action=action):
                 return await self._storage.carry_out(action)
             case Watch() | WatchLocks():
                 raise AssertionError("the server answers those who watch")
+
+    async def _count(self, command: ReadCounters | ReadTraffic) -> Answer:
+        if isinstance(command, ReadTraffic):
+            return Traffic(rates=self._traffic.rates(command.devices))
+        return Counters(ports=await self._evidence.counters(command.devices))
 
     async def _roll_out(self, command: Stage | Switch | SwitchBackend | Confirm | Revert | Restore) -> Answer:
         match command:

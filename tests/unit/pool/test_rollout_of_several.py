@@ -14,6 +14,7 @@ from poolnet.hostnet import protocol
 from poolnet.hostnet.diff import diff
 from poolnet.hostnet.facts import HostFacts
 from poolnet.hostnet.state import HostNetwork
+from poolnet.hostnet.storage import StorageAction
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.network import Network
@@ -104,6 +105,9 @@ class Machines:
 
     async def set_hostname(self, host: Ref[Host], hostname: str) -> None:
         pass
+
+    async def storage(self, host: Ref[Host], action: StorageAction) -> protocol.StorageSpace:
+        raise AssertionError("no call here is about storage")
 
     async def look(self, host: Ref[Host]) -> None:
         pass
