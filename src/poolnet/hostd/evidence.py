@@ -105,9 +105,11 @@ class Evidence:
         async with self._looking:
             found = await self._backend.counters(())
             moved = dict(self._moved(found))
+            network = await self._backend.observe() if moved else None
+            self._raw |= {(facts.device, reason): count for facts in found for reason, count in facts.dropped}
             self._forget({device for device, _ in self._raw} - {facts.device for facts in found})
-            if moved:
-                self._count(moved, await self._backend.observe())
+            if network is not None:
+                self._count(moved, network)
             self._has_looked = True
 
     def _forget(self, devices: Collection[str]) -> None:
@@ -126,14 +128,14 @@ class Evidence:
             for reason, count in facts.dropped:
                 key = (facts.device, reason)
                 known = self._raw.get(key, 0)
-                self._raw[key] = count
                 more = count - known if count >= known else count
                 if more:
                     yield key, more
 
     def _count(self, moved: Mapping[_Key, int], network: HostNetwork) -> None:
         now = asyncio.get_running_loop().time()
-        locks = {port.device: port.lock for port in network.ports}
+        # A port that somebody has changed has no lock that means anything, until it is put back.
+        locks = {port.device: port.lock for port in network.ports if port.lock.mac}
         for (device, reason), more in moved.items():
             lock = locks.get(device)
             shadow = lock is not None and lock.shadow

@@ -170,6 +170,29 @@ def test_the_ipv6_of_a_guest_that_has_none_is_counted_and_not_told(monkeypatch: 
     run(switch, body, monkeypatch)
 
 
+def test_what_is_counted_while_the_switch_is_gone_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = Switch(arp=1)
+
+    async def body(seen: Evidence, _: Callable[[], Awaitable[LocksSeen]], __: Frames) -> None:
+        await seen.counters(())
+        switch.counts = {"arp": 4}
+        observe = switch.observe
+
+        async def gone() -> HostNetwork:
+            raise BackendGone("it restarts")
+
+        monkeypatch.setattr(switch, "observe", gone)
+        with pytest.raises(BackendGone):
+            await seen.counters(())
+        monkeypatch.setattr(switch, "observe", observe)
+        assert dict((await seen.counters(()))[0].dropped) == {"arp": 4}
+        switch.lock = replace(LOCKED, mac="", shadow=True)  # somebody has spoilt the port
+        switch.counts = {"arp": 5}
+        assert await seen.counters(()) == (PortFacts(device=DEVICE, dropped=(("arp", 5),)),)
+
+    run(switch, body, monkeypatch)
+
+
 def test_a_repair_is_told_at_once_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     switch = Switch(arp=0)
 
