@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from poolnet.hostd.openvswitch import traced, unixctl
@@ -19,33 +20,56 @@ from poolnet.hostd.proofs import proof_of
 from poolnet.hostnet.protocol import PortProof, RuleFound
 from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork, LockMode
 from poolnet.lock.openflow import ofport_of
-from poolnet.lock.prove import ROUTER_QUERIES, probes
+from poolnet.lock.prove import ROUTER_QUERIES, Probe, probes
 
 _IN_PORT = re.compile(r"\bin_port=(\d+)\b")
 _COOKIE = re.compile(r"\bcookie=(0x[0-9a-f]+)\b")
 
 
-async def prove(control: Path, tables: Tables, observed: HostNetwork, wanted: GuestPort) -> PortProof:
-    """Proves one port's lock. Raises ControlError, and ValueError when the lock is impossible."""
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One port's proof, prepared: what its rows say, and the traces that are to be asked for."""
+
+    wanted: GuestPort
+    faults: tuple[str, ...] = ()
+    is_changing: bool = False
+    tried: tuple[Probe, ...] = ()
+    calls: tuple[tuple[str, str, str], ...] = ()
+
+
+def prepared(tables: Tables, observed: HostNetwork, wanted: GuestPort) -> Case:
+    """The proof of one port's lock before anything is traced. Raises ValueError when the lock is impossible."""
     port = tables.ports.get(wanted.device)
     if wanted.lock.mode is LockMode.DISABLED:
         there = f"{wanted.device} is on the bridge {port.bridge}, and should be on none" if port else ""
-        return PortProof(device=wanted.device, faults=(there,) if there else ())
+        return Case(wanted, faults=(there,) if there else ())
     if port is None or not port.interfaces:
-        return PortProof(device=wanted.device, faults=(f"{wanted.device} is on no bridge",))
+        return Case(wanted, faults=(f"{wanted.device} is on no bridge",))
     faults = tuple(_faults(tables, observed, wanted, port))
     known = observed.port(wanted.device)
     is_changing = known is not None and known.lock != wanted.lock
     if wanted.lock.mode is LockMode.UNLOCKED and not wanted.lock.trunks:
-        return PortProof(device=wanted.device, faults=faults, is_changing=is_changing)
+        return Case(wanted, faults, is_changing)
     bridge = tables.bridges[port.bridge]
     tried = probes(wanted.lock)
     if bridge.row.get("mcast_snooping_enable") is True:  # a trace teaches the switch what the frame would
         tried = tuple(probe for probe in tried if probe.case.name not in ROUTER_QUERIES)
     ofport = port.interfaces[0].number("ofport")
-    calls = [(port.bridge, f"in_port={ofport}", probe.frame.hex()) for probe in tried]
-    found = [traced.read(text) for text in await unixctl.ask_all(control, "ofproto/trace", calls)]
-    return proof_of(wanted.device, tried, [(one.passes, one.reason) for one in found], faults, is_changing)
+    calls = tuple((port.bridge, f"in_port={ofport}", probe.frame.hex()) for probe in tried)
+    return Case(wanted, faults, is_changing, tried, calls)
+
+
+async def proved(control: Path, cases: Sequence[Case]) -> list[PortProof]:
+    """Traces for several ports, all at the same time. Raises ControlError."""
+    texts = iter(
+        await unixctl.ask_all(control, "ofproto/trace", [call for case in cases for call in case.calls])
+    )
+    proofs: list[PortProof] = []
+    for case in cases:
+        found = [traced.read(next(texts)) for _ in case.calls]
+        sent = [(one.passes, one.reason) for one in found]
+        proofs.append(proof_of(case.wanted.device, case.tried, sent, case.faults, case.is_changing))
+    return proofs
 
 
 def _faults(tables: Tables, observed: HostNetwork, wanted: GuestPort, port: Port) -> Iterator[str]:

@@ -16,7 +16,7 @@ from poolnet.ovsdb.framing import FramingError, MessageStream
 
 _TIMEOUT_S = 10.0
 _READ_BYTES = 65536
-_CONNECTIONS = 4  # the daemon takes up to ten requests of each before it looks at the next
+_CONNECTIONS = 16  # the daemon takes up to ten requests of each before it looks at the next
 _WINDOW = 16  # requests of a connection that wait for an answer
 
 
