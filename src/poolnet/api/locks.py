@@ -78,10 +78,10 @@ class _Locks:
     async def verify(self, call: Call) -> Result:
         """Proves the locks of these VIFs, or of all, on the live switches of their hosts.
 
+        Of a host that cannot say nothing is proved.
+
         Raises:
             HANDLE_INVALID: There is no such VIF.
-            HOST_OFFLINE: A host cannot be asked.
-            INTERNAL_ERROR: A host cannot say.
         """
         vifs = _chosen(self._database.view, call.arguments["vifs"])
         answers: dict[str, dict[str, Any]] = {}
@@ -116,7 +116,12 @@ class _Locks:
             for start in range(0, len(ports), protocol.VERIFY_PORTS_MAX):
                 some = ports[start : start + protocol.VERIFY_PORTS_MAX]
                 command = protocol.VerifyLocks(ports=tuple(one.port for one in some), rules=start == 0)
-                answer = await self._ask(host, command, protocol.LocksVerified)
+                try:
+                    answer = await self._hosts.ask(host, command, protocol.LocksVerified, ASK_TIMEOUT_S)
+                except (HostGone, HostRefused) as error:
+                    rules[name] = [f"the host cannot say: {error}"]
+                    proofs += [(one, _unknown(one)) for one in ports[start:]]
+                    break
                 proofs += zip(some, answer.proofs, strict=True)
                 if start == 0:
                     rules[name] = [r.text for r in answer.rules if not r.device or r.device in devices]
@@ -267,6 +272,10 @@ def _unplugged(view: View, vif: VIF) -> dict[str, Any]:
 
 
 _NOTHING: Mapping[str, Any] = {"frames": 0, "passing": (), "stopped": (), "wrong": (), "faults": ()}
+
+
+def _unknown(one: _Plugged) -> protocol.PortProof:
+    return protocol.PortProof(device=one.port.device, faults=("its host cannot say what it sends",))
 
 
 def _answer(one: _Plugged, proof: protocol.PortProof) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from poolnet.hostnet.facts import PortFacts
 from poolnet.hostnet.state import LockMode
 from poolnet.lock.packets import CORPUS
 from poolnet.model.classes.network import Network
+from poolnet.pool.hostlink import HostGone
 from tests.in_process import InProcess, with_server
 from tests.unit.api.test_cli_calls import xe
 
@@ -148,6 +149,23 @@ def test_a_lock_that_is_being_changed_is_looked_at_again(
         stays = await xe(server, "vif-lock-verify", f"uuid={uuids[0]}")
         assert stays.code == 1
         assert "the host holds another lock for vif1.0 than the database" in stays.out
+
+    with_server(tmp_path, body)
+
+
+def test_of_a_host_that_cannot_say_nothing_is_proved(tmp_path: Path) -> None:
+    def answer(_: protocol.Command) -> protocol.Answer:
+        raise HostGone("it is down")
+
+    async def body(server: InProcess) -> None:
+        (uuid,) = await running_vifs(server)
+        server.host.answer = answer
+        said = await xe(server, "vif-lock-verify", "--all")
+        assert said.code == 1
+        assert f"VIF 0 of vm0 ({uuid}): not proved\n  its host cannot say what it sends\n" in said.out
+        assert "  the host cannot say: it is down\n" in said.out
+        for command in (["vif-lock-explain", "packet=arp"], ["vif-lock-counters"]):
+            assert (await xe(server, *command, f"uuid={uuid}")).code == 1
 
     with_server(tmp_path, body)
 
