@@ -1,15 +1,44 @@
-"""Which tests of the lab run on another kernel too? For each backend, the modules whose tests it must pass there.
+"""Which tests of the lab run on another kernel too? For each backend, modules and tests that it must pass there.
 
-What is here must pass on a machine about ten times slower than this one, with one processor.
+They are those that the table of operations needs (`tests/operations`), and what only that kernel has. What is here must
+pass on a machine about ten times slower than this one, with one processor.
 """
 
 from __future__ import annotations
 
+_BONDS = "tests/lab/test_bonds.py::test_"
+_DHCP = "tests/lab/test_dhcp.py::test_"
+_MANAGEMENT = "tests/lab/test_management.py::test_"
+_INTERFACES = "tests/lab/test_interfaces.py::test_"
+
+OPERATIONS = (
+    "tests/lab/test_networks_in_use.py",
+    "tests/lab/test_tunnels.py",
+    f"{_BONDS}a_pulled_cable_is_survived_and_restoring_it_disturbs_nobody",
+    f"{_BONDS}management_vlans_and_vms_move_onto_a_bond_and_back_under_traffic",
+    f"{_BONDS}mode_and_properties_change_while_traffic_flows",
+    f"{_BONDS}a_bond_of_one_carries_traffic",
+    f"{_BONDS}a_bond_of_four_carries_management_up_to_its_last_cable",
+    f"{_DHCP}a_lease_shows_in_xe_with_gateway_and_dns_where_they_are_wanted",
+    f"{_DHCP}static_and_none_end_the_client",
+    "tests/lab/test_dhcp6.py",
+    f"{_MANAGEMENT}management_moves_to_a_nic_a_vlan_and_a_bond_and_back",
+    f"{_MANAGEMENT}management_off_and_on_again",
+    f"{_INTERFACES}options_of_a_nic_come_stay_and_go",
+    f"{_INTERFACES}static_routes_of_a_network_come_and_go_where_they_can",
+    f"{_INTERFACES}large_frames_pass_from_guest_to_guest_through_vlan_and_nic",
+    "tests/lab/test_console.py::test_a_new_name_is_known_to_database_kernel_disk_and_dhcp_server",
+)
 MODULES = {
     "openvswitch": (
         "tests/kernel/nfs_storage.py",
         "tests/kernel/rates_in_the_kernel.py",
-        "tests/lab/test_networks_in_use.py",
+        *OPERATIONS,
+        "tests/lab/test_switch_backend_commands.py",
     ),
-    "linuxbridge": ("tests/kernel/linuxbridge_links.py",),
+    "linuxbridge": (
+        *OPERATIONS,
+        "tests/lab/test_linuxbridge_tunnels.py",
+        "tests/kernel/linuxbridge_links.py",
+    ),
 }

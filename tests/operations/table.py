@@ -1,0 +1,199 @@
+"""Which test shows, with packets, that an operation works on a backend? Every operation on one host's network, each backend.
+
+`test_table` holds that each cell names tests that are there, and that run where it says. The page
+`docs/developer/operations.md` is this table; write it anew with `python -m tests.operations.table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/developer/operations.md"
+
+
+class Backend(Enum):
+    """A column."""
+
+    NETDEV = "Open vSwitch in user space"
+    KERNEL = "Open vSwitch in the kernel"
+    LINUX = "Linux bridge"
+
+
+class Where(Enum):
+    """On which kernel a test runs: this machine's, or the other one's (User Mode Linux)."""
+
+    HERE = "here"
+    THERE = "UML"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Tests by their pytest ids, below `tests/`, and where they run."""
+
+    where: Where
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operation."""
+
+    operation: str
+    cells: dict[Backend, Cell]
+    note: str = ""
+
+
+def everywhere(operation: str, *tests: str) -> Row:
+    """The same tests for all backends: those that this machine's kernel does not have on the other one."""
+    cells = {
+        Backend.NETDEV: Cell(Where.HERE, tests),
+        Backend.KERNEL: Cell(Where.THERE, tests),
+        Backend.LINUX: Cell(Where.THERE, tests),
+    }
+    return Row(operation, cells)
+
+
+def by_backend(operation: str, netdev: Cell, kernel: Cell, linux: Cell, note: str = "") -> Row:
+    """Tests of its own for each backend."""
+    return Row(operation, {Backend.NETDEV: netdev, Backend.KERNEL: kernel, Backend.LINUX: linux}, note)
+
+
+IN_USE = "lab/test_networks_in_use.py::test_"
+DHCP, DHCP6 = "lab/test_dhcp.py::test_", "lab/test_dhcp6.py::test_"
+BONDS = "lab/test_bonds.py::test_"
+TUNNELS = "lab/test_tunnels.py::test_guests_of_two_hosts_meet_in_a_tunnel"
+MANAGEMENT = "lab/test_management.py::test_"
+INTERFACES = "lab/test_interfaces.py::test_"
+NBD = "lab/test_nbd_port.py::test_"
+SWITCH = "lab/test_switch_backend_commands.py::test_"
+FAILOVER = f"{BONDS}a_pulled_cable_is_survived_and_restoring_it_disturbs_nobody"
+MOVES = f"{BONDS}management_vlans_and_vms_move_onto_a_bond_and_back_under_traffic"
+NBD_HERE = Cell(
+    Where.HERE,
+    (
+        f"{NBD}the_port_is_open_exactly_where_it_should_be[openvswitch]",
+        f"{NBD}the_purpose_of_a_network_opens_the_port_on_its_bridge",
+    ),
+)
+
+ROWS = (
+    everywhere("PIF.scan: a NIC that is put in", f"{IN_USE}a_nic_that_is_put_in_is_found_by_a_scan"),
+    everywhere("PIF.introduce, PIF.forget", f"{IN_USE}a_nic_is_unplugged_forgotten_and_introduced_again"),
+    everywhere("PIF.plug, PIF.unplug", f"{IN_USE}a_nic_is_unplugged_forgotten_and_introduced_again"),
+    everywhere("a cable is pulled: carrier, speed, events", f"{IN_USE}a_pulled_cable_is_an_event"),
+    everywhere(
+        "PIF.reconfigure_ip DHCP: a real server",
+        f"{DHCP}a_lease_shows_in_xe_with_gateway_and_dns_where_they_are_wanted",
+    ),
+    everywhere("PIF.reconfigure_ip Static, None", f"{DHCP}static_and_none_end_the_client"),
+    everywhere("PIF.reconfigure_ipv6 DHCP: a real server", f"{DHCP6}a_leased_address_works_and_shows"),
+    everywhere(
+        "PIF.reconfigure_ipv6 Autoconf, Static: a real router",
+        f"{DHCP6}a_router_gives_addresses_and_static_ends_them",
+    ),
+    everywhere("PIF.reconfigure_ipv6 None, beside IPv4", f"{DHCP6}one_client_asks_for_both_versions"),
+    everywhere("ethtool keys and properties of a PIF", f"{INTERFACES}options_of_a_nic_come_stay_and_go"),
+    everywhere(
+        "static routes of a network", f"{INTERFACES}static_routes_of_a_network_come_and_go_where_they_can"
+    ),
+    *(
+        everywhere(f"Bond.create {mode}: failover under a train of pings", f"{FAILOVER}[{mode}]")
+        for mode in ("balance-slb", "active-backup", "lacp")
+    ),
+    everywhere(
+        "LACP negotiated with the lab's switch; Bond.set_mode, Bond.set_property",
+        f"{BONDS}mode_and_properties_change_while_traffic_flows",
+    ),
+    *(
+        everywhere(f"Bond.create, Bond.destroy {mode}: management, VLANs and VMs move", f"{MOVES}[{mode}]")
+        for mode in ("balance-slb", "active-backup", "lacp")
+    ),
+    everywhere("a bond of four", f"{BONDS}a_bond_of_four_carries_management_up_to_its_last_cable"),
+    everywhere("a bond of one", f"{BONDS}a_bond_of_one_carries_traffic"),
+    everywhere(
+        "VLAN.create, VLAN.destroy on a NIC: tagged frames on the wire",
+        f"{IN_USE}vlans_of_one_uplink_do_not_see_each_other",
+    ),
+    everywhere("a VLAN on a bond", f"{MOVES}[active-backup]"),
+    *(
+        everywhere(f"tunnel.create, tunnel.destroy {protocol}", f"{TUNNELS}[{protocol}]")
+        for protocol in ("gre", "vxlan")
+    ),
+    everywhere(
+        "network.create: internal", f"{IN_USE}a_vif_is_unplugged_plugged_and_moved_while_it_is_pinged"
+    ),
+    everywhere("a network with a NIC", f"{IN_USE}a_nic_that_is_put_in_is_found_by_a_scan"),
+    everywhere("network.set_MTU along NIC, bridge and VIF", f"{IN_USE}a_network_of_large_frames"),
+    everywhere(
+        "MTU of a VLAN between two hosts",
+        f"{INTERFACES}large_frames_pass_from_guest_to_guest_through_vlan_and_nic",
+    ),
+    everywhere("network.set_default_locking_mode", f"{IN_USE}a_network_may_disable_its_vifs_by_default"),
+    everywhere("VIF.set_locking_mode", f"{IN_USE}a_disabled_vif_is_deaf_and_dumb"),
+    by_backend(
+        "network.add_purpose, network.remove_purpose: the NBD port",
+        NBD_HERE,
+        NBD_HERE,
+        Cell(Where.HERE, (f"{NBD}the_port_is_open_exactly_where_it_should_be[linuxbridge]",)),
+        "The filter is at the host's own input, above any switch, and needs nftables' family `inet`, which "
+        "the other kernel does not have.",
+    ),
+    everywhere(
+        "host.management_reconfigure to a NIC, a VLAN and a bond",
+        f"{MANAGEMENT}management_moves_to_a_nic_a_vlan_and_a_bond_and_back",
+    ),
+    everywhere("host.management_disable, and enabled again", f"{MANAGEMENT}management_off_and_on_again"),
+    everywhere(
+        "host.set_hostname_live: kernel, disk and DHCP server",
+        "lab/test_console.py::test_a_new_name_is_known_to_database_kernel_disk_and_dhcp_server",
+    ),
+    by_backend(
+        "change of backend, with VMs and a tunnel to another host",
+        Cell(Where.HERE, (f"{SWITCH}both_commands_change_the_backend_with_all_that_is_in_use",)),
+        Cell(Where.THERE, (f"{SWITCH}both_commands_change_the_backend_with_all_that_is_in_use",)),
+        Cell(Where.HERE, (f"{SWITCH}after_a_change_the_host_works_on_and_boots_with_it",)),
+    ),
+    everywhere(
+        "VIF.set_trunks: a trunk and a guest of the VLAN on the same host",
+        f"{IN_USE}a_trunk_and_a_guest_of_the_vlan_on_the_same_host_hear_each_other",
+    ),
+)
+
+_HEAD = """# Operations and backends
+
+Each operation on one host's network, and the tests that show it with packets on each backend. *Here* is the kernel of the
+machine that runs the tests; *UML* is the other kernel, User Mode Linux, which has what that one lacks: 802.1Q, bonding,
+GRE, and Open vSwitch's datapath ([how](tests.md)). `tests/operations/table.py` is the table's source; a test fails when a
+cell names a test that is not run there, or when this page is not what the source says.
+
+"""
+
+
+def render() -> str:
+    """The page."""
+    return _HEAD + "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    columns = " | ".join(backend.value for backend in Backend)
+    yield f"| operation | {columns} |"
+    yield "|---|" + "---|" * len(Backend)
+    for row in ROWS:
+        cells = " | ".join(_cell(row.cells[backend]) for backend in Backend)
+        yield f"| {row.operation} | {cells} |"
+    for row in ROWS:
+        if row.note:
+            yield ""
+            yield f"*{row.operation}*: {row.note}"
+
+
+def _cell(cell: Cell) -> str:
+    tests = ", ".join(f"`{test.rpartition('/')[2]}`" for test in cell.tests)
+    return f"{cell.where.value}: {tests}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
