@@ -234,6 +234,7 @@ def test_mode_and_properties_change_while_traffic_flows(lab: RunningLab) -> None
             "hashing_algorithm: tcpudp_ports",
             "lacp-fallback-ab: true",
         }
+        eventually(lambda: switches.partner(lab, HOST, "bond0") != "" and links_up(lab, bond) == 3)
         status = json.loads(lab.run(HOST, "poolnet", "bonds", "--json"))
         (shown,) = status
         assert (shown["device"], shown["lacp"]["negotiated"], shown["lacp"]["fast"]) == ("bond0", True, True)
