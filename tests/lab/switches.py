@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from typing import Any
 
 from tests.lab.running import BACKEND, RunningLab
 
 ON_OPEN_VSWITCH = BACKEND == "openvswitch"
 _KERNEL_MODES = {"active-backup": "active-backup", "balance-slb": "xor", "lacp": "802.3ad"}
+
+
+def kernel_has(kind: str) -> bool:
+    """Can this machine's kernel make tunnels of that kind? Open vSwitch in user space does without."""
+    words = ("unshare", "--net", "ip", "link", "add", "probe", "type", kind)
+    more = ("id", "1", "dstport", "4789") if kind == "vxlan" else ("key", "1")
+    return subprocess.run((*words, *more), check=False, capture_output=True).returncode == 0
 
 
 def links(lab: RunningLab, host: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from poolnet.hostnet.state import (
 )
 from tests.lab.hostd_rig import Rig, eventually, with_rig
 from tests.lab.hostd_states import XENBR0, ipv4, mac, network, port
+from tests.lab.switches import kernel_has
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
@@ -37,14 +37,7 @@ FAR = {4: ("10.9.0.11", "10.9.0.12", "10.9.0.13"), 6: ("fd00:9::11", "fd00:9::12
 DRIVERS = {TunnelKind.GRE: {4: "gretap", 6: "ip6gretap"}, TunnelKind.VXLAN: {4: "vxlan", 6: "vxlan"}}
 
 
-def has_driver(kind: str) -> bool:
-    """Can this kernel make such links?"""
-    words = ("unshare", "--net", "ip", "link", "add", "probe", "type", kind)
-    more = ("id", "1", "dstport", "4789") if kind == "vxlan" else ("key", "1")
-    return subprocess.run((*words, *more), check=False, capture_output=True).returncode == 0
-
-
-KINDS = [kind for kind in TunnelKind if has_driver(DRIVERS[kind][4])]  # all of them in the kernel lane
+KINDS = [kind for kind in TunnelKind if kernel_has(DRIVERS[kind][4])]  # all of them in the kernel lane
 
 
 def tunnel(kind: TunnelKind, *remotes: str) -> Bridge:

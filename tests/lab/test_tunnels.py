@@ -84,16 +84,10 @@ def captured(lab: RunningLab, host: str, nic: str, expression: str) -> Iterator[
             lines += tcpdump.stdout.readlines()
 
 
-def kernel_has_gre() -> bool:
-    """Only Open vSwitch in user space does without."""
-    probe = ("unshare", "--net", "ip", "link", "add", "probe", "type", "gretap")
-    return subprocess.run(probe, check=False, capture_output=True).returncode == 0
-
-
 GRE = pytest.param(
     "gre",
     marks=pytest.mark.skipif(
-        not switches.ON_OPEN_VSWITCH and not kernel_has_gre(), reason="the kernel has no GRE"
+        not switches.ON_OPEN_VSWITCH and not switches.kernel_has("gretap"), reason="the kernel has no GRE"
     ),
 )
 
