@@ -18,7 +18,7 @@ import structlog
 
 from poolnet.hostd import solicit
 from poolnet.hostd.backend import ApplyFailed
-from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, Netlink, index_of
+from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink, index_of
 from poolnet.hostd.nics import has_carrier
 from poolnet.hostd.proc_net import arp_neighbours, tcp_peers, unusable_ipv6_addresses
 from poolnet.hostnet.protocol import Fault
@@ -57,8 +57,11 @@ class Reach:
         self._netlink = netlink
 
     async def look(self, network: HostNetwork) -> Before:
-        """How the host is reached now. At most about a second, when a gateway is silent."""
-        there = await self._netlink.addresses()
+        """How the host is reached now. At most about a second, when a gateway is silent. Raises ApplyFailed."""
+        try:
+            there = await self._netlink.addresses()
+        except LinkError as error:
+            raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
         own = frozenset(a.partition("/")[0] for one in there.values() for a in (*one.ipv4, *one.ipv6))
         bridge = network.bridge(network.management_bridge)
         if bridge is None:
@@ -102,7 +105,10 @@ class Reach:
         nics = _nics(network, bridge)
         if nics and not any(has_carrier(nic) for nic in nics):
             return f"{bridge.name} has no link: nothing is connected to {', '.join(nics)}"
-        there = (await self._netlink.addresses()).get(bridge.name, NO_ADDRESSES)
+        try:
+            there = (await self._netlink.addresses()).get(bridge.name, NO_ADDRESSES)
+        except LinkError as error:
+            return str(error)
         missing = _missing(bridge, there)
         if missing:
             return missing
@@ -116,12 +122,16 @@ class Reach:
         witness = witness or await _anybody(network, bridge, there, before)
         if not witness:
             return f"nobody answers on {bridge.name}"
-        return await self._way_back(bridge, witness, there)
+        return await self._way_back(bridge, witness)
 
-    async def _way_back(self, bridge: Bridge, witness: str, there: Addresses) -> str:
-        """Why a neighbour that answers does not get what the host sends: another interface is in the same subnet."""
+    async def _way_back(self, bridge: Bridge, witness: str) -> str:
+        """Why a neighbour that answers does not get what the host sends: another interface is in the same subnet.
+
+        It is asked there without a sender: with the management address it would send what is for that to this interface,
+        until it asks anew.
+        """
         by = await self._netlink.leaves_by(witness) if witness != solicit.ALL_NODES else bridge.name
-        if by in ("", bridge.name) or await _answers(by, witness, there):
+        if by in ("", bridge.name) or await _answers(by, witness):
             return ""
         return f"what is sent to {witness} leaves by {by}, where it does not answer"
 
