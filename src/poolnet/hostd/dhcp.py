@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from poolnet.hostd.checkpoint import write_durably, write_whole
 from poolnet.hostd.dhcp_lease import (
     EVENTS,
     REPORT6_SUFFIX,
@@ -51,6 +52,10 @@ RETRY_FIRST_S: Final = 0.5  # a client that ended is started again, ever more se
 RETRY_MAX_S: Final = 30.0
 STEADY_AFTER_S: Final = 60.0
 STOP_WITHIN_S: Final = 3.0
+# dhcpcd asks after 0, 4, 12, 28, 60 … seconds, and never hears that a cable was put in behind a bridge, or that the port
+# of a physical switch forwards now. One without a lease is started anew when its fourth question would be due, and what
+# the third may have begun (ARP probes take up to six seconds) has come to its end.
+ASK_AGAIN_S = 22.0
 
 
 class _Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +82,8 @@ class _Client:
     retry: asyncio.TimerHandle | None = None
     lease: Lease | None = None
     lease6: Lease6 | None = None
+    again: asyncio.TimerHandle | None = None
+    asks_again: bool = False
     expiry: asyncio.TimerHandle | None = field(default=None)
 
 
@@ -101,17 +108,22 @@ class DhcpClients:
         self._changed = changed
         self._run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self._run_dir / _CONFIGURATION).write_text(_CONFIGURATION6, encoding="ascii")
-        text = reporter(self._run_dir)
-        self._reporter.parent.mkdir(parents=True, exist_ok=True)
-        new = self._reporter.with_name(f".{self._reporter.name}.new")
-        new.write_text(text, encoding="utf-8")
-        new.chmod(0o700)
-        new.replace(self._reporter)
+        self._write_reporter(reporter(self._run_dir).encode())
         events = self._run_dir / EVENTS
         with suppress(FileExistsError):
             os.mkfifo(events, 0o600)
         self._events = os.open(events, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         asyncio.get_running_loop().add_reader(self._events, self._hear)
+
+    def _write_reporter(self, text: bytes) -> None:
+        """Writes the program that clients run, unless it is there; on a disk that cannot be written, beside the reports."""
+        try:
+            if not self._reporter.is_file() or self._reporter.read_bytes() != text:
+                write_durably(self._reporter, text, mode=0o700)
+        except OSError as error:
+            LOG.warning("the DHCP clients' program is written elsewhere", error=str(error))
+            self._reporter = self._run_dir / self._reporter.name
+            write_whole(self._reporter, text, mode=0o700)
 
     def close(self) -> None:
         """Listens no more. The clients go on."""
@@ -200,11 +212,13 @@ class DhcpClients:
             hostname=client.hostname,
             families=client.families,
         )
-        path = self._path(client.name, _CLIENT_SUFFIX)
-        new = path.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(process))
-        new.replace(path)
-        LOG.info("a DHCP client runs", bridge=client.name, pid=pid)
+        try:
+            write_whole(self._path(client.name, _CLIENT_SUFFIX), msgspec.json.encode(process))
+        except OSError as error:  # another daemon would not find it
+            LOG.warning("a DHCP client is not written down", bridge=client.name, error=str(error))
+        log = LOG.debug if client.asks_again else LOG.info
+        log("a DHCP client runs", bridge=client.name, pid=pid)
+        client.asks_again = False
         self._watch(client, process)
 
     def _command(self, client: _Client) -> tuple[str, ...]:
@@ -215,6 +229,7 @@ class DhcpClients:
         options = [word for family in client.families for word in ("--option", _OPTIONS[family])]
         return (
             *(_PROGRAM, *only, "--nobackground", "--config", configuration, "--quiet", "--noipv4ll"),
+            "--nodelay",
             *("--noconfigure", "--script", str(self._reporter), "--timeout", "0", "-I", ""),
             *(*options, *hostname, client.name),
         )
@@ -238,7 +253,18 @@ class DhcpClients:
         except ProcessLookupError:
             self._ended(client)
             return
-        asyncio.get_running_loop().add_reader(client.pidfd, self._ended, client)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(client.pidfd, self._ended, client)
+        client.again = loop.call_later(ASK_AGAIN_S, self._ask_again, client)
+
+    def _ask_again(self, client: _Client) -> None:
+        """Ends a client that has no lease, to be started anew at once: a new one asks at once, and more often."""
+        if client.lease is not None or client.lease6 is not None or client.process is None:
+            client.again = asyncio.get_running_loop().call_later(ASK_AGAIN_S, self._ask_again, client)
+            return
+        client.asks_again = True
+        with suppress(ProcessLookupError):
+            os.kill(client.process.pid, signal.SIGTERM)
 
     def _ended(self, client: _Client) -> None:
         """The client has ended by itself, or was killed."""
@@ -247,6 +273,9 @@ class DhcpClients:
         if process is not None:
             _reap(process)
             _kill_rest(process)
+        if client.asks_again:
+            self._spawn(client)
+            return
         if time.monotonic() - client.since > STEADY_AFTER_S:
             client.retry_s = RETRY_FIRST_S
         LOG.warning("a DHCP client ended and is started again", bridge=client.name, in_s=client.retry_s)
@@ -279,7 +308,9 @@ class DhcpClients:
         if client.pidfd >= 0:
             asyncio.get_running_loop().remove_reader(client.pidfd)
             os.close(client.pidfd)
-        client.pidfd, client.process = -1, None
+        if client.again is not None:
+            client.again.cancel()
+        client.pidfd, client.process, client.again = -1, None, None
 
     # --- leases ------------------------------------------------------------------------------------------------
 
