@@ -48,8 +48,18 @@ async def _serve(config: Config, paths: Paths) -> None:
     async with Daemon(config, paths):
         LOG.info("serving", socket=str(paths.socket))
         _notify("READY=1")
+        alive = asyncio.create_task(_keep_telling(), name="watchdog")
         await stop.wait()
+        alive.cancel()
         _notify("STOPPING=1")
+
+
+async def _keep_telling() -> None:
+    """Tells the service manager that the daemon is not stuck, if it wants to know (sd_watchdog_enabled)."""
+    interval_us = os.environ.get("WATCHDOG_USEC", "")
+    while interval_us.isdecimal() and int(interval_us):
+        _notify("WATCHDOG=1")
+        await asyncio.sleep(int(interval_us) / 1e6 / 3)
 
 
 def _notify(state: str) -> None:
@@ -61,12 +71,16 @@ def _notify(state: str) -> None:
 
 
 def _log_to_stderr(level: int) -> None:
-    """Lines of `key=value` for the journal, which adds the time itself."""
+    """Lines of `key=value`, with the time where no journal adds it."""
+    clock = () if "JOURNAL_STREAM" in os.environ else (structlog.processors.TimeStamper(fmt="iso"),)
     structlog.configure(
         processors=[
+            *clock,
             structlog.stdlib.add_log_level,
             structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["level", "event"], sort_keys=True),
+            structlog.processors.KeyValueRenderer(
+                key_order=["timestamp", "level", "event"], drop_missing=True, sort_keys=True
+            ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),

@@ -28,7 +28,7 @@ _STORAGE = "/run/sr-mount/"
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1)
 
-_RESTART_AFTER_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+_RESTART_AFTER_S = (0.2, 0.5, 1.0)  # at most what the units of a real host say (RestartSec)
 _STEADY_AFTER_S = 10.0  # a service that ran for so long starts again with the shortest wait
 _READY_WITHIN_S = 60.0
 _STOP_WITHIN_S = 10.0
