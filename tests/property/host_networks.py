@@ -60,7 +60,11 @@ def uplinks(draw: st.DrawFn, free: list[str], tunnels: list[Uplink]) -> Uplink |
         return tunnels.pop() if tunneled and tunnels else None
     if len(members) == 1:
         return Uplink(device=members[0], members=members)
-    return Uplink(device=f"bond{members[0][-1]}", members=members, bond=BondOptions(mode=BondMode.LACP))
+    return Uplink(
+        device=f"bond{members[0][-1]}",
+        members=members,
+        bond=BondOptions(mode=draw(st.sampled_from(BondMode))),
+    )
 
 
 @st.composite
