@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import xmlrpc.client
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,13 +23,11 @@ from pathlib import Path
 from socket import AF_UNIX, socket
 from typing import Any
 
-import msgspec
-
-from poolnet.hostd.checkpoint import Confirmed
+from poolnet.hostd.checkpoint import Confirmed, read_confirmed
 from poolnet.lab import machine
 from poolnet.lab.state import LabError
 from tests.lab import survival
-from tests.lab.running import RunningLab, running_lab
+from tests.lab.running import BACKEND, RunningLab, running_lab
 
 CONFIRM_WITHIN_S = 3
 REACHED_WITHIN_S = CONFIRM_WITHIN_S + 10.0  # what is promised, and counted
@@ -141,19 +139,22 @@ class Subject:
 
     def confirmed(self) -> Confirmed:
         """What the daemon confirmed last."""
-        content = (self._directory / "var-lib/poolnet/hostd/confirmed.json").read_bytes()
-        return msgspec.json.decode(content, type=Confirmed)
+        confirmed = read_confirmed(self._directory / "var-lib/poolnet/hostd")
+        assert confirmed is not None, f"{self.name} has nothing confirmed"
+        return confirmed
 
     def is_interrupted(self) -> bool:
         """Whether a change is under way that is neither confirmed nor taken back."""
         return (self._directory / "var-lib/poolnet/hostd/journal.json").exists()
 
+    def answers_ping(self, address: str) -> bool:
+        """Whether a machine in the management network reaches the host."""
+        said = self.lab.run("switch", "ping", "-n", "-c", "1", "-W", "1", address or "0.0.0.0", check=False)
+        return " 0% packet loss" in said
+
     def is_reached(self, address: str) -> bool:
         """Whether a machine in the management network reaches the host, and its API there."""
-        if not address:
-            return False
-        said = self.lab.run("switch", "ping", "-n", "-c", "1", "-W", "1", address, check=False)
-        if " 0% packet loss" not in said:
+        if not self.answers_ping(address):
             return False
         head = "exec 3<>/dev/tcp/$0/80 && printf 'OPTIONS / HTTP/1.0\\r\\n\\r\\n' >&3 && head -c 12 <&3"
         return "200" in self.lab.run("switch", "timeout", "3", "bash", "-c", head, address, check=False)
@@ -294,6 +295,22 @@ ACCIDENTS = (
 )
 
 
+def possible(backend: str) -> tuple[list[str], list[str]]:
+    """The changes and the accidents that can happen to a host with that backend on this kernel.
+
+    A Linux bridge has VLANs and bonds from the kernel's drivers; commands that ask for what the kernel lacks are tried
+    nevertheless, but changes that need it to be there before are not.
+    """
+    if backend == "openvswitch":
+        return list(CHANGES), list(ACCIDENTS)
+    lacking = {"bad VLAN"} if not Path("/proc/net/vlan/config").exists() else set()
+    lacking |= {"dead bond"} if not Path("/proc/net/bonding").exists() else set()
+    return (
+        [name for name in CHANGES if name not in lacking],
+        [name for name in ACCIDENTS if name != "kill ovs-vswitchd"],
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One change with one accident, `after_s` after the command was given."""
@@ -309,7 +326,9 @@ class Trial:
         return f"{self.number}: {self.change}, {self.accident} after {self.after_s:.2f} s (seed {self.seed})"
 
 
-def trials(seed: int, count: int, only: Collection[str] = CHANGES) -> Iterator[Trial]:
+def trials(
+    seed: int, count: int, only: Collection[str] = CHANGES, accidents: Sequence[str] = ACCIDENTS
+) -> Iterator[Trial]:
     """That many random trials of `only` these; each change and each accident comes about equally often."""
     rng = random.Random(seed)
     names: list[str] = []
@@ -320,7 +339,7 @@ def trials(seed: int, count: int, only: Collection[str] = CHANGES) -> Iterator[T
         yield Trial(
             number=number,
             change=names.pop(),
-            accident=rng.choice(ACCIDENTS),
+            accident=rng.choice(accidents),
             after_s=rng.uniform(0.0, CONFIRM_WITHIN_S + 1.0),
             seed=rng.getrandbits(32),
         )
@@ -328,12 +347,23 @@ def trials(seed: int, count: int, only: Collection[str] = CHANGES) -> Iterator[T
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What became of a trial: did the command succeed, how long was the host away, and what is wrong, if anything."""
+    """What became of a trial: did the command succeed, how long was the host away, and what is wrong, if anything.
+
+    `times` say, in seconds since the host was expected back, when the command ended, when no change was under way any
+    more, and when the host was reached.
+    """
 
     trial: Trial
     succeeded: bool = False
     away_s: float = 0.0
+    times: dict[str, float] = field(default_factory=dict)
     wrong: str = ""
+    log: str = ""
+
+    @property
+    def is_late(self) -> bool:
+        """Was the host away for longer than promised?"""
+        return self.away_s > REACHED_WITHIN_S - CONFIRM_WITHIN_S
 
 
 def carry_out(subject: Subject, trial: Trial) -> Outcome:
@@ -356,9 +386,19 @@ def carry_out(subject: Subject, trial: Trial) -> Outcome:
                 process.wait(GIVEN_UP_AFTER_S)
             outcome.succeeded = process.returncode == 0
         due = max(due, time.monotonic()) if outcome.succeeded else due
+        outcome.times["command ended"] = time.monotonic() - due
         expected = subject.address() if outcome.succeeded else before[0]
+        _wait(lambda: not subject.is_interrupted(), "no change is under way")
+        outcome.times["nothing under way"] = time.monotonic() - due
+        if not _holds(lambda: subject.answers_ping(expected), 4.0):
+            outcome.log = _state(subject)
+        _wait(lambda: subject.answers_ping(expected), "it answers ping")
+        outcome.times["answers ping"] = time.monotonic() - due
         _wait(lambda: not subject.is_interrupted() and subject.is_reached(expected), "it is reached")
-        outcome.away_s = max(0.0, time.monotonic() - due)
+        outcome.times["reached"] = time.monotonic() - due
+        outcome.away_s = max(0.0, outcome.times["reached"])
+        if outcome.is_late and not outcome.log:
+            outcome.log = _state(subject)
         if not outcome.succeeded:
             _wait(lambda: subject.known() == before, "the database is as before")
             _wait(lambda: subject.confirmed().network == confirmed, "the network is as before")
@@ -374,9 +414,9 @@ def carry_out(subject: Subject, trial: Trial) -> Outcome:
 def _state(subject: Subject) -> str:
     """What can be seen of a host that is lost."""
     commands = (
-        "ip -br address; ip -br link; ip route; cat /proc/net/arp",
+        "ip -br address; ip -br link; ip route; ip neigh; cat /proc/net/arp; timeout 3 tcpdump -c 20 -nei any arp or icmp",
         "ovs-vsctl show; ovs-appctl bond/show; ovs-appctl lacp/show; ovs-vsctl --columns=name,error list Interface",
-        "tail -n 20 /var/log/poolnet-hostd.log /var/log/poolnet-api.log",
+        "date; tail -n 40 /var/log/poolnet-hostd.log; tail -n 20 /var/log/poolnet-api.log",
     )
     said = [subject.lab.run(subject.name, "sh", "-c", f"{command} 2>&1", check=False) for command in commands]
     said.append(subject.lab.run("switch", "sh", "-c", "ip neigh; ovs-appctl fdb/show switch0", check=False))
@@ -403,10 +443,17 @@ def _kill(subject: Subject, program: str) -> None:
 
 
 def _wait(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + GIVEN_UP_AFTER_S
+    assert _holds(holds, GIVEN_UP_AFTER_S), f"not within {GIVEN_UP_AFTER_S:g} s: {what}"
+
+
+def _holds(holds: Callable[[], bool], within_s: float) -> bool:
+    """Whether it does by then."""
+    deadline = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < deadline, f"not within {GIVEN_UP_AFTER_S:g} s: {what}"
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.05)
+    return True
 
 
 def _tidy(subject: Subject) -> None:
@@ -456,7 +503,9 @@ class Report:
             self.outcomes.append(outcome)
             if loud:
                 end = outcome.wrong or ("kept" if outcome.succeeded else "taken back")
-                sys.stdout.write(f"{outcome.trial}: {end}, away {outcome.away_s:.1f} s\n")
+                times = ", ".join(f"{what} at {when:.1f} s" for what, when in outcome.times.items())
+                late = f" LATE: {times}\n{outcome.log}" if outcome.log else ""
+                sys.stdout.write(f"{outcome.trial}: {end}, away {outcome.away_s:.1f} s{late}\n")
                 sys.stdout.flush()
 
     def wrong(self) -> list[str]:
@@ -466,20 +515,22 @@ class Report:
     def text(self) -> str:
         """The figures."""
         away = sorted(one.away_s for one in self.outcomes) or [0.0]
-        late = [one for one in self.outcomes if one.away_s > REACHED_WITHIN_S - CONFIRM_WITHIN_S]
+        late = [one for one in self.outcomes if one.is_late]
+        pinged = sorted(max(0.0, one.times.get("answers ping", 0.0)) for one in self.outcomes) or [0.0]
         return (
             f"{len(self.outcomes)} changes, {sum(one.succeeded for one in self.outcomes)} kept, "
             f"{len(self.wrong())} hosts lost, {len(late)} late; away after the timer: "
-            f"median {away[len(away) // 2]:.1f} s, at most {away[-1]:.1f} s"
+            f"median {away[len(away) // 2]:.1f} s, at most {away[-1]:.1f} s; "
+            f"without an answer to ping: median {pinged[len(pinged) // 2]:.1f} s, at most {pinged[-1]:.1f} s"
         )
 
 
-def run(
-    lab: RunningLab, seed: int, count: int, *, only: Collection[str] = CHANGES, loud: bool = False
-) -> Report:
-    """Carries trials out on all hosts of a lab at the same time, each host one after the other."""
+def run(lab: RunningLab, waiting: Iterator[Trial], *, loud: bool = False) -> Report:
+    """Carries trials out on all hosts of a lab at the same time, each host one after the other.
+
+    A host that is lost is left as it is: what would happen to it later says nothing.
+    """
     report = Report()
-    waiting = trials(seed, count, only)
     turn = threading.Lock()
 
     def work(name: str) -> None:
@@ -489,7 +540,10 @@ def run(
                 trial = next(waiting, None)
             if trial is None:
                 return
-            report.add(carry_out(subject, trial), loud=loud)
+            outcome = carry_out(subject, trial)
+            report.add(outcome, loud=loud)
+            if outcome.wrong:
+                return
 
     names = [host.name for host in lab.lab.hosts]
     with ThreadPoolExecutor(len(names)) as pool:
@@ -505,10 +559,14 @@ def main() -> int:
     parser.add_argument("--hosts", type=int, default=4, help="that many are tried at the same time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default=",".join(CHANGES), help="the changes to try, by name")
+    parser.add_argument("--accidents", default=",".join(ACCIDENTS), help="the accidents, by name")
     arguments = parser.parse_args()
-    only = [name for name in arguments.only.split(",") if name in CHANGES]
+    changes, accidents = possible(BACKEND)
+    only = [name for name in arguments.only.split(",") if name in changes]
+    accidents = [name for name in accidents if name in arguments.accidents.split(",")]
+    tried = trials(arguments.seed, arguments.changes, only, accidents)
     with running_lab(hosts=arguments.hosts, nics=NICS) as lab:
-        report = run(lab, arguments.seed, arguments.changes, only=only, loud=True)
+        report = run(lab, tried, loud=True)
     sys.stdout.write("".join(f"LOST {line}\n" for line in report.wrong()))
     sys.stdout.write(f"{report.text()}\n")
     return 1 if report.wrong() else 0

@@ -23,7 +23,7 @@ def lab() -> Iterator[RunningLab]:
 
 
 def test_no_host_is_lost(lab: RunningLab) -> None:
-    report = no_host_lost.run(lab, SEED, CHANGES)
+    report = no_host_lost.run(lab, no_host_lost.trials(SEED, CHANGES))
     assert report.wrong() == []
     assert len(report.outcomes) == CHANGES
     assert {one.succeeded for one in report.outcomes} == {True, False}
