@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -97,10 +98,12 @@ class Rig:
             ready=self.run_dir / "ovs-vswitchd.pid",
         )
 
-    async def start_daemon(self) -> None:
-        """Starts poolnet-hostd."""
+    async def start_daemon(self, module: str = "poolnet.hostd.main", **environment: str) -> None:
+        """Starts poolnet-hostd, or a module that is the same and something else besides."""
         self.socket.unlink(missing_ok=True)
-        await self._start("hostd", sys.executable, "-m", "poolnet.hostd.main", "--debug", ready=self.socket)
+        words = (sys.executable, "-m", module, "--debug")
+        await self._start("hostd", *words, ready=self.socket, environment=environment)
+        await eventually(lambda: listens(self.socket))
 
     async def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Ends one of the programs (`ovsdb-server`, `ovs-vswitchd`, `hostd`) and waits for its end."""
@@ -158,13 +161,19 @@ class Rig:
         """The plan from what is there."""
         return (await self.link.request(Stage(rollout="p", desired=desired, dry_run=True), Staged)).plan
 
-    async def _start(self, name: str, *argv: str, ready: Path) -> None:
+    async def _start(
+        self, name: str, *argv: str, ready: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         log = os.open(
             self.directory / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
         try:
             process = await asyncio.create_subprocess_exec(
-                *argv, env=dict(self.environment), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                *argv,
+                env={**self.environment, **(environment or {})},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
         finally:
             os.close(log)
@@ -214,8 +223,13 @@ def with_rig(
     guest_runtime: str = "none",
     backend: str = "openvswitch",
     datapath_type: str = "netdev",
+    *,
+    mounts: bool = False,
 ) -> None:
-    """Runs a test's body with a rig in a network of its own, where the cable of eth0 ends at sw0."""
+    """Runs a test's body with a rig in a network of its own, where the cable of eth0 ends at sw0.
+
+    With `mounts` what the body mounts is seen by the rig's programs alone.
+    """
 
     async def run() -> None:
         async with running_rig(directory, nics, guest_runtime, backend, datapath_type) as rig:
@@ -223,7 +237,13 @@ def with_rig(
             rig.cable("eth0", "sw0")
             await body(rig)
 
-    run_in_own_network(run)
+    run_in_own_network(run, mounts=mounts)
+
+
+def listens(path: Path) -> bool:
+    """Does somebody take connections at a Unix socket? One is there a moment before that."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        return asking.connect_ex(str(path)) == 0
 
 
 def exists(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Runs a coroutine in a network namespace of its own, so that tests beside each other never see each other's links.
+"""Runs a coroutine in namespaces of its own: tests beside each other never see each other's links and mounts.
 
 And lets the test itself reach into the network of a guest or a host.
 """
@@ -18,15 +18,20 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
+_CLONE_NEWNS = 0x00020000
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 
-def run_in_own_network(body: Callable[[], Awaitable[None]]) -> None:
-    """Run the body in a thread that has entered a new namespace; the namespace goes with the thread."""
+def run_in_own_network(body: Callable[[], Awaitable[None]], *, mounts: bool = False) -> None:
+    """Run the body in a thread that has entered a new network namespace, and with `mounts` a new mount namespace.
+
+    They go with the thread.
+    """
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            _leave_network()
+            _leave(_CLONE_NEWNET | (_CLONE_NEWNS if mounts else 0))
             asyncio.run(_awaited(body))
         except BaseException as failure:
             failures.append(failure)
@@ -63,9 +68,12 @@ def inside_network_of(entering: Sequence[str], body: Callable[[], T]) -> T:
         os.close(network)
 
 
-def _leave_network() -> None:
+def _leave(namespaces: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNET) != 0:
+    failed = libc.unshare(namespaces) != 0
+    if namespaces & _CLONE_NEWNS and not failed:  # what is mounted here is seen nowhere else
+        failed = libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None) != 0
+    if failed:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 

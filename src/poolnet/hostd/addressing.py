@@ -21,7 +21,7 @@ import structlog
 
 from poolnet.hostd import neighbours
 from poolnet.hostd.backend import ApplyFailed
-from poolnet.hostd.checkpoint import write_durably
+from poolnet.hostd.checkpoint import read_state, write_durably
 from poolnet.hostd.dhcp import DhcpClients, is_installed
 from poolnet.hostd.dhcp_lease import as_leased
 from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink, index_of, link_is_up
@@ -116,8 +116,8 @@ class Addressing:
                     case ReplaceUplink(old=old, new=new):
                         was_uplink |= _members(old)
                         is_uplink |= _members(new)
-            given_up = await self._release(was_uplink - is_uplink)
-            await self._take(is_uplink)
+            _say_given_back(await self._release(was_uplink - is_uplink, strict))
+            await self._take(is_uplink, strict)
             for step in steps:
                 match step:
                     case CreateBridge(bridge=bridge) if bridge.ip != NO_IP:
@@ -131,29 +131,40 @@ class Addressing:
             self._write_name_servers(strict)
         except LinkError as error:
             raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
-        for nic in given_up:
-            LOG.info("a NIC has its addresses back", nic=nic)
 
     async def raise_links(self, network: HostNetwork) -> None:
         """Sets uplinks up, and the interfaces of bridges that have addresses: a boot or a new switch leaves them down.
 
         The bridges that ask for a lease have a DHCP client then, and no others.
         """
+        failed: LinkError | None = None  # one that cannot be set up does not keep the others down
         async with self._turn:
+            for bridge in network.bridges:
+                try:
+                    await self._raise_with_uplink(bridge)
+                except LinkError as error:
+                    failed = failed or error
+                self._resolver.use(bridge.name, NO_IP, bridge.ip)
+                await asyncio.sleep(0)
             try:
-                for bridge in network.bridges:
-                    if bridge.ip != NO_IP:
-                        await self._raise_if_down(bridge)
-                    self._resolver.use(bridge.name, NO_IP, bridge.ip)
-                    for nic in sorted(_members(bridge.uplink)):
-                        index = index_of(nic)
-                        if index is not None:
-                            neighbours.silence_uplink(nic)
-                            await self._netlink.set_link(index, up=True)
                 await self._keep_clients(network)
-                self._write_name_servers(strict=False)
+                # Also those of which no step tells: a daemon died after the NIC had left its bridge, and before this.
+                uplinks = {nic for bridge in network.bridges for nic in _members(bridge.uplink)}
+                _say_given_back(await self._release(self._given_up.keys() - uplinks, strict=False))
             except LinkError as error:
-                raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+                failed = failed or error
+            self._write_name_servers(strict=False)
+        if failed is not None:
+            raise ApplyFailed(Fault.SWITCH_FAILED, str(failed)) from failed
+
+    async def _raise_with_uplink(self, bridge: Bridge) -> None:
+        if bridge.ip != NO_IP:
+            await self._raise_if_down(bridge)
+        for nic in sorted(_members(bridge.uplink)):
+            index = index_of(nic)
+            if index is not None:
+                neighbours.silence_uplink(nic)
+                await self._netlink.set_link(index, up=True)
 
     async def raise_idle_links(self, network: HostNetwork, hurried: Callable[[], bool]) -> bool:
         """Sets the interfaces of all other bridges up, one by one, until somebody is hurried; whether all are up.
@@ -263,7 +274,7 @@ class Addressing:
         leases = self._clients.lease(name), self._clients.lease6(name)
         await self._change(name, old, as_leased(new, *leases))
 
-    async def _take(self, nics: Iterable[str]) -> None:
+    async def _take(self, nics: Iterable[str], strict: bool) -> None:
         """Sets NICs up and takes their addresses away."""
         for nic in sorted(nics):
             index = index_of(nic)
@@ -273,7 +284,7 @@ class Addressing:
             there = (await self._netlink.addresses()).get(nic, NO_ADDRESSES)
             if there != NO_ADDRESSES:
                 self._given_up[nic] = there
-                self._store()
+                self._store(strict)
                 LOG.info(
                     "a NIC becomes an uplink and gives its addresses up",
                     nic=nic,
@@ -283,23 +294,24 @@ class Addressing:
             for address in there.ipv4 + there.ipv6:
                 await self._netlink.remove_address(index, address)
 
-    async def _release(self, nics: Iterable[str]) -> list[str]:
+    async def _release(self, nics: Iterable[str], strict: bool) -> list[str]:
         """Gives NICs back what they had before they were uplinks."""
         for nic in nics:
             neighbours.speak_as_others(nic)
-        released = [nic for nic in sorted(nics) if nic in self._given_up]
-        for nic in released:
-            index = index_of(nic)
-            had = self._given_up[nic]
-            if index is not None:
-                for address in had.ipv4 + had.ipv6:
-                    await self._netlink.add_address(index, address)
-                for gateway in (had.gateway, had.gateway6):
-                    if gateway:
-                        await self._netlink.replace_route(index, "default", gateway)
+        released = []
+        for nic in sorted(nics):
+            index, had = index_of(nic), self._given_up.get(nic)
+            if index is None or had is None:
+                continue  # one that is gone may come back
+            for address in had.ipv4 + had.ipv6:
+                await self._netlink.add_address(index, address)
+            for gateway in (had.gateway, had.gateway6):
+                if gateway:
+                    await self._netlink.replace_route(index, "default", gateway)
             del self._given_up[nic]
+            released.append(nic)
         if released:
-            self._store()
+            self._store(strict)
         return released
 
     async def _raise_bridge(self, bridge: Bridge, strict: bool) -> None:
@@ -356,10 +368,16 @@ class Addressing:
             if destination not in wanted:
                 await self._netlink.remove_route(index, destination, gateway)
 
-    def _store(self) -> None:
-        write_durably(
-            self._path, msgspec.json.encode({nic: _Kept.of(had) for nic, had in self._given_up.items()})
-        )
+    def _store(self, strict: bool = True) -> None:
+        """Writes down what NICs gave up. Raises OSError with `strict`: nothing is taken that could not be given back."""
+        try:
+            write_durably(
+                self._path, msgspec.json.encode({nic: _Kept.of(had) for nic, had in self._given_up.items()})
+            )
+        except OSError as error:
+            if strict:
+                raise
+            LOG.warning("what NICs gave up cannot be written down", error=str(error))
 
 
 class _Kept(msgspec.Struct):
@@ -377,14 +395,15 @@ class _Kept(msgspec.Struct):
 
 
 def _load(path: Path) -> dict[str, Addresses]:
-    try:
-        kept = msgspec.json.decode(path.read_bytes(), type=dict[str, _Kept])
-    except (OSError, msgspec.MsgspecError):
-        return {}
     return {
         nic: Addresses(ipv4=had.ipv4, ipv6=had.ipv6, gateway=had.gateway, gateway6=had.gateway6)
-        for nic, had in kept.items()
+        for nic, had in read_state(path, dict[str, _Kept], {}).items()
     }
+
+
+def _say_given_back(nics: Iterable[str]) -> None:
+    for nic in nics:
+        LOG.info("a NIC has its addresses back", nic=nic)
 
 
 def _asks(ip: IpConfig) -> bool:

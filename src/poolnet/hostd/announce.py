@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from poolnet.hostd.backend import Backend
-from poolnet.hostd.netlink import NO_ADDRESSES, Netlink
+from poolnet.hostd.netlink import NO_ADDRESSES, LinkError, Netlink
 from poolnet.hostd.solicit import announce
 from poolnet.hostnet.state import NO_IP, HostNetwork
 
@@ -56,7 +56,10 @@ class Announcer:
     async def _announce(self, bridges: list[str]) -> None:
         for wait_s in AFTER_S:
             await asyncio.sleep(wait_s)
-            there = await self._netlink.addresses()
+            try:
+                there = await self._netlink.addresses()
+            except LinkError:
+                continue
             for bridge in bridges:
                 has = there.get(bridge, NO_ADDRESSES)
                 with suppress(OSError):  # it is down, or gone: the next time, perhaps

@@ -16,7 +16,7 @@ import structlog
 from poolnet.hostd import moved_guests
 from poolnet.hostd.addressing import Addressing, unsupported
 from poolnet.hostd.announce import Announcer
-from poolnet.hostd.backend import ApplyFailed
+from poolnet.hostd.backend import ApplyFailed, BackendGone
 from poolnet.hostd.dataplane import DataPlane
 from poolnet.hostd.firewall import Firewall
 from poolnet.hostd.guests.runtime import GuestError, GuestRuntime
@@ -203,20 +203,29 @@ class Applier:
     async def go_back(self, confirmed: HostNetwork, undo_guests: Sequence[GuestAction]) -> HostNetwork:
         """Returns to a state as far as that is possible, and takes guest actions back; returns the state aimed at.
 
-        Ports whose device is gone are left out of it, and NICs that are gone are no failure. Raises ApplyFailed or
-        BackendGone when the network could not be restored.
+        Ports whose device is gone are left out of it, and NICs that are gone are no failure. What fails does not keep
+        the rest from being restored: the management address may depend on nothing that did. Raises ApplyFailed or
+        BackendGone when the network could not be restored whole.
         """
         target = _with_devices(confirmed)  # virtual functions that failed before are tried again
         self._planned = None
+        tried = _Attempts()
         try:
             plan = diff(await self.observe(), target)
-            await self._backend.apply(plan.steps, strict=False)
-            await self._functions.apply(plan.steps, strict=False)
-            self._links.apply(plan.steps)
-            await self._addressing.raise_links(target)
-            await self._addressing.apply(plan.steps, strict=False)
-            await self._firewall.apply(plan.steps)
+            with tried:
+                await self._backend.apply(plan.steps, strict=False)
+            with tried:
+                await self._functions.apply(plan.steps, strict=False)
+            with tried:
+                self._links.apply(plan.steps, strict=False)
+            with tried:
+                await self._addressing.raise_links(target)
+            with tried:
+                await self._addressing.apply(plan.steps, strict=False)
+            with tried:
+                await self._firewall.apply(plan.steps)
             self._announcer.announce(target, moved_guests.moved(plan.steps, target, again=True))
+            tried.require()
         finally:
             for action in undo_guests:
                 try:
@@ -272,6 +281,31 @@ class Applier:
             raise ApplyFailed(Fault.NO_DEVICE, f"{nic} is not one of the NICs of the configuration", nic)
         if index_of(nic) is None:
             raise ApplyFailed(Fault.NO_DEVICE, f"this host has no NIC {nic}", nic)
+
+
+class _Attempts:
+    """Things to try one after the other, whatever becomes of each."""
+
+    def __init__(self) -> None:
+        self._failed: Exception | None = None
+
+    def __enter__(self) -> None:
+        """One more."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        """Keeps the first failure, also one that nobody expected. Not what ends the task."""
+        if not isinstance(error, Exception):
+            return False
+        LOG.warning("a part of the network cannot be restored", error=f"{type(error).__name__}: {error}")
+        self._failed = self._failed or error
+        return True
+
+    def require(self) -> None:
+        """Raises ApplyFailed or BackendGone if anything failed."""
+        if isinstance(self._failed, ApplyFailed | BackendGone):
+            raise self._failed
+        if self._failed is not None:
+            raise ApplyFailed(Fault.SWITCH_FAILED, str(self._failed)) from self._failed
 
 
 def _with_devices(network: HostNetwork) -> HostNetwork:

@@ -1,17 +1,21 @@
 """Which state was confirmed last, and was a change under way when the daemon died?
 
-`confirmed.json` is replaced whole and is on the disk before a rollout is called done. `journal.json` is there from
-before the first change of a rollout until it is confirmed or reverted, and names the rollout: if the confirmed state is
-of the same rollout, the daemon died in between, and the journal is only a leftover.
+`confirmed.json` is replaced whole and is on the disk before a rollout is called done; a copy beside it is read when it
+is damaged, which a checksum tells. `journal.json` is there from before the first change of a rollout until it is
+confirmed or reverted, and names the rollout: if the confirmed state is of the same rollout, the daemon died in between,
+and the journal is only a leftover.
+
+A disk that is full or read-only stops changes, and never the way back: what cannot be written is said, and kept in memory.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
@@ -22,6 +26,16 @@ from poolnet.hostnet.state import HostNetwork
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.checkpoint")
 T = TypeVar("T")
+UNKNOWN: Final = "?"
+CONFIRMED: Final = "confirmed.json"
+COPY: Final = "confirmed.copy.json"
+
+
+class NotWritten(Exception):
+    """What must be on the disk before something happens cannot be written there."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path} cannot be written: {error.strerror or error}")
 
 
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +48,7 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
 class Journal(msgspec.Struct, frozen=True, kw_only=True):
     """A change under way: its rollout, and the actions that take back what it does to guests.
 
-    `backend` is the name of the backend that is to take over, "" when it stays.
+    `backend` is the name of the backend that is to take over, "" when it stays, UNKNOWN when the journal is damaged.
     """
 
     rollout: str
@@ -43,55 +57,109 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint:
-    """The files of a state directory."""
+    """The files of a state directory. `journal` is the change that is under way, or was when the daemon died."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._confirmed_path = state_dir / "confirmed.json"
+        self._confirmed_path = state_dir / CONFIRMED
+        self._copy_path = state_dir / COPY
         self._journal_path = state_dir / "journal.json"
-        state_dir.mkdir(parents=True, exist_ok=True)
-        self.confirmed = _read(self._confirmed_path, Confirmed)
-        journal = _read(self._journal_path, Journal)
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            LOG.exception("there is no place for the state", path=str(state_dir), error=str(error))
+        self.confirmed = _read(self._confirmed_path, _decoded)[0]
+        if self.confirmed is None:
+            self.confirmed = _read(self._copy_path, _decoded)[0]
+            if self.confirmed is not None:
+                LOG.warning("the copy of the confirmed state is used", path=str(self._copy_path))
+        journal, damaged = _read(
+            self._journal_path, lambda content: msgspec.json.decode(content, type=Journal)
+        )
         if journal is not None and self.confirmed is not None and journal.rollout == self.confirmed.rollout:
             journal = None
-        self.interrupted = journal
+        if damaged:
+            journal = Journal(rollout="", backend=UNKNOWN)
+        self.journal = journal
 
     def begin(self, journal: Journal) -> None:
-        """Notes durably that a change is under way."""
-        write_durably(self._journal_path, msgspec.json.encode(journal))
+        """Notes durably that a change is under way. Raises NotWritten; then none may be."""
+        try:
+            write_durably(self._journal_path, msgspec.json.encode(journal))
+        except OSError as error:
+            with suppress(OSError):
+                self._journal_path.unlink(missing_ok=True)
+            raise NotWritten(self._journal_path, error) from error
+        self.journal = journal
 
     def confirm(self, rollout: str, network: HostNetwork) -> None:
-        """Makes a state the confirmed one, durably; the change is over."""
-        confirmed = Confirmed(rollout=rollout, network=network)
-        write_durably(self._confirmed_path, msgspec.json.encode(confirmed))
-        self.confirmed = confirmed
+        """Makes a state the confirmed one, durably; the change is over.
+
+        Raises NotWritten; then the state before is still the confirmed one, and the change under way.
+        """
+        self._replace(Confirmed(rollout=rollout, network=network))
         self.end()
 
     def rename_nics(self, names: Mapping[str, str]) -> None:
-        """Lets the confirmed state follow the new names of NICs, durably; a change under way stays under way."""
+        """Lets the confirmed state follow the new names of NICs, durably; a change under way stays under way.
+
+        Raises NotWritten; in memory it follows them nevertheless, for the NICs have their new names.
+        """
         if self.confirmed is None:
             return
         network = renamed(self.confirmed.network, names)
         if network != self.confirmed.network:
-            self.confirmed = Confirmed(rollout=self.confirmed.rollout, network=network)
-            write_durably(self._confirmed_path, msgspec.json.encode(self.confirmed))
+            confirmed = Confirmed(rollout=self.confirmed.rollout, network=network)
+            try:
+                self._replace(confirmed)
+            finally:
+                self.confirmed = confirmed
+
+    def assume(self, network: HostNetwork) -> None:
+        """Takes a state for the confirmed one on a host that has none written down, until one can be."""
+        self.confirmed = Confirmed(rollout="", network=network)
 
     def end(self) -> None:
-        """Notes that no change is under way: it was confirmed, or taken back."""
-        with suppress(FileNotFoundError):
-            self._journal_path.unlink()
-        self.interrupted = None
+        """Notes that no change is under way: it was confirmed, or taken back.
+
+        On a disk that cannot be written `journal` stays, as the file does: at the next start it leads to the confirmed
+        state once more. The next call tries again.
+        """
+        try:
+            self._journal_path.unlink(missing_ok=True)
+            self.journal = None
+        except OSError as error:
+            if self.journal is not None:
+                LOG.warning("the journal cannot be removed", path=str(self._journal_path), error=str(error))
+
+    def _replace(self, confirmed: Confirmed) -> None:
+        content = _encoded(confirmed)
+        before = self.confirmed
+        try:
+            write_durably(self._confirmed_path, content)
+        except OSError as error:
+            # It may have been replaced and not be durable: the daemon must not find one thing and remember another.
+            with suppress(OSError):
+                if before is None:
+                    self._confirmed_path.unlink(missing_ok=True)
+                else:
+                    write_durably(self._confirmed_path, _encoded(before))
+            raise NotWritten(self._confirmed_path, error) from error
+        self.confirmed = confirmed
+        try:
+            write_whole(self._copy_path, content)
+        except OSError as error:
+            LOG.warning(
+                "there is no copy of the confirmed state", path=str(self._copy_path), error=str(error)
+            )
 
 
 def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replaces a file whole: after a crash it is the old or the new one, and the new one once this returns."""
+    """Replaces a file whole: after a crash it is the old or the new one, and the new one once this returns.
+
+    Raises OSError; then it is the old one, unless only its directory could not be written to the disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    write_whole(path, content, mode, durably=True)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
@@ -99,13 +167,77 @@ def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
         os.close(directory)
 
 
-def _read(path: Path, kind: type[T]) -> T | None:
-    """A file of ours; None when there is none. One that cannot be read is put aside."""
+def write_whole(path: Path, content: bytes, mode: int = 0o600, *, durably: bool = False) -> None:
+    """Replaces a file whole: nobody ever sees a part of it. Raises OSError, and leaves nothing behind then."""
+    new = path.with_name(f".{path.name}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            if durably:
+                os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        with suppress(OSError):
+            new.unlink()  # on a full disk it would be in the way of others
+        raise
+
+
+def read_state(path: Path, kind: type[T], otherwise: T) -> T:
+    """A file of ours without a checksum, or something instead of one that is not there or cannot be understood.
+
+    A damaged one is put aside, and said.
+    """
+    found = _read(path, lambda content: msgspec.json.decode(content, type=kind))[0]
+    return otherwise if found is None else found
+
+
+def read_confirmed(state_dir: Path) -> Confirmed | None:
+    """The last confirmed state of a daemon that may not run; None when there is none that can be read."""
+    for name in (CONFIRMED, COPY):
+        with suppress(OSError, ValueError):
+            return _decoded((state_dir / name).read_bytes())
+    return None
+
+
+class _Written(msgspec.Struct, kw_only=True):
+    """How a confirmed state is on the disk. One that an older daemon wrote has no checksum."""
+
+    rollout: str
+    network: msgspec.Raw
+    sha256: str = ""
+
+
+def _encoded(confirmed: Confirmed) -> bytes:
+    network = msgspec.json.encode(confirmed.network)
+    checksum = _checksum(confirmed.rollout, network)
+    return msgspec.json.encode(
+        _Written(rollout=confirmed.rollout, network=msgspec.Raw(network), sha256=checksum)
+    )
+
+
+def _decoded(content: bytes) -> Confirmed:
+    """Raises ValueError for content that is damaged."""
+    written = msgspec.json.decode(content, type=_Written)
+    network = bytes(written.network)
+    if written.sha256 not in ("", _checksum(written.rollout, network)):
+        raise ValueError("its checksum is wrong")
+    return Confirmed(rollout=written.rollout, network=msgspec.json.decode(network, type=HostNetwork))
+
+
+def _checksum(rollout: str, network: bytes) -> str:
+    return sha256(rollout.encode() + b"\n" + network).hexdigest()
+
+
+def _read(path: Path, decoded: Callable[[bytes], T]) -> tuple[T | None, bool]:
+    """A file of ours, None when there is none; and whether it is damaged, which is put aside then."""
+    try:
+        return decoded(path.read_bytes()), False
     except FileNotFoundError:
-        return None
-    except msgspec.MsgspecError as error:
-        LOG.exception("a state file is damaged and put aside", path=str(path), error=str(error))
-        path.replace(path.with_name(f"{path.name}.damaged"))
-        return None
+        return None, False
+    except (OSError, ValueError) as error:
+        LOG.error("a state file is damaged and put aside", path=str(path), error=str(error))  # noqa: TRY400
+        with suppress(OSError):
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        return None, True

@@ -137,7 +137,11 @@ class Daemon:
             self._storage.attached,
         )
         self._rollouts = Rollouts(
-            self._applier, Checkpoint(paths.state_dir), Reach(self._netlink), self._note_repair
+            self._applier,
+            Checkpoint(paths.state_dir),
+            Reach(self._netlink),
+            lambda: self._keeper.note_change(),
+            self._note_repair,
         )
         self._keeper = Keeper(self._rollouts)
         uids, self._group = _clients(config.api_user)

@@ -18,7 +18,7 @@ import structlog
 
 from poolnet.hostd.backend import Backend, BackendGone
 from poolnet.hostd.guests.runtime import GuestRuntime
-from poolnet.hostd.netlink import NO_ADDRESSES, Netlink, interface_names, link_local_addresses
+from poolnet.hostd.netlink import NO_ADDRESSES, LinkError, Netlink, interface_names, link_local_addresses
 from poolnet.hostnet.facts import AddressFacts, HostFacts, NicFacts
 from poolnet.hostnet.state import Bridge, HostNetwork, Ipv4Mode, Ipv6Mode
 
@@ -146,6 +146,8 @@ class FactsSource:
                 await self.gather()
             except BackendGone as error:
                 LOG.warning("the facts cannot be gathered", error=str(error))
+            except Exception as error:  # the outermost loop: else nobody would hear of anything any more
+                LOG.exception("the facts cannot be gathered", error=str(error))
 
     def _look_again_at_bonds(self, facts: HostFacts) -> None:
         """Gathers again soon, less and less soon, while a bond has a member in waiting: nothing tells when it joins."""
@@ -160,7 +162,10 @@ class FactsSource:
 
     async def _addresses(self, network: HostNetwork) -> tuple[AddressFacts, ...]:
         """Of the bridges that have addresses, and of those that may lose them without being told to."""
-        there = await self._netlink.addresses()
+        try:
+            there = await self._netlink.addresses()
+        except LinkError as error:
+            raise BackendGone(str(error)) from error
         return tuple(
             AddressFacts(
                 bridge=bridge.name,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from poolnet.hostd.checkpoint import write_durably
+from poolnet.hostd.checkpoint import write_durably, write_whole
 
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9.-]{1,64}(?<!-)")
 
@@ -15,11 +16,13 @@ _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9.-]{1,64}(?<!-)")
 def boot_id(run_dir: Path) -> str:
     """A value that changes when the host boots, because the run directory is emptied then."""
     path = run_dir / "boot-id"
+    new = str(uuid4())
     try:
-        return path.read_text().strip()
+        return path.read_text().strip() or new
     except FileNotFoundError:
-        path.write_text(f"{uuid4()}\n")
-        return path.read_text().strip()
+        with suppress(OSError):  # then it changes with every start, which costs a look at the host more
+            write_whole(path, f"{new}\n".encode(), mode=0o644)
+        return new
 
 
 def set_hostname(name: str, path: Path) -> None:

@@ -17,7 +17,7 @@ from poolnet.hostd.rollout import Rollouts
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.keeper")
 TOGETHER_S = 0.3  # a switch that comes back reports its interfaces one after the other
-RETRY_FIRST_S = 2.0  # what could not be restored is tried again, ever more seldom
+RETRY_FIRST_S = 2.0  # what could not be restored is tried again, ever more seldom, or when something changes
 RETRY_MAX_S = 60.0
 
 
@@ -55,9 +55,15 @@ class Keeper:
             except (ApplyFailed, BackendGone) as error:
                 LOG.warning("the host cannot be put back yet", error=str(error))
                 kept = False
+            except Exception as error:  # the outermost loop: nobody else would put the host back
+                LOG.exception("the host cannot be put back yet", error=str(error))
+                kept = False
             if kept:
                 retry_s = RETRY_FIRST_S
                 continue
-            await asyncio.sleep(retry_s)
+            await asyncio.sleep(RETRY_FIRST_S)  # at least: what failed may have changed something itself
+            with suppress(TimeoutError):
+                async with asyncio.timeout(retry_s - RETRY_FIRST_S):
+                    await self._changed.wait()
             retry_s = min(2 * retry_s, RETRY_MAX_S)
             self._changed.set()

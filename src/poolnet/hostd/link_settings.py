@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from poolnet.hostd import ethtool
-from poolnet.hostd.checkpoint import write_durably
+from poolnet.hostd.checkpoint import read_state, write_durably
 from poolnet.hostd.netlink import index_of
 from poolnet.hostnet.state import LinkSettings
 from poolnet.hostnet.steps import SetLink, Step
@@ -37,11 +37,7 @@ class Links:
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "links.json"
-        try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=dict[str, dict[str, _Option]])
-        except (OSError, msgspec.MsgspecError):
-            kept = {}
-        self._kept: dict[str, dict[str, _Option]] = kept
+        self._kept = read_state(self._path, dict[str, dict[str, _Option]], {})
 
     def observe(self) -> tuple[LinkSettings, ...]:
         """The options that we have changed, as they are now; of interfaces that exist."""
@@ -60,18 +56,21 @@ class Links:
             self._kept = {names.get(name, name): options for name, options in self._kept.items()}
             self._store()
 
-    def apply(self, steps: Iterable[Step]) -> None:
-        """Carries out what the steps say about options. Raises OSError when it cannot be written down."""
+    def apply(self, steps: Iterable[Step], *, strict: bool = True) -> None:
+        """Carries out what the steps say about options.
+
+        Raises OSError when it cannot be written down; without `strict` it is carried out nevertheless.
+        """
         changes = [step for step in steps if isinstance(step, SetLink)]
         if not changes:
             return
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
             for step in changes:
                 self._note(step, ethtool.read(asked, step.name))
-            self._store()  # before anything changes: what was found is not found again
+            self._store(strict)  # before anything changes: what was found is not found again
             for step in changes:
                 self._change(asked, step)
-        self._store()
+        self._store(strict)
 
     def _note(self, step: SetLink, there: dict[str, str]) -> None:
         options = self._kept.setdefault(step.name, {})
@@ -105,8 +104,13 @@ class Links:
         if not options:
             del self._kept[step.name]
 
-    def _store(self) -> None:
-        write_durably(self._path, msgspec.json.encode(self._kept))
+    def _store(self, strict: bool = True) -> None:
+        try:
+            write_durably(self._path, msgspec.json.encode(self._kept))
+        except OSError as error:
+            if strict:
+                raise
+            LOG.warning("the options of interfaces cannot be written down", error=str(error))
 
 
 def _as_observed(options: dict[str, _Option], there: dict[str, str]) -> tuple[tuple[str, str], ...]:

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -24,6 +24,8 @@ _GROUPS = 0x1 | 0x8 | 0x10 | 0x40 | 0x100
 _PROTO_STATIC = 4
 _TABLE_MAIN = 254
 _BUFFER_BYTES = 8 * 1024 * 1024
+ANSWER_TIMEOUT_S = 20.0  # the kernel answers in milliseconds
+T = TypeVar("T")
 
 
 def link_local_addresses(name: str) -> tuple[str, ...]:
@@ -106,6 +108,22 @@ class Netlink:
     async def __aexit__(self, *_: object) -> None:
         self._route.close()
 
+    async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:
+        """The answer to a request. Raises NetlinkError, or LinkError when the kernel does not answer."""
+        async with self._turn:
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    return await request()
+            except TimeoutError as error:
+                await self._connect_again()
+                raise LinkError(f"the kernel has not answered for {ANSWER_TIMEOUT_S:g} s") from error
+
+    async def _connect_again(self) -> None:
+        """Leaves what may still come on the old connection behind."""
+        self._route.close()
+        self._route = AsyncIPRoute()
+        await self._route.setup_endpoint()
+
     async def set_link(self, index: int, *, up: bool) -> None:
         """Sets an interface up or down. Raises LinkError."""
         try:
@@ -113,14 +131,20 @@ class Netlink:
         except OSError as error:
             raise LinkError(f"interface {index}: {error}") from error
 
-    async def _dump(self, request: Callable[..., Awaitable[Any]], **arguments: int) -> list[Any]:
-        async with self._turn:
+    async def _dump(self, what: str, **arguments: int) -> list[Any]:
+        async def dump() -> list[Any]:
+            request = getattr(self._route, what)
             return [message async for message in await request(**arguments)]
 
+        try:
+            return await self._ask(dump)
+        except NetlinkError as error:
+            raise LinkError(f"the kernel does not list what there is: {error}") from error
+
     async def addresses(self) -> dict[str, Addresses]:
-        """The addresses of all interfaces that have any, by name."""
+        """The addresses of all interfaces that have any, by name. Raises LinkError."""
         ipv4: dict[str, list[str]] = {}
-        for message in await self._dump(self._route.get_addr, family=socket.AF_INET):
+        for message in await self._dump("get_addr", family=socket.AF_INET):
             name = _name_of(message["index"])
             local = message.get("local") or message.get("address")
             if name is not None and local is not None:
@@ -140,9 +164,12 @@ class Netlink:
         }
 
     async def routes(self, index: int) -> frozenset[str]:
-        """The IPv4 routes through a gateway on an interface, as `SUBNET/LEN via GATEWAY`; not the default route."""
+        """The IPv4 routes through a gateway on an interface, as `SUBNET/LEN via GATEWAY`; not the default route.
+
+        Raises LinkError.
+        """
         found = set()
-        for message in await self._dump(self._route.get_routes, family=socket.AF_INET, table=_TABLE_MAIN):
+        for message in await self._dump("get_routes", family=socket.AF_INET, table=_TABLE_MAIN):
             gateway = message.get("gateway")
             if message.get("oif") == index and gateway and message["dst_len"]:
                 found.add(f"{message.get('dst')}/{message['dst_len']} via {gateway}")
@@ -151,10 +178,9 @@ class Netlink:
     async def leaves_by(self, address: str) -> str:
         """The interface by which what is sent to an address leaves; "" when there is no way to it."""
         try:
-            async with self._turn:
-                found = await self._route.route("get", dst=address)
+            found = await self._ask(lambda: self._route.route("get", dst=address))
             return socket.if_indextoname(found[0].get("oif"))
-        except (NetlinkError, OSError):
+        except (NetlinkError, LinkError, OSError):
             return ""
 
     async def add_address(self, index: int, address: str) -> None:
@@ -186,14 +212,15 @@ class Netlink:
         extra: dict[str, str],
     ) -> None:
         try:
-            async with self._turn:
-                await self._route.addr(
+            await self._ask(
+                lambda: self._route.addr(
                     command,
                     index=index,
                     address=str(interface.ip),
                     prefixlen=interface.network.prefixlen,
                     **extra,
                 )
+            )
         except NetlinkError as error:
             if error.code != harmless:
                 raise LinkError(f"address {interface}: {error}") from error
@@ -201,8 +228,8 @@ class Netlink:
     async def _change_route(self, command: str, index: int, destination: str, gateway: str) -> None:
         family = socket.AF_INET6 if ip_address(gateway).version == 6 else socket.AF_INET
         try:
-            async with self._turn:
-                await self._route.route(
+            await self._ask(
+                lambda: self._route.route(
                     command,
                     dst=destination,
                     gateway=gateway,
@@ -211,6 +238,7 @@ class Netlink:
                     table=_TABLE_MAIN,
                     proto=_PROTO_STATIC,
                 )
+            )
         except NetlinkError as error:
             if not (command == "del" and error.code == errno.ESRCH):
                 raise LinkError(f"route to {destination} via {gateway}: {error}") from error

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from poolnet.hostd.checkpoint import write_durably
+from poolnet.hostd.checkpoint import read_state, write_durably
 from poolnet.hostnet.facts import NicFacts
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.nic_order")
@@ -39,16 +39,10 @@ class NicOrder:
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "nic-order.json"
-        try:
-            self._places = msgspec.json.decode(self._path.read_bytes(), type=tuple[Place, ...])
-        except (OSError, msgspec.MsgspecError):
-            self._places = ()
+        self._places: tuple[Place, ...] = read_state(self._path, tuple[Place, ...], ())
 
     def place(self, nics: Sequence[NicFacts]) -> tuple[tuple[NicFacts, ...], dict[str, str]]:
-        """The NICs with their positions, and the new name of each that had another when it was last seen.
-
-        Raises OSError when it cannot be written down.
-        """
+        """The NICs with their positions, and the new name of each that had another when it was last seen."""
         places = arrange(self._places, nics)
         before = {place.position: place.name for place in self._places}
         renamed = {
@@ -57,8 +51,11 @@ class NicOrder:
             if place.present and before.get(place.position, place.name) != place.name
         }
         if places != self._places:
-            write_durably(self._path, msgspec.json.encode(places))
             self._places = places
+            try:
+                write_durably(self._path, msgspec.json.encode(places))
+            except OSError as error:
+                LOG.warning("which NIC is which cannot be written down", error=str(error))
         if renamed:
             LOG.warning("NICs have other names than before", renamed=renamed)
         by_name = {place.name: place.position for place in places if place.present}

@@ -1,7 +1,8 @@
 """Which desired states wait to be carried out, which is carried out but not confirmed, and what happens if nobody does?
 
 The state machine behind Stage, Switch, Confirm and Revert. One writer at a time. What is confirmed is on the disk
-before it is acknowledged; what is not confirmed in time, or when the daemon starts again, is taken back.
+before it is acknowledged; what is not confirmed in time, or when the daemon starts again, is taken back. A way back that
+fails is tried again by the keeper until it succeeds, and before anything else is changed.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from poolnet.hostd.apply import Applier, undo_of
-from poolnet.hostd.backend import ApplyFailed, BackendGone
-from poolnet.hostd.checkpoint import Checkpoint, Journal
+from poolnet.hostd.backend import ApplyFailed
+from poolnet.hostd.checkpoint import Checkpoint, Journal, NotWritten
 from poolnet.hostd.reach import Before, Reach
 from poolnet.hostnet.protocol import (
     AwaitsConfirm,
@@ -62,13 +63,19 @@ class Rollouts:
         applier: Applier,
         checkpoint: Checkpoint,
         reach: Reach,
+        failed: Callable[[], None],
         repaired: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`repaired` is told in words when guests' ports were not as they had been confirmed."""
+        """`failed` is called when a way back has failed: `keep` is to be tried soon.
+
+        `repaired` is told in words when guests' ports were not as they had been confirmed.
+        """
         self._applier = applier
         self._repaired = repaired
         self._reach = reach
         self._checkpoint = checkpoint
+        self._failed = failed
+        self._unfinished: _Switched | None = None  # what could not be taken back yet
         self._staged: OrderedDict[str, Stage] = OrderedDict()
         self._switched: _Switched | None = None
         self._writer = asyncio.Lock()
@@ -87,30 +94,37 @@ class Rollouts:
         async with self._writer:
             confirmed = self._checkpoint.confirmed
             if confirmed is None:
-                self._checkpoint.confirm("", observed)
+                self._confirm_as_found("", observed)
                 return
-            journal = self._checkpoint.interrupted
+            journal = self._checkpoint.journal
             if journal is not None:
                 LOG.warning("a rollout was interrupted and is taken back", rollout=journal.rollout)
                 if journal.backend:
                     await self._clear_backends()
+            undo = journal.undo_guests if journal is not None else ()
             try:
-                restored = await self._applier.go_back(
-                    confirmed.network, journal.undo_guests if journal is not None else ()
-                )
-            except (ApplyFailed, BackendGone) as error:
-                LOG.exception("the confirmed state cannot be restored", error=str(error))
+                restored = await self._go_back(_Switched("", confirmed.network, undo, Before()))
+            except Exception:  # logged there; a host with part of its network is better than none
                 return
             if restored != confirmed.network:
-                self._checkpoint.confirm(confirmed.rollout, restored)
-            else:
-                self._checkpoint.end()
+                self._confirm_as_found(confirmed.rollout, restored)
+
+    def _confirm_as_found(self, rollout: str, network: HostNetwork) -> None:
+        """Takes what is there for confirmed, also where it cannot be written down."""
+        try:
+            self._checkpoint.confirm(rollout, network)
+        except NotWritten as error:
+            LOG.error("what is confirmed cannot be written down", error=str(error))  # noqa: TRY400
+            self._checkpoint.assume(network)
 
     async def rename_nics(self, names: Mapping[str, str]) -> None:
-        """Lets the states that are confirmed, or wait for it, follow the new names of NICs. Raises OSError."""
+        """Lets the states that are confirmed, or wait for it, follow the new names of NICs."""
         async with self._writer:
-            self._applier.rename_nics(names)
-            self._checkpoint.rename_nics(names)
+            try:
+                self._applier.rename_nics(names)
+                self._checkpoint.rename_nics(names)
+            except (NotWritten, OSError) as error:
+                LOG.error("the new names of NICs cannot be written down", error=str(error))  # noqa: TRY400
             if self._switched is not None:
                 self._switched.desired = renamed(self._switched.desired, names)
 
@@ -124,6 +138,11 @@ class Rollouts:
             confirmed = self._checkpoint.confirmed
             if confirmed is None or self._switched is not None:
                 return True
+            if self._unfinished is None and self._checkpoint.journal is not None:
+                self._checkpoint.end()
+            if self._unfinished is not None:
+                await self._go_back(self._unfinished)
+                return not await self._applier.lacking(confirmed.network)
             wrong = await self._applier.lacking(confirmed.network)
             if wrong and not await self._put_back(confirmed.network, wrong):
                 return False
@@ -170,6 +189,7 @@ class Rollouts:
         async with self._in_turn():
             if not command.dry_run:
                 self._require_idle(command.rollout)
+                await self._finish()
             plan = await self._applier.plan(command.desired)
             if not command.dry_run:
                 self._staged[command.rollout] = command
@@ -191,22 +211,25 @@ class Rollouts:
             staged = self._staged.pop(command.rollout, None)
             if staged is None:
                 raise _unknown(command.rollout)
+            await self._finish()
             undo = undo_of((*staged.guests_before, *staged.guests_after))
             before = await self._reach.look(self._confirmed()) if command.reachable else Before()
             switched = _Switched(command.rollout, staged.desired, undo, before)
-            self._checkpoint.begin(Journal(rollout=command.rollout, undo_guests=undo))
+            self._begin(Journal(rollout=command.rollout, undo_guests=undo))
             try:
                 async with asyncio.timeout_at(None if command.confirm_within_s is None else deadline):
                     await self._applier.carry_out(staged.desired, staged.guests_before, staged.guests_after)
+                if command.confirm_within_s is None:
+                    self._checkpoint.confirm(command.rollout, staged.desired)
+                    return
             except BaseException as error:
                 LOG.warning("a rollout failed and is taken back", rollout=command.rollout, error=str(error))
                 await self._go_back(switched)
                 if isinstance(error, TimeoutError):
                     raise ApplyFailed(Fault.NOT_VERIFIED, "the change took too long") from error
+                if isinstance(error, NotWritten | OSError):
+                    raise ApplyFailed(Fault.SWITCH_FAILED, f"the change is taken back: {error}") from error
                 raise
-            if command.confirm_within_s is None:
-                self._checkpoint.confirm(command.rollout, staged.desired)
-                return
             self._switched = switched
             switched.timer = asyncio.create_task(
                 self._expire(command.rollout, deadline), name=f"dead-man-{command.rollout}"
@@ -227,7 +250,8 @@ class Rollouts:
             confirmed = self._confirmed()
             before = await self._reach.look(confirmed) if command.reachable else Before()
             switched = _Switched(command.rollout, confirmed, (), before, old)
-            self._checkpoint.begin(Journal(rollout=command.rollout, backend=command.backend))
+            await self._finish()
+            self._begin(Journal(rollout=command.rollout, backend=command.backend))
             try:
                 await self._applier.change_backend(command.backend, confirmed)
                 await self._applier.carry_out(confirmed, (), ())
@@ -287,9 +311,15 @@ class Rollouts:
         async with self._in_turn():
             switched = self._switched
             if switched is not None and switched.rollout == command.rollout:
-                if switched.old_backend:
-                    self._applier.keep_backend()
-                self._checkpoint.confirm(switched.rollout, switched.desired)
+                try:
+                    if switched.old_backend:
+                        self._applier.keep_backend()
+                    self._checkpoint.confirm(switched.rollout, switched.desired)
+                except (NotWritten, OSError) as error:
+                    await self._disarm(switched)
+                    await self._go_back(switched)
+                    message = f"the change cannot be confirmed, and is taken back: {error}"
+                    raise ApplyFailed(Fault.SWITCH_FAILED, message) from error
                 await self._disarm(switched)
             elif self._checkpoint.confirmed is None or self._checkpoint.confirmed.rollout != command.rollout:
                 raise _unknown(command.rollout)
@@ -323,10 +353,7 @@ class Rollouts:
                 await self._disarm(switched)
             confirmed = self._confirmed()
             LOG.warning("the last confirmed network is restored on request")
-            if switched is not None and switched.old_backend:
-                await self._applier.change_backend(switched.old_backend, confirmed)
-            await self._applier.go_back(confirmed, switched.undo_guests if switched is not None else ())
-            self._checkpoint.end()
+            await self._go_back(switched or self._unfinished or _Switched("", confirmed, (), Before()))
             before = await self._reach.look(confirmed)
         try:
             await self._reach.require(confirmed, replace(before, silent=frozenset()), look_for_s)
@@ -343,19 +370,42 @@ class Rollouts:
             LOG.warning("nobody confirmed a rollout in time; it is taken back", rollout=rollout)
             switched.timer = None
             await self._disarm(switched)
-            with suppress(ApplyFailed, BackendGone):  # logged where it happens
+            with suppress(Exception):  # logged where it happens
                 await self._go_back(switched)
 
-    async def _go_back(self, switched: _Switched) -> None:
-        """Restores the confirmed state. The journal stays open if that fails, for the next start to try again."""
+    async def _go_back(self, switched: _Switched) -> HostNetwork:
+        """Restores the confirmed state, and returns what is there of it.
+
+        If that fails, for whatever reason, the journal stays open for the next start, and `keep` tries again.
+        """
         try:
             if switched.old_backend:
                 await self._applier.change_backend(switched.old_backend, self._confirmed())
-            await self._applier.go_back(self._confirmed(), switched.undo_guests)
-        except (ApplyFailed, BackendGone) as error:
+                with suppress(OSError):  # it may be written there that another one is chosen
+                    self._applier.keep_backend()
+            restored = await self._applier.go_back(self._confirmed(), switched.undo_guests)
+        except BaseException as error:
             LOG.exception("the confirmed state cannot be restored", error=str(error))
+            self._unfinished = switched
+            self._failed()
             raise
+        self._unfinished = None
         self._checkpoint.end()
+        if self._checkpoint.journal is not None:
+            self._failed()
+        return restored
+
+    async def _finish(self) -> None:
+        """Takes back what could not be taken back before. Raises ApplyFailed or BackendGone."""
+        if self._unfinished is not None:
+            await self._go_back(self._unfinished)
+
+    def _begin(self, journal: Journal) -> None:
+        """Notes that a change is under way. Raises ApplyFailed; then nothing is changed."""
+        try:
+            self._checkpoint.begin(journal)
+        except NotWritten as error:
+            raise ApplyFailed(Fault.SWITCH_FAILED, f"nothing is changed: {error}") from error
 
     async def _disarm(self, switched: _Switched) -> None:
         """Waits for no confirmation of it any more."""

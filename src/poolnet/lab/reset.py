@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from ipaddress import ip_interface
 from pathlib import Path
 
-import msgspec
-
-from poolnet.hostd.checkpoint import Confirmed
+from poolnet.hostd.checkpoint import read_confirmed
 from poolnet.hostd.config import Paths
 from poolnet.hostnet.protocol import Restore, Restored
 from poolnet.hostnet.state import Bridge, HostNetwork, Ipv4Mode, Ipv6Mode
@@ -55,12 +53,11 @@ def advice(state_dir: Path) -> Iterator[str]:
     yield "Start it: it restores the last confirmed network by itself, before it does anything else."
     yield "    systemctl restart poolnet-hostd"
     yield "    journalctl -u poolnet-hostd     # why it does not start"
-    path = state_dir / "confirmed.json"
-    try:
-        network = msgspec.json.decode(path.read_bytes(), type=Confirmed).network
-    except (OSError, msgspec.MsgspecError) as error:
-        yield f"No confirmed network can be read from {path}: {error}"
+    confirmed = read_confirmed(state_dir)
+    if confirmed is None:
+        yield f"No confirmed network can be read from {state_dir}."
         return
+    network = confirmed.network
     bridge = network.bridge(network.management_bridge)
     if bridge is None:
         yield "The confirmed network has no management interface."

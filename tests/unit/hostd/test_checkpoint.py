@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
 
-from poolnet.hostd.checkpoint import Checkpoint, Journal, write_durably
+import msgspec
+import pytest
+
+from poolnet.hostd.checkpoint import (
+    UNKNOWN,
+    Checkpoint,
+    Confirmed,
+    Journal,
+    NotWritten,
+    read_confirmed,
+    write_durably,
+)
 from poolnet.hostnet.protocol import DestroyGuest
 from poolnet.hostnet.state import EMPTY, Bridge, HostNetwork
 
@@ -14,14 +28,14 @@ JOURNAL = Journal(rollout="r", undo_guests=(DestroyGuest(vm_uuid="v"),))
 
 def test_a_new_host_has_no_confirmed_state_and_nothing_was_interrupted(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "state")
-    assert (checkpoint.confirmed, checkpoint.interrupted) == (None, None)
+    assert (checkpoint.confirmed, checkpoint.journal) == (None, None)
 
 
 def test_what_was_confirmed_is_there_again(tmp_path: Path) -> None:
     Checkpoint(tmp_path).confirm("r", STATE)
     again = Checkpoint(tmp_path)
     assert again.confirmed is not None
-    assert (again.confirmed.rollout, again.confirmed.network, again.interrupted) == ("r", STATE, None)
+    assert (again.confirmed.rollout, again.confirmed.network, again.journal) == ("r", STATE, None)
 
 
 def test_a_change_under_way_is_known_with_what_it_did_to_guests(tmp_path: Path) -> None:
@@ -29,21 +43,97 @@ def test_a_change_under_way_is_known_with_what_it_did_to_guests(tmp_path: Path) 
     checkpoint.confirm("before", EMPTY)
     checkpoint.begin(JOURNAL)
     again = Checkpoint(tmp_path)
-    assert again.interrupted == JOURNAL
+    assert again.journal == JOURNAL
     again.end()
-    assert Checkpoint(tmp_path).interrupted is None
+    assert Checkpoint(tmp_path).journal is None
 
 
 def test_a_journal_that_outlived_its_confirmation_is_a_leftover(tmp_path: Path) -> None:
     Checkpoint(tmp_path).confirm("r", STATE)
     Checkpoint(tmp_path).begin(JOURNAL)  # as if the daemon had died between the two files
-    assert Checkpoint(tmp_path).interrupted is None
+    assert Checkpoint(tmp_path).journal is None
 
 
 def test_a_file_that_cannot_be_read_is_put_aside(tmp_path: Path) -> None:
     (tmp_path / "confirmed.json").write_bytes(b'{"rollout": "r", "network": {"bri')
+    assert read_confirmed(tmp_path) is None
     assert Checkpoint(tmp_path).confirmed is None
     assert (tmp_path / "confirmed.json.damaged").exists()
+
+
+def test_the_copy_is_used_for_a_file_that_was_altered(tmp_path: Path) -> None:
+    Checkpoint(tmp_path).confirm("r", STATE)
+    path = tmp_path / "confirmed.json"
+    path.write_bytes(path.read_bytes().replace(b"xenbr0", b"xenbr1"))
+    assert read_confirmed(tmp_path) == Confirmed(rollout="r", network=STATE)
+    assert Checkpoint(tmp_path).confirmed == Confirmed(rollout="r", network=STATE)
+    assert path.with_name("confirmed.json.damaged").exists()
+
+
+def test_what_an_older_daemon_wrote_is_read(tmp_path: Path) -> None:
+    (tmp_path / "confirmed.json").write_bytes(msgspec.json.encode(Confirmed(rollout="r", network=STATE)))
+    assert Checkpoint(tmp_path).confirmed == Confirmed(rollout="r", network=STATE)
+
+
+def test_a_damaged_journal_is_a_change_of_which_nothing_is_known(tmp_path: Path) -> None:
+    Checkpoint(tmp_path).confirm("r", STATE)
+    (tmp_path / "journal.json").write_bytes(b"")
+    assert Checkpoint(tmp_path).journal == Journal(rollout="", backend=UNKNOWN)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What the next calls of fsync on a directory do: fail (True) or work; those after them work."""
+    plan: list[bool] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) and plan and plan.pop(0):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return plan
+
+
+def test_what_may_not_be_durable_is_not_confirmed_and_not_found_later(
+    tmp_path: Path, failing: list[bool]
+) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.confirm("before", EMPTY)
+    checkpoint.begin(JOURNAL)
+    failing.append(True)
+    with pytest.raises(NotWritten, match=r"confirmed.json cannot be written: Input/output error"):
+        checkpoint.confirm("r", STATE)
+    for one in (checkpoint, Checkpoint(tmp_path)):
+        assert one.confirmed == Confirmed(rollout="before", network=EMPTY)
+        assert one.journal == JOURNAL
+
+
+def test_a_change_that_cannot_be_noted_is_not_under_way(tmp_path: Path, failing: list[bool]) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    failing.append(True)
+    with pytest.raises(NotWritten, match=r"journal.json cannot be written: Input/output error"):
+        checkpoint.begin(JOURNAL)
+    assert checkpoint.journal is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_that_cannot_be_removed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.begin(JOURNAL)
+
+    def unlink(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", unlink)
+        checkpoint.end()
+    assert Checkpoint(tmp_path).journal == checkpoint.journal == JOURNAL
+    checkpoint.end()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_replaced_whole_and_belongs_to_its_owner_only(tmp_path: Path) -> None:

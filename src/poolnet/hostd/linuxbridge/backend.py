@@ -232,7 +232,7 @@ class LinuxBridgeBackend:
         touched = with_vlans(touched, before, after)
         changes = plan(links, after, touched, self._our_nics(links), _new_mac, strict=strict)
         asked = with_touched(self._marks.network, after, touched)
-        self._marks.write(both(self._marks.network, asked))
+        self._marks.write(both(self._marks.network, asked), strict=strict)
         await self._load_locks(locks_of(self._marks.network))
         try:
             limited = [port for port in after.ports if port.rate_kbytes_per_s and port.device in links]
@@ -240,7 +240,7 @@ class LinuxBridgeBackend:
             await self._change(changes)
             await self._end_limits({port.device for port in limited}, touched.devices)
             await self._load_locks(locks_of(asked))
-            self._marks.write(asked)
+            self._marks.write(asked, strict=strict)
         finally:
             await self._follow_slb()
 

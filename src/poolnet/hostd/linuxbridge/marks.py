@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from poolnet.hostd.checkpoint import write_whole
 from poolnet.hostnet.advance import Touched
 from poolnet.hostnet.state import EMPTY, HostNetwork
 
@@ -40,13 +41,16 @@ class Marks:
             LOG.warning("what is known of our links is lost", path=str(self._path), error=str(error))
             self._network = EMPTY
 
-    def write(self, network: HostNetwork) -> None:
-        """Replaces the file. Raises OSError."""
+    def write(self, network: HostNetwork, *, strict: bool) -> None:
+        """Replaces the file. Raises OSError; without `strict`, what cannot be written is known to this daemon alone."""
         if network == self._network and self._path.exists():
             return
-        part = self._path.with_suffix(".part")
-        part.write_bytes(msgspec.json.encode(network))
-        part.replace(self._path)
+        try:
+            write_whole(self._path, msgspec.json.encode(network))
+        except OSError as error:
+            if strict:
+                raise
+            LOG.warning("what is asked for cannot be written down", path=str(self._path), error=str(error))
         self._network = network
 
 

@@ -120,7 +120,10 @@ class OpenvswitchBackend:
     async def observe(self) -> HostNetwork:
         """See `Backend.observe`."""
         tables = self._tables()
-        addresses = await self._netlink.addresses() if has_addresses(tables) else {}
+        try:
+            addresses = await self._netlink.addresses() if has_addresses(tables) else {}
+        except LinkError as error:
+            raise BackendGone(str(error)) from error
         macs = {name: mac for name in unreported_macs(tables) if (mac := link_mac(name))}
         devices = (port.name for port in tables.ports.values() if port.role is Role.GUEST)
         try:

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from poolnet.hostd.backend import ApplyFailed
-from poolnet.hostd.checkpoint import write_durably
+from poolnet.hostd.checkpoint import read_state, write_durably
 from poolnet.hostd.netlink import LinkError
 from poolnet.hostd.netlink_functions import NO_MAC, FunctionsLink, Treatment
 from poolnet.hostd.sriov.driver_options import DriverOptions
@@ -51,11 +51,7 @@ class Functions:
         self._link = link
         self._options = options
         self._failed: dict[str, str] = {}
-        try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=dict[str, _Kept])
-        except (OSError, msgspec.MsgspecError):
-            kept = {}
-        self._kept: dict[str, _Kept] = kept
+        self._kept = read_state(self._path, dict[str, _Kept], {})
 
     def observe(self) -> tuple[SriovNic, ...]:
         """The NICs that have their functions from us, and how the functions in use are treated."""
@@ -120,12 +116,10 @@ class Functions:
                         self._reset(nic, address)
                     case _:
                         pass
-            except ApplyFailed as error:
+            except (ApplyFailed, OSError) as error:
                 if strict:
                     raise
-                LOG.warning(
-                    "virtual functions are not as they should be", nic=error.subject, error=str(error)
-                )
+                LOG.warning("virtual functions are not as they should be", step=str(step), error=str(error))
 
     # --- on and off --------------------------------------------------------------------------------------------
 
