@@ -21,6 +21,7 @@ from bench import (
     bench_xe,
     bonds,
     event_latency,
+    locking,
     locks,
     rates,
     records,
@@ -76,6 +77,14 @@ def _locks() -> Sequence[Figure | Skipped]:
     return locks.figures()
 
 
+def _locking() -> Sequence[Figure | Skipped]:
+    return asyncio.run(locking.figures())
+
+
+def _lock_streams() -> Sequence[Figure | Skipped]:
+    return asyncio.run(locking.stream_figures())
+
+
 BENCHES: Mapping[str, Callable[[], Sequence[Figure | Skipped]]] = {
     "records": _records,
     "http": _http,
@@ -89,6 +98,8 @@ BENCHES: Mapping[str, Callable[[], Sequence[Figure | Skipped]]] = {
     "bonds": _bonds,
     "rates": _rates,
     "locks": _locks,
+    "locking": _locking,
+    "lock-streams": _lock_streams,
 }
 RESULTS = Path(__file__).parent / "results"
 

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.connections import CONNECTIONS_MAX, Connections
 from bench.figure import Figure, Skipped, duration
-from bench.server import Param, call_body
 from poolnet.lab import console, life, machine
 from poolnet.lab.state import Lab
 
 LAB = "bench"
 FEW, FEW_ROUNDS = 100, 10
 MANY, MANY_ROUNDS = 800, 2
-CONNECTIONS_MAX = 400  # more calls at once wait for one of these; the server has a limit, and so have clients
 WANTED = 2  # what issues 2 and 3 promise for calls at once
-_VALUE = re.compile(r"<value>Success</value></member><member><name>Value</name><value>([^<]*)</value>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ class _Bench:
     """A lab host with as many networks as there are to be VLANs."""
 
     lab: Lab
-    api: _Api
+    api: Connections
     pif: str
     networks: list[str]
     bridges: list[str]
@@ -99,7 +96,7 @@ class _Bench:
 
 
 async def _prepare(lab: Lab, vlans: int) -> _Bench:
-    api = _Api(Path(console.info(lab)["hosts"][0]["xe_socket"]))
+    api = Connections(Path(console.info(lab)["hosts"][0]["xe_socket"]))
     await api.connect(min(vlans, CONNECTIONS_MAX))
     api.session = await api.call("session.login_with_password", "root", "", "1.0", "bench")
     pif = await _eth1(lab)
@@ -137,47 +134,6 @@ async def _in_turn(bench: _Bench, times: _Times) -> None:
     await machine.run(*machine.entering(bench.lab.hosts[0].pid), "sh", "-e", text="".join(commands))
     times.floor.append(time.perf_counter() - began)
     await _run(bench.lab, "ovs-vsctl", *_delete_words(bench.bridges))
-
-
-class _Api:
-    """Calls over a Unix socket. Connections are kept, as clients keep them; calls at once have one each."""
-
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
-        self._idle: asyncio.LifoQueue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.LifoQueue()
-        self.session = ""
-
-    async def connect(self, count: int) -> None:
-        """Opens that many connections."""
-        for _ in range(count):
-            self._idle.put_nowait(await asyncio.open_unix_connection(self._socket))
-
-    async def call(self, method: str, *params: Param) -> str:
-        """The answer's value. Raises RuntimeError for a failure."""
-        reader, writer = await self._idle.get()
-        body = call_body(method, *params).encode()
-        writer.write(f"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(
-            int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
-        )
-        answer = (await reader.readexactly(length)).decode()
-        self._idle.put_nowait((reader, writer))
-        found = _VALUE.search(answer)
-        if found is None:
-            raise RuntimeError(f"{method}: {answer}")
-        return found[1]
-
-    async def new_network(self, name: str) -> str:
-        """Creates a network."""
-        return await self.call("network.create", self.session, {"name_label": name, "other_config": {}})
-
-    async def close(self) -> None:
-        """Closes all connections."""
-        while not self._idle.empty():
-            _, writer = self._idle.get_nowait()
-            writer.close()
-            await writer.wait_closed()
 
 
 async def _eth1(lab: Lab) -> str:
