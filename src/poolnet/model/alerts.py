@@ -34,5 +34,11 @@ VIF_LOCK_VIOLATION: Final = "VIF_LOCK_VIOLATION"
 VIF_LOCK_ALTERED: Final = "VIF_LOCK_ALTERED"
 """About a host: somebody changed the rules of locks by hand, and they were put back. poolnet's own."""
 
+POOL_MASTER_TRANSITION: Final = "POOL_MASTER_TRANSITION"
+"""About a host: it has become the pool's coordinator."""
+
+HOST_LEFT_OUT: Final = "HOST_LEFT_OUT"
+"""About a host: it was down when the pool was changed, and gets the change when it comes back. poolnet's own."""
+
 NETWORK_ALERT_PRIORITY: Final = 3
 """The priority of all alerts about networking."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from poolnet.model import errors
+from poolnet.model.alerts import HOST_LEFT_OUT, NETWORK_ALERT_PRIORITY
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.pool import Pool
+from poolnet.model.classes.task import Task
+from poolnet.model.enums import Cls
 from poolnet.model.types import Ref
 from poolnet.rules import host as host_rules
 from poolnet.rules import pif as pif_rules
@@ -15,6 +21,10 @@ from poolnet.rules.attach import bring_up
 from poolnet.rules.context import CallContext
 from poolnet.rules.features import Feature, require_feature, require_no_ha, the_pool
 from poolnet.rules.kinds import is_bond_slave, local_pif
+from poolnet.rules.message import raise_alert
+
+MISSING_HOSTS: Final = "missing_hosts"
+"""The key of a task's other_config with the uuids of hosts that were left out, because they are down."""
 
 
 def create_VLAN(ctx: CallContext, *, device: str, network: Ref[Network], VLAN: int) -> tuple[Ref[PIF], ...]:
@@ -40,11 +50,34 @@ def create_VLAN_from_PIF(
     """
     base = ctx.txn.get(PIF, pif)
     made: list[Ref[PIF]] = []
+    missing: list[Host] = []
     for tagged in ctx.txn.where(PIF, network=base.network):
         if ctx.is_live(tagged.host):
             ref = vlan_rules.create(ctx, tagged_PIF=tagged.ref, tag=VLAN, network=network)
             made.append(vlan_rules.untagged_pif(ctx, ref))
+        elif (host := ctx.txn.find(Host, tagged.host)) is not None:
+            missing.append(host)
+    _note_missing(ctx, missing, f"VLAN {VLAN}")
     return tuple(made)
+
+
+def _note_missing(ctx: CallContext, hosts: Sequence[Host], what: str) -> None:
+    """Lets an administrator know which hosts were left out: in an alert for each, and in the task of the call."""
+    for host in hosts:
+        raise_alert(
+            ctx.txn,
+            ctx.new_uuid,
+            ctx.now,
+            name=HOST_LEFT_OUT,
+            priority=NETWORK_ALERT_PRIORITY,
+            cls=Cls.HOST,
+            obj_uuid=host.uuid,
+            body=f"{host.name_label} is down, and gets {what} when it comes back",
+        )
+    task = ctx.txn.find(Task, ctx.task) if hosts else None
+    if task is not None:
+        uuids = ",".join(host.uuid for host in hosts)
+        ctx.txn.update(Task, task.ref, other_config={**task.other_config, MISSING_HOSTS: uuids})
 
 
 def management_reconfigure(ctx: CallContext, *, network: Ref[Network]) -> None:

@@ -11,6 +11,7 @@ from poolnet.hostnet.derive import HIMN_KEY, himn
 from poolnet.hostnet.facts import HostFacts
 from poolnet.hostnet.state import IpConfig, Ipv4Mode, Ipv6Mode
 from poolnet.model import errors
+from poolnet.model.alerts import NETWORK_ALERT_PRIORITY, POOL_MASTER_TRANSITION
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.network import Network
@@ -21,6 +22,7 @@ from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.classes.vm_metrics import VMMetrics
 from poolnet.model.enums import (
+    Cls,
     DomainType,
     HostAllowedOperations,
     IpConfigurationMode,
@@ -41,6 +43,7 @@ from poolnet.rules.context import CallContext
 from poolnet.rules.defaults import free_bridge, network_label
 from poolnet.rules.facts import CONTROL_DOMAIN_NAME, record_facts
 from poolnet.rules.kinds import is_bond_slave
+from poolnet.rules.message import raise_alert
 from poolnet.rules.pif_plug import plug
 from poolnet.rules.role import write_roles
 from poolnet.rules.sr import refresh as refresh_storage
@@ -134,8 +137,20 @@ def first_boot(ctx: CallContext, host_uuid: str, greeting: protocol.Greeting, fa
 def take_office(ctx: CallContext) -> None:
     """Writes that this host is the pool's coordinator: another one may have been when it last was in the database."""
     for pool in ctx.txn.all(Pool):
-        if pool.master != ctx.local_host:
-            ctx.txn.update(Pool, pool.ref, master=ctx.local_host)
+        if pool.master == ctx.local_host:
+            continue
+        ctx.txn.update(Pool, pool.ref, master=ctx.local_host)
+        host = ctx.txn.get(Host, ctx.local_host)
+        raise_alert(
+            ctx.txn,
+            ctx.new_uuid,
+            ctx.now,
+            name=POOL_MASTER_TRANSITION,
+            priority=NETWORK_ALERT_PRIORITY,
+            cls=Cls.HOST,
+            obj_uuid=host.uuid,
+            body=f"{host.name_label} is the pool's coordinator now",
+        )
 
 
 def resync(ctx: CallContext, facts: HostFacts) -> None:
