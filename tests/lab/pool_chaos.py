@@ -224,6 +224,9 @@ class Chaos:
         code, plan = pools.xe(self.lab, "host1", "pif-scan", f"host-uuid={host}", "--dry-run")
         if code != 0:
             return [f"no plan: {plan}"]
+        named = sum(line.startswith("host ") for line in plan.splitlines())
+        if named != len(HOSTS):
+            return [f"{len(HOSTS) - named} hosts cannot be asked for a plan"]
         lines = [line.strip() for line in plan.splitlines() if not line.startswith("host ")]
         return [f"out of step: {line}" for line in lines if not line.startswith("nothing to do")]
 

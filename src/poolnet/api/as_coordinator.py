@@ -30,7 +30,7 @@ from poolnet.pool.door import CoordinatorDoor
 from poolnet.pool.hostlink import HostLink
 from poolnet.pool.hosts import PoolHosts
 from poolnet.pool.members import Members
-from poolnet.pool.start import converge, follow_facts, follow_locks, greet, open_pool
+from poolnet.pool.start import converge, finish_decided, follow_facts, follow_locks, greet, open_pool
 from poolnet.rules.context import Counters
 from poolnet.xe.client import Client
 from poolnet.xe.commands.run import run as run_command
@@ -47,6 +47,8 @@ async def start_coordinator(parts: Parts) -> None:
     state_dir = office.state_dir
     link = HostLink(rooted(config.hostd_socket))
     stack.push_async_callback(link.close)
+    await greet(link)
+    await finish_decided(database, state_dir, link)
     greeting, observation = await greet(link)
     if office.role.fresh and office.role.management is not None:
         greeting = replace(greeting, management=office.role.management)

@@ -257,6 +257,10 @@ class Coordinator:
         """Tells `hear` of hosts that may not be what the database says."""
         self._stray = hear
 
+    async def finish(self, host: Ref[Host]) -> None:
+        """Lets a host keep what was decided while nobody could tell it; see `Rollouts.finish`."""
+        await self._rollouts.finish(host)
+
     def forget(self, host: Ref[Host]) -> None:
         """Knows no more what a host is: it left, or comes back."""
         self._rollouts.forget(host)

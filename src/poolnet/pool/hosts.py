@@ -44,7 +44,7 @@ class RemoteHost:
     def __init__(self, peer: Peer, address: Callable[[], str]) -> None:
         self._peer = peer
         self._address = address
-        self.link = HostLink(self._open_hostd, restarts_within_s=0.0)
+        self.link = HostLink(self._open_hostd)
         self.facts = HostFacts()
         self.connected = False
         self.seen_at = ""

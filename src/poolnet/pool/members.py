@@ -98,7 +98,6 @@ class Members:
         self._clock = clock
         self._sessions: dict[Ref[Host], _Session] = {}
         self._unheard_since: dict[Ref[Host], float] = {}
-        self._converging: dict[Ref[Host], asyncio.Task[None]] = {}
         coordinator.on_stray(self.astray)
 
     def open(self) -> None:
@@ -121,7 +120,6 @@ class Members:
     async def close(self) -> None:
         """Ends all connections to members."""
         tasks = [s.task for s in self._sessions.values() if s.task is not None]
-        tasks += self._converging.values()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -248,6 +246,8 @@ class Members:
     async def _bring_in(self, session: _Session, greeting: wire.Greet) -> None:
         """Brings a member in step, then records what it reports until the connection ends."""
         host, remote = session.host, session.remote
+        await greet(remote.link)
+        await self._coordinator.finish(host)
         _, observation = await greet(remote.link)
         self._hosts.remember(host, observation.facts)
         guests = await self._resynchronise(host, observation.facts)
@@ -304,12 +304,10 @@ class Members:
             await self._coordinator.write(lambda txn: member_rules.enable(txn, host))
 
     def astray(self, host: Ref[Host]) -> None:
-        """Brings a host in step with the database, again and again until it is."""
-        running = self._converging.get(host)
-        if host not in self._sessions or (running is not None and not running.done()):
-            return
-        task = asyncio.create_task(converge(self._coordinator, host), name="member-converge")
-        self._converging[host] = task
+        """Brings a host in step with the database: it has to greet again, and what it runs is looked at anew."""
+        session = self._sessions.get(host)
+        if session is not None and session.task is not None:
+            session.task.cancel()
 
     async def _declare_down(self, host: Ref[Host]) -> None:
         log.warning("member-down", host=host)
@@ -334,9 +332,6 @@ class Members:
         session = self._sessions.get(host)
         if session is not None and session.task is not None:
             session.task.cancel()
-        converging = self._converging.pop(host, None)
-        if converging is not None:
-            converging.cancel()
 
     # --- for calls ---------------------------------------------------------------------------------------------
 

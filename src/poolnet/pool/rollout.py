@@ -17,7 +17,7 @@ import structlog
 
 from poolnet.db.changes import Changes
 from poolnet.db.database import Database
-from poolnet.db.txn import View
+from poolnet.db.txn import Txn, View
 from poolnet.hostnet import protocol
 from poolnet.hostnet.derive import derive
 from poolnet.hostnet.facts import HostFacts
@@ -36,6 +36,9 @@ T = TypeVar("T")
 log = structlog.get_logger("poolnet.pool")
 
 DRY_RUN: Final = "dry-run"
+DECIDED_KEY: Final = "poolnet-rollout"
+"""The key of a host's other_config with the last rollout over several hosts that was decided, and that it took part in."""
+
 CONFIRMING_S: Final = 0.5  # for the confirmation itself, after everybody was found to be there
 _ALIVE: Final = (VmPowerState.RUNNING, VmPowerState.PAUSED)
 
@@ -144,7 +147,8 @@ class Rollouts:
             for host, work in works.items():
                 self._applied[host] = work.desired
             if others:
-                await _to_its_end(self._decide(works, contexts, changes, armed))
+                decided = (*changes, *_marked(view, armed))
+                await _to_its_end(self._decide(works, contexts, decided, armed))
 
     async def _decide(
         self,
@@ -167,6 +171,18 @@ class Rollouts:
                 log.warning("host-not-confirmed", host=host, reason=str(outcome))
                 self._applied.pop(host, None)
                 self._astray(host)
+
+    async def finish(self, host: Ref[Host]) -> None:
+        """Lets a host keep the rollout that was decided last, if it still waits to hear so.
+
+        To be called before anybody looks at what the host runs: what is not decided is taken back. Raises HostGone.
+        """
+        row = self._database.view.find(Host, host)
+        rollout = row.other_config.get(DECIDED_KEY) if row is not None else None
+        if rollout:
+            async with self._one_at_a_time:
+                with suppress(HostRefused):  # it went back by itself, or has kept it already
+                    await self._hosts.settle(host, protocol.Confirm(rollout=rollout))
 
     async def _switch(
         self,
@@ -404,6 +420,18 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
         with suppress(Exception):
             await task
         raise
+
+
+def _marked(view: View, armed: Mapping[Ref[Host], str]) -> tuple[Changes, ...]:
+    """What makes the decision known with the commit itself: each host's rollout, for whoever finds it waiting."""
+    if not isinstance(view, Txn):
+        return ()
+    overlay = view.nested()
+    for host, rollout in armed.items():
+        row = overlay.find(Host, host)
+        if row is not None:
+            overlay.update(Host, host, other_config={**row.other_config, DECIDED_KEY: rollout})
+    return (overlay.changes(),)
 
 
 def _guests_take_s(work: HostWork) -> float:

@@ -29,6 +29,7 @@ from poolnet.model.types import Ref, Value
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
 from poolnet.pool.hosts import PoolHosts
+from poolnet.pool.rollout import DECIDED_KEY
 from poolnet.rules.context import CallContext, Counters, Session
 from poolnet.rules.facts import ended_guests, record_facts
 from poolnet.rules.lock_evidence import record_locks
@@ -57,6 +58,18 @@ async def greet(link: HostLink) -> tuple[protocol.Greeting, protocol.Observation
             await asyncio.sleep(RETRY_S)
         else:
             return greeting, observation
+
+
+async def finish_decided(database: Database, state_dir: Path, link: HostLink) -> None:
+    """Lets this host keep what was decided before the server died, if it still waits to hear so.
+
+    To be called before anybody looks at what the host runs; see `Rollouts.finish`.
+    """
+    row = next(iter(database.view.where(Host, uuid=host_uuid(state_dir))), None)
+    rollout = row.other_config.get(DECIDED_KEY) if row is not None else None
+    if rollout:
+        with suppress(HostGone, HostRefused):
+            await link.request(protocol.Confirm(rollout=rollout), protocol.Done)
 
 
 async def open_pool(

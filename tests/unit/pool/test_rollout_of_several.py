@@ -273,6 +273,48 @@ def test_a_host_that_is_gone_after_the_commit_is_brought_in_step_when_it_is_back
     with_pool(tmp_path, body, BrokenDisk())
 
 
+def test_what_was_decided_is_kept_by_hosts_that_nobody_could_tell(tmp_path: Path) -> None:
+    async def body(pool: PoolOfThree) -> None:
+        victim = pool.hosts.reachable()[0]
+
+        def fail(step: str, host: Ref[Host]) -> None:
+            if host == victim and step == "confirm":
+                raise HostGone("cut off", host)
+
+        pool.hosts.fail = fail
+        await pool.coordinator.run(pool.vlan_call())
+        assert pool.hosts.machines[victim].switched is not None
+        pool.hosts.fail = lambda _, __: None
+        await pool.coordinator.finish(victim)  # before its time ran out
+        assert has_vlan(pool.hosts.machines[victim].confirmed)
+
+    with_pool(tmp_path, body, BrokenDisk())
+
+
+def test_what_was_not_decided_is_not_kept(tmp_path: Path) -> None:
+    disk = BrokenDisk()
+
+    async def body(pool: PoolOfThree) -> None:
+        victim = pool.hosts.reachable()[0]
+        before = pool.networks()[victim]
+        disk.broken = True
+
+        def fail(step: str, host: Ref[Host]) -> None:
+            if host == victim and step in ("revert", "stage") and pool.hosts.machines[host].switched:
+                raise HostGone("cut off", host)
+
+        pool.hosts.fail = fail
+        with pytest.raises(Failure):
+            await pool.coordinator.run(pool.vlan_call())
+        assert pool.hosts.machines[victim].switched is not None
+        pool.hosts.fail = lambda _, __: None
+        await pool.coordinator.finish(victim)
+        await pool.coordinator.converge(victim)
+        assert pool.networks()[victim] == before
+
+    with_pool(tmp_path, body, disk)
+
+
 def test_a_host_that_is_not_in_step_does_not_hold_up_changes_elsewhere(tmp_path: Path) -> None:
     async def body(pool: PoolOfThree) -> None:
         victim = pool.hosts.reachable()[0]
