@@ -38,6 +38,7 @@ log = structlog.get_logger("poolnet.api.pool")
 
 SYNC_S: Final = 60.0
 HAND_OVER_S: Final = 30.0
+HEARD_S: Final = 10.0  # a member that lost the connection makes a new one after a second
 
 
 class PoolCalls:
@@ -167,6 +168,7 @@ class PoolCalls:
         if self._changing_role.locked():
             raise errors.other_operation_in_progress("pool", self._pool().ref, ())
         async with self._changing_role:
+            await self._members.heard(HEARD_S)
             connected = self._members.connected
             if host not in connected:
                 raise errors.host_offline(host)

@@ -47,6 +47,7 @@ DOWN_AFTER_S: Final = 15.0
 """A host that is not heard for that long is down: calls to it fail at once, and pool-wide changes leave it out."""
 
 WATCH_S: Final = 1.0
+HEARD_POLL_S: Final = 0.1
 TOGETHER_S: Final = 0.02  # commits that come right after each other are sent together
 
 A = TypeVar("A", bound=Struct)
@@ -344,6 +345,13 @@ class Members:
         """Asks a member something, also one that is not heard. Raises PeerGone or PeerDenied."""
         remote = self._hosts.remote(host) or self._remote(host)
         return await remote.ask(question, expect)
+
+    async def heard(self, within_s: float) -> None:
+        """Waits for members that were heard a moment ago, until all are, or are taken to be down, or for so long."""
+        for _ in range(int(within_s / HEARD_POLL_S)):
+            if not self._unheard_since:
+                return
+            await asyncio.sleep(HEARD_POLL_S)
 
     async def replicated(self, hosts: Sequence[Ref[Host]], number: int, within_s: float) -> bool:
         """Waits until these members have the database up to a commit on their disks; whether they have."""
