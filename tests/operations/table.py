@@ -61,21 +61,12 @@ def by_backend(operation: str, netdev: Cell, kernel: Cell, linux: Cell, note: st
     return Row(operation, {Backend.NETDEV: netdev, Backend.KERNEL: kernel, Backend.LINUX: linux}, note)
 
 
-def but_on_linux(operation: str, tests: tuple[str, ...], linux: tuple[str, ...]) -> Row:
-    """The same tests for both datapaths of Open vSwitch, others for Linux bridges."""
-    there = Cell(Where.THERE, tests)
-    return by_backend(operation, Cell(Where.HERE, tests), there, Cell(Where.THERE, linux))
-
-
 IN_USE = "lab/test_networks_in_use.py::test_"
 DHCP, DHCP6 = "lab/test_dhcp.py::test_", "lab/test_dhcp6.py::test_"
 BONDS = "lab/test_bonds.py::test_"
 TUNNELS = "lab/test_tunnels.py::test_guests_of_two_hosts_meet_in_a_tunnel"
 MANAGEMENT = "lab/test_management.py::test_"
 INTERFACES = "lab/test_interfaces.py::test_"
-LINKS = "kernel/linuxbridge_links.py::test_"
-SPEAKS = "through_a_bond_and_a_vlan_and_hears_each_answer_once"
-MGMT_MOVES = "management_moves_to_a_nic_a_vlan_and_a_bond_and_back"
 NBD = "lab/test_nbd_port.py::test_"
 SWITCH = "lab/test_switch_backend_commands.py::test_"
 FAILOVER = f"{BONDS}a_pulled_cable_is_survived_and_restoring_it_disturbs_nobody"
@@ -112,33 +103,21 @@ ROWS = (
         everywhere(f"Bond.create {mode}: failover under a train of pings", f"{FAILOVER}[{mode}]")
         for mode in ("balance-slb", "active-backup", "lacp")
     ),
-    but_on_linux(
+    everywhere(
         "LACP negotiated with the lab's switch; Bond.set_mode, Bond.set_property",
-        (f"{BONDS}mode_and_properties_change_while_traffic_flows",),
-        (f"{FAILOVER}[lacp]", f"{LINKS}from_every_state_to_the_next_and_back"),
+        f"{BONDS}mode_and_properties_change_while_traffic_flows",
     ),
     *(
-        but_on_linux(
-            f"Bond.create, Bond.destroy {mode}: management, VLANs and VMs move",
-            (f"{MOVES}[{mode}]",),
-            (*linux, f"{LINKS}a_bond_takes_the_place_of_a_nic_while_the_bridge_stays[{mode}]"),
-        )
-        for mode, linux in (
-            ("balance-slb", (f"{LINKS}a_guest_speaks_{SPEAKS}[balance-slb]",)),
-            (
-                "active-backup",
-                (f"{MANAGEMENT}{MGMT_MOVES}", f"{LINKS}a_guest_speaks_{SPEAKS}[active-backup]"),
-            ),
-            ("lacp", (f"{FAILOVER}[lacp]",)),
-        )
+        everywhere(f"Bond.create, Bond.destroy {mode}: management, VLANs and VMs move", f"{MOVES}[{mode}]")
+        for mode in ("balance-slb", "active-backup", "lacp")
     ),
+    everywhere("a bond of four", f"{BONDS}a_bond_of_four_carries_management_up_to_its_last_cable"),
+    everywhere("a bond of one", f"{BONDS}a_bond_of_one_carries_traffic"),
     everywhere(
         "VLAN.create, VLAN.destroy on a NIC: tagged frames on the wire",
         f"{IN_USE}vlans_of_one_uplink_do_not_see_each_other",
     ),
-    but_on_linux(
-        "a VLAN on a bond", (f"{MOVES}[active-backup]",), (f"{LINKS}a_guest_speaks_{SPEAKS}[active-backup]",)
-    ),
+    everywhere("a VLAN on a bond", f"{MOVES}[active-backup]"),
     *(
         everywhere(f"tunnel.create, tunnel.destroy {protocol}", f"{TUNNELS}[{protocol}]")
         for protocol in ("gre", "vxlan")
@@ -164,7 +143,7 @@ ROWS = (
     ),
     everywhere(
         "host.management_reconfigure to a NIC, a VLAN and a bond",
-        f"{MANAGEMENT}{MGMT_MOVES}",
+        f"{MANAGEMENT}management_moves_to_a_nic_a_vlan_and_a_bond_and_back",
     ),
     everywhere("host.management_disable, and enabled again", f"{MANAGEMENT}management_off_and_on_again"),
     everywhere(
