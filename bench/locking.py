@@ -24,7 +24,7 @@ from poolnet.lab import console, life, machine
 
 LAB = "bench-locking"
 VIFS, VIFS_PER_VM = 512, 7
-ROUNDS = 7
+ROUNDS = 5
 STREAM_ROUNDS, STREAM_S = 15, 0.8
 SETTLE_S = 1.0  # for what follows a change of a lock
 RATIO_MAX = 2.0
