@@ -59,6 +59,8 @@ def functions_after(nics: tuple[SriovNic, ...], steps: Iterable[object]) -> tupl
                 found[device] = (mode, {})
             case DisableFunctions(device=device):
                 found.pop(device, None)
+            case SetFunction(device=device) if device not in found:
+                pass  # a backend's state, which knows nothing of functions
             case SetFunction(device=device, new=VirtualFunction() as new):
                 found[device][1][new.address] = new
             case SetFunction(device=device, old=VirtualFunction(address=address)):
