@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Final
 
 from poolnet.hostd.backend import Backend
-from poolnet.hostd.netlink import NO_ADDRESSES, LinkError, Netlink
-from poolnet.hostd.solicit import announce
+from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink
+from poolnet.hostd.solicit import announce, who_has
 from poolnet.hostnet.state import NO_IP, HostNetwork
 
 AFTER_S: Final = (
@@ -24,6 +24,8 @@ AFTER_S: Final = (
     4.0,
 )  # one after the other: a link that has just come up loses the first ones
 
+CLAIM_S: Final = 0.3  # within which somebody who has an address says so
+
 
 class Announcer:
     """Announces this host's addresses, and its guests' in their names."""
@@ -32,6 +34,9 @@ class Announcer:
         self._netlink = netlink
         self._backend = backend
         self._guests: tuple[str, ...] = ()
+        self._ours: set[tuple[str, str]] = (
+            set()
+        )  # what was announced, or asked for in vain: nobody else has it
         self._task: asyncio.Task[None] | None = None
 
     def announce(self, network: HostNetwork, guests: Iterable[str] = ()) -> None:
@@ -63,7 +68,23 @@ class Announcer:
             for bridge in bridges:
                 has = there.get(bridge, NO_ADDRESSES)
                 with suppress(OSError):  # it is down, or gone: the next time, perhaps
-                    await announce(bridge, [a.partition("/")[0] for a in (*has.ipv4, *has.ipv6)])
+                    await announce(bridge, await self._unclaimed(bridge, has))
             if self._guests:
                 await self._backend.announce(self._guests)
         self._guests = ()
+
+    async def _unclaimed(self, bridge: str, has: Addresses) -> list[str]:
+        """The addresses that nobody else has. A new one is asked for first (RFC 5227): all neighbours would believe us.
+
+        Raises OSError.
+        """
+        found = [address.partition("/")[0] for address in has.ipv6]
+        for text in has.ipv4:
+            address = text.partition("/")[0]
+            if (bridge, address) not in self._ours:
+                if await who_has(bridge, "", (address,), CLAIM_S):
+                    continue
+                self._ours.add((bridge, address))
+            found.append(address)
+        self._ours &= {(name, address) for name, address in self._ours if name != bridge or address in found}
+        return found
