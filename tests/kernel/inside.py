@@ -1,4 +1,4 @@
-"""What runs as process 1 in the User Mode Linux machine? `inside.py DIRECTORY`, started by its kernel (see `machine.py`).
+"""What runs as process 1 in a machine of the tests? `inside.py DIRECTORY`, started by its kernel (see `machine.py`).
 
 It covers what programs write to with memory, so that nothing of the real machine can change but DIRECTORY, loads modules,
 runs the command of `DIRECTORY/job.json`, writes its exit code to `DIRECTORY/exit`, and turns the machine off. It imports
@@ -27,8 +27,14 @@ _PROCESSORS_COUNTED_S = 11.0
 
 
 class Job(TypedDict):
-    """What is to be done: `visible` directories can be read even below what is covered with memory."""
+    """What is to be done: `visible` directories can be read even below what is covered with memory.
 
+    The real machine's files come by `hostfs`, or by `9p` under the names in `tags`. With `switch` Open vSwitch is to run.
+    """
+
+    filesystem: str
+    tags: dict[str, str]
+    switch: bool
     command: list[str]
     environment: dict[str, str]
     cwd: str
@@ -52,11 +58,19 @@ def _set_up_files(directory: Path, job: Job) -> None:
         _mount("tmpfs", covered, "tmpfs")
     for visible in job["visible"]:
         Path(visible).mkdir(parents=True, exist_ok=True)
-        _mount("none", visible, "hostfs", _MS_RDONLY, visible)
+        _share(job, visible, _MS_RDONLY)
     directory.mkdir(parents=True, exist_ok=True)
-    _mount("none", str(directory), "hostfs", 0, str(directory))
+    _share(job, str(directory), 0)
     for wanted in ("/run/lock", "/run/openvswitch"):
         Path(wanted).mkdir()
+
+
+def _share(job: Job, path: str, flags: int) -> None:
+    """Let a directory of the real machine be seen here."""
+    if job["filesystem"] == "hostfs":
+        _mount("none", path, "hostfs", flags, path)
+    else:
+        _mount(job["tags"][path], path, "9p", flags, "trans=virtio,version=9p2000.L,msize=262144")
 
 
 def _set_up_kernel(job: Job) -> None:
@@ -69,6 +83,8 @@ def _set_up_kernel(job: Job) -> None:
     for module in job["modules"]:
         subprocess.run((str(_MODPROBE), *module.split()), check=True)
     subprocess.run(("ip", "link", "set", "lo", "up"), check=True)
+    if not job["switch"]:
+        return
     # Open vSwitch 3.1 that starts earlier finds no processor, and handles no packet (see packaging/systemd).
     up_s = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
     time.sleep(max(0.0, _PROCESSORS_COUNTED_S - up_s))
@@ -88,7 +104,9 @@ def _run(job: Job) -> int:
 
 def main(directory: Path) -> None:
     """Be the machine's init."""
-    job: Job = json.loads((directory / "job.json").read_bytes())
+    job: Job = json.loads(
+        (directory / "job.json").read_bytes()
+    )  # the kernel's init sees it before anything is covered
     os.environ.update(job["environment"])
     _set_up_files(directory, job)
     _set_up_kernel(job)

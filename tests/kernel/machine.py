@@ -1,5 +1,7 @@
 """How is a command run on another kernel? User Mode Linux: Debian's `linux.uml`, a Linux kernel that is a process.
 
+Or, where that lacks a module (`netdevsim_kernel`), another `Kernel`.
+
 The machine sees this one's files, read-only, and has memory where programs write. It has no network but its own. It ends
 when its maker ends, however that comes about: it is killed with its maker, and with it its whole PID namespace.
 """
@@ -12,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,21 @@ exec "$@"
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A kernel that runs the first process of `inside`, by a command that ends when the machine is off.
+
+    `command` says which, for a job's directory; `tags` are the names under which it shows directories of this machine.
+    """
+
+    command: Callable[[Path], tuple[str, ...]]
+    modules: tuple[str, ...]
+    modules_from: str
+    filesystem: str = "hostfs"
+    tags: Callable[[Path], dict[str, str]] = lambda _: {}
+    switch: bool = True
+
+
 class MachineFailed(Exception):
     """The machine did not come to the end of its job; with the last lines of its console."""
 
@@ -51,12 +68,20 @@ class Done:
     console: str
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], directory: Path, *, limit_s: float) -> Done:
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    *,
+    limit_s: float,
+    kernel: Kernel | None = None,
+) -> Done:
     """Boot a machine, run the command in it, in the repository, and turn it off.
 
     The command may write into `directory`, which must be empty. Raises MachineFailed when the machine has not turned
     itself off within the limit, or did so without having run the command.
     """
+    kernel = kernel or USER_MODE
     (directory / "memory").mkdir()
     job = inside.Job(
         command=list(command),
@@ -70,14 +95,17 @@ def run(command: Sequence[str], environment: Mapping[str, str], directory: Path,
         },
         cwd=str(_REPOSITORY),
         visible=[str(_REPOSITORY)],
-        modules=list(_MODULES_WANTED),
-        modules_from=MODULES,
+        modules=list(kernel.modules),
+        modules_from=kernel.modules_from,
+        filesystem=kernel.filesystem,
+        tags=kernel.tags(directory),
+        switch=kernel.switch,
     )
     (directory / "job.json").write_text(json.dumps(job), encoding="utf-8")
     console = directory / "console.log"
     with console.open("wb") as out:
         process = subprocess.Popen(
-            _words(directory),
+            _words(directory, kernel),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -97,15 +125,32 @@ def run(command: Sequence[str], environment: Mapping[str, str], directory: Path,
     return Done(code=int((directory / "exit").read_text(encoding="ascii")), console=text)
 
 
-def _words(directory: Path) -> tuple[str, ...]:
-    kernel = (
+def _user_mode(directory: Path) -> tuple[str, ...]:
+    return (
         *(KERNEL, f"mem={_MEMORY_MIB}M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"),
         *("con=null", "con0=null,fd:1", "loglevel=4", f"uml_dir={directory}/memory", "umid=machine"),
         *(f"init={Path(sys.executable).resolve()}", "--", inside.__file__, str(directory)),
     )
+
+
+USER_MODE = Kernel(command=_user_mode, modules=_MODULES_WANTED, modules_from=MODULES)
+
+
+def _words(directory: Path, kernel: Kernel) -> tuple[str, ...]:
     own = ("unshare", "--pid", "--mount", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc")
     start = _START.format(size=_MEMORY_MIB + 64)
-    return ("setpriv", "--pdeathsig", "KILL", *own, "sh", "-c", start, "sh", str(directory), *kernel)
+    return (
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        *own,
+        "sh",
+        "-c",
+        start,
+        "sh",
+        str(directory),
+        *kernel.command(directory),
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -24,7 +24,7 @@ from poolnet.pool.hostlink import HostLink
 from tests.lab.own_network import run_in_own_network
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 60.0 * float(os.environ.get("POOLNET_LAB_PATIENCE", "1"))
 STOP_TIMEOUT_S = 60.0
 
 

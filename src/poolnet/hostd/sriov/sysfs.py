@@ -61,7 +61,8 @@ class Sysfs:
     def net_device(self, address: str) -> str:
         """The network interface of a PCI device that is in this namespace; "" while a guest has it, or none."""
         with suppress(OSError):
-            return min((entry.name for entry in (self._pci(address) / "net").iterdir()), default="")
+            there = (self._pci(address) / "net").iterdir()
+            return min((entry.name for entry in there if entry.exists()), default="")
         return ""
 
     def is_function(self, name: str) -> bool:
