@@ -1,5 +1,5 @@
 # The verbs of README.md. Everything that they need is installed first (packaging/bootstrap).
-.PHONY: help run stop test soak soak-locks chaos lint bench docs lock bootstrap
+.PHONY: help run stop test bootstrap-tests soak soak-locks chaos lint bench docs lock bootstrap
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -10,6 +10,7 @@ help:
 	@echo "make test   lint, types, import rules and every test"
 	@echo "make soak   500 changes that would cut hosts off: none may be lost (about an hour)"
 	@echo "make soak-locks  10,000 changes of locks and 50 deaths of the switch under attack: nothing may pass"
+	@echo "make chaos  1000 changes of a pool with faults (N=… for another number)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make bench  measure, each number beside its floor"
 	@echo "make docs   build the documentation into docs/_build/html"
@@ -17,6 +18,9 @@ help:
 
 bootstrap:
 	@sh packaging/bootstrap
+
+bootstrap-tests:
+	@sh packaging/bootstrap tests
 
 run: bootstrap
 	@$(BIN)/poolnet tour
@@ -30,22 +34,22 @@ lint: bootstrap
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: bootstrap-tests lint
 	$(BIN)/python -m pytest -q -n 2 -m "not lab and not kernel"
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "lab and not kernel"
 	$(BIN)/python -m pytest -q -n 2 -m kernel
 
-soak: bootstrap
+soak: bootstrap-tests
 	@$(BIN)/python -m tests.lab.no_host_lost --changes 500
 
-soak-locks: bootstrap
+soak-locks: bootstrap-tests
 	@$(BIN)/python -m tests.lab.lock_soak
 
 N ?= 1000
-chaos: bootstrap
+chaos: bootstrap-tests
 	@$(BIN)/python -m tests.lab.pool_chaos --changes $(N)
 
-bench: bootstrap
+bench: bootstrap-tests
 	@$(BIN)/python -m bench
 
 docs: bootstrap

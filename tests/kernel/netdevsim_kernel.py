@@ -88,7 +88,7 @@ def tags(directory: Path) -> dict[str, str]:
 def _version() -> str:
     """The newest kernel whose headers are installed."""
     found = sorted(_HEADERS.glob("linux-headers-6.1.*-[0-9]*-amd64"), key=lambda path: path.stat().st_mtime)
-    assert found, "the package linux-headers-amd64 is missing: run packaging/bootstrap"
+    assert found, "the package linux-headers-amd64 is missing: run packaging/bootstrap tests"
     return found[-1].name.removeprefix("linux-headers-")
 
 
@@ -103,16 +103,12 @@ def _alone() -> Iterator[None]:
 
 def _make(place: Path, version: str) -> None:
     place.mkdir(parents=True)
-    _run(
-        "apt-get",
-        "download",
-        "-qq",
-        "-o",
-        "APT::Sandbox::User=root",
-        f"linux-image-{version}",
-        _SOURCE,
-        cwd=place,
-    )
+    words = ("apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", f"linux-image-{version}", _SOURCE)
+    try:
+        _run(*words, cwd=place)
+    except AssertionError:  # the lists are old, and what they name is gone
+        _run("apt-get", "update", "-qq")
+        _run(*words, cwd=place)
     image, source = _only(place, "linux-image-*.deb"), _only(place, "linux-source-*.deb")
     _run("dpkg-deb", "-x", str(image), str(place))
     extract = f"dpkg-deb --fsys-tarfile {source} | tar -xO ./usr/src/{_SOURCE}.tar.xz | tar -xJ --strip-components=4"
@@ -122,8 +118,8 @@ def _make(place: Path, version: str) -> None:
         f"mkdir source && {extract} -C source --wildcards '{_SOURCE}/drivers/net/netdevsim/*'",
         cwd=place,
     )
-    words = (f"M={place / 'source'}", "CONFIG_NETDEVSIM=m", "modules")
-    _run("make", "-s", "-C", str(_HEADERS / f"linux-headers-{version}"), *words)
+    options = (f"M={place / 'source'}", "CONFIG_NETDEVSIM=m", "modules")
+    _run("make", "-s", "-C", str(_HEADERS / f"linux-headers-{version}"), *options)
     shutil.copy(place / "source/netdevsim.ko", place / f"lib/modules/{version}/kernel/drivers/net")
     _run("depmod", "-b", str(place), version)
     for file in (image, source):
