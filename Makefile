@@ -37,7 +37,7 @@ lint: bootstrap
 test: bootstrap-tests lint
 	$(BIN)/python -m pytest -q -n 2 -m "not lab and not kernel"
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "lab and not kernel"
-	$(BIN)/python -m pytest -q -n 2 -m kernel
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m kernel
 
 soak: bootstrap-tests
 	@$(BIN)/python -m tests.lab.no_host_lost --changes 500
