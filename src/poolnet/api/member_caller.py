@@ -75,9 +75,9 @@ class ForwardingCaller:
         return decode_value(message.result, await self._post(method, [self.session, *params]))
 
     async def _call_async(self, message: MessageDecl, params: list[Any]) -> Value:
-        task = await self._post(f"Async.{message.full_name}", [self.session, *params])
         try:
             async with asyncio.timeout(ENDS_WITHIN_S):
+                task = await self._begun(f"Async.{message.full_name}", params)
                 await self._ended(task)
                 failed = await self._patiently("task.get_error_info", task)
                 result = str(await self._patiently("task.get_result", task))
@@ -89,6 +89,22 @@ class ForwardingCaller:
         found = _RESULT.fullmatch(result)
         return decode_value(message.result, found[1] if found else "") if result else None
 
+    async def _begun(self, method: str, params: list[Any]) -> Any:
+        """Begins an asynchronous call and gives its task, also if this host had another address before the answer came.
+
+        Raises Failure: CANNOT_CONTACT_HOST when the coordinator has heard of no such call.
+        """
+        known = set(await self._post("task.get_all", [self.session]))
+        try:
+            async with asyncio.timeout(ASKED_S):
+                return await self._post(method, [self.session, *params])
+        except TimeoutError:
+            records = await self._patiently("task.get_all_records")
+        begun = [ref for ref, row in records.items() if ref not in known and row["name_label"] == method]
+        if not begun:
+            raise errors.cannot_contact_host(cast("Any", ""))
+        return begun[0]
+
     async def _ended(self, task: Any) -> None:
         """Returns when the task is pending no more."""
         while True:
@@ -96,12 +112,12 @@ class ForwardingCaller:
                 return
             await asyncio.sleep(POLL_S)
 
-    async def _patiently(self, method: str, task: Any) -> Any:
-        """Asks about the task until somebody answers."""
+    async def _patiently(self, method: str, *task: Any) -> Any:
+        """Asks about the task, or all of them, until somebody answers."""
         while True:
             try:
                 async with asyncio.timeout(ASKED_S):
-                    return await self._post(method, [self.session, task])
+                    return await self._post(method, [self.session, *task])
             except TimeoutError:
                 continue
             except Failure as failure:
