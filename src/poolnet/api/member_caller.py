@@ -92,7 +92,8 @@ class ForwardingCaller:
     async def _begun(self, method: str, params: list[Any]) -> Any:
         """Begins an asynchronous call and gives its task, also if this host had another address before the answer came.
 
-        Raises Failure: CANNOT_CONTACT_HOST when the coordinator has heard of no such call.
+        Raises Failure: CANNOT_CONTACT_HOST when the coordinator has heard of no such call, or of several, of which all but
+        one are somebody else's.
         """
         known = set(await self._post("task.get_all", [self.session]))
         try:
@@ -101,7 +102,7 @@ class ForwardingCaller:
         except TimeoutError:
             records = await self._patiently("task.get_all_records")
         begun = [ref for ref, row in records.items() if ref not in known and row["name_label"] == method]
-        if not begun:
+        if len(begun) != 1:
             raise errors.cannot_contact_host(cast("Any", ""))
         return begun[0]
 

@@ -1,0 +1,64 @@
+"""How a member's console hears the end of a call whose answer was sent to an address that the member has no more."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from poolnet.api import member_caller
+from poolnet.api.answer import Relayed, Request
+from poolnet.api.member_caller import ForwardingCaller
+from poolnet.model.failure import Failure
+
+METHOD = "Async.PIF.unplug"
+
+
+class Coordinator:
+    """Answers everything but the asynchronous call itself, which begins tasks of these names."""
+
+    def __init__(self, *begins: str) -> None:
+        self._tasks = {"OpaqueRef:old": METHOD}
+        self._begins = begins
+        self.asked: list[str] = []
+
+    async def __call__(self, request: Request) -> Relayed:
+        method = msgspec.json.decode(request.body)["method"]
+        self.asked.append(method)
+        if method.startswith("Async."):
+            self._tasks |= {f"OpaqueRef:{number}": name for number, name in enumerate(self._begins)}
+            await asyncio.Event().wait()
+        answers: dict[str, Any] = {
+            "task.get_all": list(self._tasks),
+            "task.get_all_records": {ref: {"name_label": name} for ref, name in self._tasks.items()},
+            "task.get_status": "success",
+            "task.get_error_info": [],
+            "task.get_result": "",
+            "task.destroy": "",
+        }
+        return Relayed("application/json", msgspec.json.encode({"result": answers[method]}))
+
+
+def unplug(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member_caller, "ASKED_S", 0.05)
+    caller = ForwardingCaller(coordinator, "OpaqueRef:session")
+    asyncio.run(asyncio.wait_for(caller.call("PIF.unplug", "OpaqueRef:pif"), 20))
+
+
+def test_the_task_is_looked_for_when_the_answer_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    coordinator = Coordinator(METHOD, "Async.VM.start")
+    unplug(coordinator, monkeypatch)
+    assert coordinator.asked[-1] == "task.destroy"
+
+
+@pytest.mark.parametrize("begins", [(), (METHOD, METHOD)])
+def test_a_task_that_may_be_somebody_elses_is_not_taken(
+    begins: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator = Coordinator(*begins)
+    with pytest.raises(Failure) as caught:
+        unplug(coordinator, monkeypatch)
+    assert caught.value.code == "CANNOT_CONTACT_HOST"
+    assert coordinator.asked[-1] == "task.get_all_records"
