@@ -21,7 +21,7 @@ CLASSES = {each["cli"]: each for each in SPEC["classes"]}
 SPEC_COMMANDS = {each["name"]: each for each in SPEC["commands"]}
 # docs/deviations.md: the columns that the reference means to show.
 ADDED_FIELDS = {("network-sriov", "configuration-mode")}
-ADDED_COMMANDS = {"vif-lock-verify", "vif-lock-explain", "vif-lock-counters"}
+ADDED_COMMANDS = {"vif-lock-verify", "vif-lock-explain", "vif-lock-counters", "vm-explain-placement"}
 SHOWN_BESIDES = {
     "network-sriov": {"physical-PIF", "logical-PIF", "configuration-mode"},
     "snapshot": {"snapshot-of", "snapshot-time"},

@@ -45,6 +45,7 @@ READING = (
     "assert_",
     "is_",
     "compute_",
+    "explain_",
 )  # messages of rules that change nothing, by how their names begin
 HEADERS_KEPT = ("user-agent", "originator", "traceparent")  # in a task's other_config, as http:NAME
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from poolnet.rules import (
     bond,
+    explain_placement,
     host,
     leave,
     member,
@@ -84,6 +85,7 @@ RULES: Final[Mapping[str, Rule]] = {
         "create destroy clone provision get_allowed_VIF_devices get_possible_hosts assert_can_boot_here "
         "assert_agile assert_operation_valid update_allowed_operations compute_memory_overhead",
     ),
+    "VM.explain_placement": explain_placement.explain_placement,
     **_of(
         "VM",
         vm_power,

@@ -1,50 +1,106 @@
-"""Which host can run a VM? See spec §17.1."""
+"""Which host can run a VM? See spec §17.1.
+
+Starting, migrating, moving VIFs and bonding ask. `explain_placement` says the same in words; both stand on `Reach`, which
+knows for one network which hosts can give it to their VMs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from poolnet.db.txn import View
 from poolnet.model import errors
+from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
+from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VmPowerState
 from poolnet.model.types import Ref
 from poolnet.rules.context import CallContext
 from poolnet.rules.functions import can_be_up_without_reboot, free_on, logical_pif, require_capacity
-from poolnet.rules.kinds import first_pif, is_bond_slave, is_sriov_network, local_pif
+from poolnet.rules.kinds import is_bond_slave, is_sriov_network, local_pif
+
+ASSUMED_SHARED = "assume_network_is_shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which hosts can give a network to their VMs.
+
+    Attributes:
+        pifs: Its PIF on each host that has one.
+        holders: For a network without PIFs, the hosts whose running VMs use it: they have it to themselves. None: any.
+    """
+
+    network: Network
+    pifs: Mapping[Ref[Host], PIF]
+    holders: frozenset[Ref[Host]] | None
+
+    def has(self, host: Ref[Host]) -> bool:
+        """Can this host give it?"""
+        return host in self.pifs if self.pifs else self.holders is None or host in self.holders
+
+    def is_bonded(self, view: View, host: Ref[Host]) -> bool:
+        """Is the host's PIF a member of a bond, and so none that VMs can use?"""
+        pif = self.pifs.get(host)
+        return pif is not None and view.find(Bond, pif.bond_slave_of) is not None
+
+
+class Reaches:
+    """The reach of each network, worked out when it is asked for first; of one state of the database."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._known: dict[Ref[Network], Reach] = {}
+
+    def of(self, network: Ref[Network]) -> Reach:
+        """One network's."""
+        known = self._known.get(network)
+        if known is None:
+            known = self._known[network] = reach(self._view, self._view.get(Network, network))
+        return known
+
+
+def reach(view: View, network: Network) -> Reach:
+    """Which hosts can give a network to their VMs.
+
+    One with PIFs: those that have one of them. One without: all, if it may be taken for shared or no running VM uses it,
+    else those where one that does runs; so the first running VM pins the network to its host.
+    """
+    pifs: dict[Ref[Host], PIF] = {}
+    for pif in view.where(PIF, network=network.ref):
+        pifs.setdefault(pif.host, pif)
+    if pifs or network.other_config.get(ASSUMED_SHARED) == "true" or not network.managed:
+        return Reach(network, pifs, None)
+    users = (view.find(VM, vif.VM) for vif in view.where(VIF, network=network.ref))
+    running = frozenset(
+        vm.resident_on for vm in users if vm is not None and vm.power_state is VmPowerState.RUNNING
+    )
+    return Reach(network, pifs, running or None)
 
 
 def is_visible(view: View, network: Network, host: Ref[Host]) -> bool:
-    """Can a host give its VMs this network?
-
-    One with PIFs: if it has one of them. One without: if it may be taken for shared, or no running VM uses it, or one
-    that does runs there; so the first running VM pins the network to its host.
-    """
-    if first_pif(view, network.ref) is not None:
-        return local_pif(view, network.ref, host) is not None
-    if network.other_config.get("assume_network_is_shared") == "true" or not network.managed:
-        return True
-    users = (view.find(VM, vif.VM) for vif in view.where(VIF, network=network.ref))
-    running = [vm.resident_on for vm in users if vm is not None and vm.power_state is VmPowerState.RUNNING]
-    return not running or host in running
+    """Can a host give its VMs this network?"""
+    return reach(view, network).has(host)
 
 
-def require_networks(view: View, vm: Ref[VM], host: Ref[Host]) -> None:
+def require_networks(reaches: Reaches, view: View, vm: Ref[VM], host: Ref[Host]) -> None:
     """Lets a VM run on a host that has all networks of its VIFs.
 
     Raises:
         VM_REQUIRES_NETWORK: The host cannot give it a network; the first in the order of VIFs.
         HOST_CANNOT_ATTACH_NETWORK: The host's PIF on a network is a member of a bond.
     """
-    networks = [view.get(Network, vif.network) for vif in view.where(VIF, VM=vm)]
-    for network in networks:
-        if not is_visible(view, network, host):
-            raise errors.vm_requires_network(vm, network.ref)
-    for network in networks:
-        pif = local_pif(view, network.ref, host)
-        if pif is not None and is_bond_slave(view, pif):
-            raise errors.host_cannot_attach_network(host, network.ref)
+    needed = [reaches.of(vif.network) for vif in view.where(VIF, VM=vm)]
+    for one in needed:
+        if not one.has(host):
+            raise errors.vm_requires_network(vm, one.network.ref)
+    for one in needed:
+        if one.is_bonded(view, host):
+            raise errors.host_cannot_attach_network(host, one.network.ref)
 
 
 def require_shared(view: View, network: Ref[Network]) -> None:
@@ -61,8 +117,8 @@ def require_shared(view: View, network: Ref[Network]) -> None:
             raise errors.ha_constraint_violation_network_not_shared(network)
 
 
-def require_can_boot(ctx: CallContext, vm: Ref[VM], host: Ref[Host]) -> None:
-    """Lets a VM be started on a host.
+def require_can_boot(ctx: CallContext, vm: Ref[VM], host: Ref[Host], reaches: Reaches | None = None) -> None:
+    """Lets a VM be started on a host. `reaches` are shared by whoever asks about many hosts.
 
     Raises:
         HOST_NOT_LIVE, HOST_DISABLED, VM_REQUIRES_NETWORK, HOST_CANNOT_ATTACH_NETWORK,
@@ -73,18 +129,31 @@ def require_can_boot(ctx: CallContext, vm: Ref[VM], host: Ref[Host]) -> None:
         raise errors.host_not_live()
     if not row.enabled:
         raise errors.host_disabled(host)
-    require_networks(ctx.txn, vm, host)
+    require_networks(reaches or Reaches(ctx.txn), ctx.txn, vm, host)
     require_capacity(ctx.txn, vm, host)
 
 
-def possible_hosts(ctx: CallContext, vm: Ref[VM]) -> tuple[Ref[Host], ...]:
-    """The hosts that could run a VM."""
-    return tuple(host for host in ctx.txn.refs(Host) if _can_boot(ctx, vm, host))
+def possible_hosts(ctx: CallContext, vm: Ref[VM], reaches: Reaches | None = None) -> tuple[Ref[Host], ...]:
+    """The hosts that could run a VM; the same as those where `require_can_boot` raises nothing."""
+    view = ctx.txn
+    reaches = reaches or Reaches(view)
+    networks = dict.fromkeys(vif.network for vif in view.where(VIF, VM=vm))
+    needed = [reaches.of(network) for network in networks]
+    fitting = [
+        host.ref
+        for host in view.all(Host)
+        if host.enabled
+        and all(one.has(host.ref) and not one.is_bonded(view, host.ref) for one in needed)
+        and ctx.is_live(host.ref)
+    ]
+    if any(is_sriov_network(view, network) for network in networks):
+        return tuple(host for host in fitting if _has_capacity(view, vm, host))
+    return tuple(fitting)
 
 
-def _can_boot(ctx: CallContext, vm: Ref[VM], host: Ref[Host]) -> bool:
+def _has_capacity(view: View, vm: Ref[VM], host: Ref[Host]) -> bool:
     try:
-        require_can_boot(ctx, vm, host)
+        require_capacity(view, vm, host)
     except errors.Failure:
         return False
     return True
@@ -114,9 +183,10 @@ def choose_host(ctx: CallContext, vm: VM) -> Ref[Host]:
 
 def _explain_capacity(ctx: CallContext, vm: Ref[VM]) -> None:
     """Raises NETWORK_SRIOV_INSUFFICIENT_CAPACITY if that is all that keeps a VM from some host."""
+    reaches = Reaches(ctx.txn)
     for host in ctx.txn.refs(Host):
         try:
-            require_can_boot(ctx, vm, host)
+            require_can_boot(ctx, vm, host, reaches)
         except errors.Failure as failure:
             if failure.code == "NETWORK_SRIOV_INSUFFICIENT_CAPACITY":
                 raise

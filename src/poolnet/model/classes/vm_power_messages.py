@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poolnet.model.declare import message
+from poolnet.model.declare import POOLNETS_OWN, message
 from poolnet.model.roles import LOCAL_ROOT, Role
 
 MESSAGES = (
@@ -237,6 +237,15 @@ MESSAGES = (
         "set:ref:host",
         role=Role.READ_ONLY,
         doc="Lists the hosts that can run it.",
+    ),
+    message(
+        "explain_placement",
+        {"vms": "set:ref:VM"},
+        "string",
+        role=Role.READ_ONLY,
+        flags=(POOLNETS_OWN,),
+        since=POOLNETS_OWN,
+        doc="Says for VMs (none: all) and each host what keeps it from running there, and what to do; a JSON text.",
     ),
     message(
         "assert_can_boot_here",

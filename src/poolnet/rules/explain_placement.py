@@ -1,0 +1,334 @@
+"""Why can a VM run on this host and not on that one, and which command changes that? For `vm-explain-placement`.
+
+The refusals are those of `placement`, all of them instead of the first, with the command that removes each. What keeps
+nobody from starting but may surprise, a PIF that is down or carries smaller frames, is a remark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from poolnet.db.txn import View
+from poolnet.model import errors
+from poolnet.model.classes.bond import Bond
+from poolnet.model.classes.host import Host
+from poolnet.model.classes.network import Network
+from poolnet.model.classes.network_sriov import NetworkSriov
+from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.tunnel import Tunnel
+from poolnet.model.classes.vif import VIF
+from poolnet.model.classes.vlan import VLAN
+from poolnet.model.classes.vm import VM
+from poolnet.model.enums import DomainType, TunnelProtocol, VifLockingMode
+from poolnet.model.types import NULL, Ref
+from poolnet.rules.allowed import domain_type
+from poolnet.rules.context import CallContext
+from poolnet.rules.functions import free_functions, logical_pif, the_sriov
+from poolnet.rules.kinds import Kind, below, is_sriov_network, kind_of
+from poolnet.rules.mtu import mtu_of_pif
+from poolnet.rules.placement import ASSUMED_SHARED, Reach, Reaches
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a VM cannot run on a host, or what is to be known before it does.
+
+    Attributes:
+        because: In words.
+        fix: The command that changes it; "" where none does.
+        failure: What starting it there answers; None for a remark.
+    """
+
+    because: str
+    fix: str = ""
+    failure: errors.Failure | None = None
+
+
+def explain_placement(ctx: CallContext, *, vms: tuple[Ref[VM], ...]) -> str:
+    """For each of these VMs (none: all but templates), each host with what keeps the VM from running there. A JSON text.
+
+    Raises:
+        HANDLE_INVALID: There is no such VM.
+    """
+    view = ctx.txn
+    rows = [view.get(VM, ref) for ref in vms] if vms else [vm for vm in view.all(VM) if _is_guest(vm)]
+    hosts = tuple(view.all(Host))
+    matrix = _Matrix(ctx, hosts)
+    answer = {
+        "hosts": [{"host": host.uuid, "name-label": host.name_label} for host in hosts],
+        "vms": [_row(vm, hosts, matrix.cells(vm)) for vm in rows],
+    }
+    return msgspec.json.encode(answer).decode()
+
+
+def _is_guest(vm: VM) -> bool:
+    return not vm.is_a_template and not vm.is_control_domain and not vm.is_a_snapshot
+
+
+def _row(vm: VM, hosts: Sequence[Host], cells: Sequence[Sequence[Reason]]) -> dict[str, Any]:
+    listed = []
+    for host, reasons in zip(hosts, cells, strict=True):
+        refusals = [reason for reason in reasons if reason.failure is not None]
+        listed.append(
+            {
+                "host": host.uuid,
+                "possible": not refusals,
+                "obstacles": [_obstacle(reason, reason.failure) for reason in refusals],
+                "remarks": [
+                    {"because": reason.because, "fix": reason.fix}
+                    for reason in reasons
+                    if reason.failure is None
+                ],
+            }
+        )
+    return {"vm": vm.uuid, "name-label": vm.name_label, "hosts": listed}
+
+
+def _obstacle(reason: Reason, failure: errors.Failure | None) -> dict[str, Any]:
+    code = [failure.code, *failure.params] if failure is not None else []
+    return {"error": code, "because": reason.because, "fix": reason.fix}
+
+
+class _Matrix:
+    """What is asked once for all VMs: hosts, and networks on hosts."""
+
+    def __init__(self, ctx: CallContext, hosts: Sequence[Host]) -> None:
+        self._view: View = ctx.txn
+        self._hosts = hosts
+        self._reaches = Reaches(ctx.txn)
+        self._of_hosts = [_host_reasons(ctx, host) for host in hosts]
+        self._remarks: dict[Ref[Network], list[tuple[Reason, ...]]] = {}
+        self._sriov: dict[Ref[Network], bool] = {}
+
+    def cells(self, vm: VM) -> list[list[Reason]]:
+        """The reasons on each host."""
+        vifs = self._view.where(VIF, VM=vm.ref)
+        everywhere = list(self._of_vm(vm, vifs))
+        cells = []
+        for index, host in enumerate(self._hosts):
+            reasons = [*self._of_hosts[index], *everywhere]
+            for vif in vifs:
+                reach = self._reaches.of(vif.network)
+                if not reach.has(host.ref):
+                    reasons.append(_missing(self._view, reach, vm, vif, host))
+                elif reach.is_bonded(self._view, host.ref):
+                    reasons.append(_bonded(self._view, reach, vif, host))
+                else:
+                    reasons += self._remarks_on(vif.network)[index]
+            if any(self._is_sriov(vif.network) for vif in vifs):
+                reasons += _capacity(self._view, vifs, host)
+            cells.append(list(dict.fromkeys(reasons)))
+        return cells
+
+    def _is_sriov(self, network: Ref[Network]) -> bool:
+        if network not in self._sriov:
+            self._sriov[network] = is_sriov_network(self._view, network)
+        return self._sriov[network]
+
+    def _remarks_on(self, network: Ref[Network]) -> list[tuple[Reason, ...]]:
+        if network not in self._remarks:
+            reach = self._reaches.of(network)
+            self._remarks[network] = [
+                tuple(_remarks(self._view, reach.network, reach.pifs.get(host.ref))) for host in self._hosts
+            ]
+        return self._remarks[network]
+
+    def _of_vm(self, vm: VM, vifs: Sequence[VIF]) -> Iterator[Reason]:
+        """What keeps a VM from every host."""
+        on_functions = [vif for vif in vifs if self._is_sriov(vif.network)]
+        if on_functions and domain_type(vm) is not DomainType.HVM:
+            text = f"{vm.name_label} has a VIF on an SR-IOV network and is not fully virtualized"
+            fix = f"xe vm-param-set uuid={vm.uuid} domain-type=hvm"
+            yield Reason(text, fix, errors.vm_hvm_required(vm.ref))
+        for vif in on_functions:
+            if vif.locking_mode is VifLockingMode.LOCKED:
+                text = f"VIF {vif.device} is locked, and no NIC holds a virtual function to its IP addresses"
+                fix = f"xe vif-param-set uuid={vif.uuid} locking-mode=unlocked"
+                said = errors.operation_not_allowed("A VIF on an SR-IOV network cannot be locked")
+                yield Reason(text, fix, said)
+        for vif in vifs:
+            network = self._reaches.of(vif.network).network
+            if not network.managed:
+                text = f"network {network.name_label} is somebody else's bridge {network.bridge}"
+                fix = f"xe vif-move uuid={vif.uuid} network-uuid=NETWORK"
+                yield Reason(text, fix, errors.bridge_not_available(network.bridge))
+
+
+# --- hosts -----------------------------------------------------------------------------------------------------
+
+
+def _host_reasons(ctx: CallContext, host: Host) -> list[Reason]:
+    if not ctx.is_live(host.ref):
+        return [Reason(f"{host.name_label} is down", "", errors.host_not_live())]
+    if not host.enabled:
+        fix = f"xe host-enable uuid={host.uuid}"
+        return [Reason(f"{host.name_label} is disabled", fix, errors.host_disabled(host.ref))]
+    return []
+
+
+# --- networks that a host lacks --------------------------------------------------------------------------------
+
+
+def _missing(view: View, reach: Reach, vm: VM, vif: VIF, host: Host) -> Reason:
+    network = reach.network
+    failure = errors.vm_requires_network(vm.ref, network.ref)
+    if reach.holders is not None:
+        names = ", ".join(sorted(view.get(Host, holder).name_label for holder in reach.holders))
+        text = f"internal network {network.name_label} is in use on {names}, and leads nowhere else"
+        fix = f"xe network-param-set uuid={network.uuid} other-config:{ASSUMED_SHARED}=true"
+        return Reason(text, fix, failure)
+    theirs = next(iter(reach.pifs.values()))
+    text, fix = _how_to_have(view, network, theirs, host)
+    return Reason(f"{host.name_label} does not have network {network.name_label}: {text}", fix, failure)
+
+
+def _how_to_have(view: View, network: Network, theirs: PIF, host: Host) -> tuple[str, str]:
+    """What a host lacks, compared with a host that has the network, and the command that gives it that."""
+    match kind_of(theirs):
+        case Kind.VLAN:
+            return _lacks_vlan(view, network, theirs, host)
+        case Kind.BOND_MASTER:
+            return _lacks_bond(view, network, theirs, host)
+        case Kind.TUNNEL_ACCESS:
+            tunnel = view.get(Tunnel, theirs.tunnel_access_PIF_of[0])
+            transport = _counterpart(view, view.find(PIF, tunnel.transport_PIF), host)
+            if transport is None:
+                return "it has no tunnel there, and nothing to put one on", ""
+            protocol = " protocol=vxlan" if tunnel.protocol is TunnelProtocol.VXLAN else ""
+            words = f"xe tunnel-create network-uuid={network.uuid} pif-uuid={transport.uuid}{protocol}"
+            return "it has no tunnel there", words
+        case Kind.SRIOV_LOGICAL:
+            physical = _counterpart(view, below(view, theirs), host)
+            if physical is None or "sriov" not in physical.capabilities:
+                return "it has no NIC with virtual functions there", f"xe pif-scan host-uuid={host.uuid}"
+            words = f"xe network-sriov-create network-uuid={network.uuid} pif-uuid={physical.uuid}"
+            return f"SR-IOV is not enabled on {physical.device}", words
+    there = _nic(view, theirs.device, host)
+    if there is None:
+        return f"it has no NIC {theirs.device}", f"xe pif-scan host-uuid={host.uuid}"
+    other = view.find(Network, there.network)
+    named = other.name_label if other is not None else "none"
+    words = f"xe pif-forget uuid={there.uuid}"
+    return f"its {there.device} is on network {named}", words
+
+
+def _lacks_vlan(view: View, network: Network, theirs: PIF, host: Host) -> tuple[str, str]:
+    vlan = view.find(VLAN, theirs.VLAN_master_of)
+    lower = _counterpart(view, view.find(PIF, vlan.tagged_PIF) if vlan is not None else None, host)
+    if lower is None:
+        return f"it has no {theirs.device} for VLAN {theirs.VLAN}", f"xe pif-scan host-uuid={host.uuid}"
+    words = f"xe vlan-create network-uuid={network.uuid} pif-uuid={lower.uuid} vlan={theirs.VLAN}"
+    return f"it has no VLAN {theirs.VLAN} on {lower.device}", words
+
+
+def _lacks_bond(view: View, network: Network, theirs: PIF, host: Host) -> tuple[str, str]:
+    bond = view.get(Bond, theirs.bond_master_of[0])
+    members = sorted(
+        (view.get(PIF, ref) for ref in bond.slaves if view.exists(PIF, ref)), key=lambda pif: pif.device
+    )
+    own = [nic for member in members if (nic := _nic(view, member.device, host)) is not None]
+    wanted = "+".join(member.device for member in members)
+    if len(own) < len(members):
+        return f"it has not all NICs of the bond {wanted}", f"xe pif-scan host-uuid={host.uuid}"
+    uuids = ",".join(nic.uuid for nic in own)
+    words = f"xe bond-create network-uuid={network.uuid} pif-uuids={uuids} mode={bond.mode.value}"
+    return f"it has no bond {wanted}", words
+
+
+def _counterpart(view: View, pif: PIF | None, host: Host) -> PIF | None:
+    """A host's PIF on the network of another host's."""
+    if pif is None:
+        return None
+    return next((one for one in view.where(PIF, network=pif.network) if one.host == host.ref), None)
+
+
+def _nic(view: View, device: str, host: Host) -> PIF | None:
+    return next(
+        (pif for pif in view.where(PIF, host=host.ref) if pif.physical and pif.device == device), None
+    )
+
+
+def _bonded(view: View, reach: Reach, vif: VIF, host: Host) -> Reason:
+    member = reach.pifs[host.ref]
+    bond = view.get(Bond, member.bond_slave_of)
+    master = view.find(PIF, bond.master)
+    network = view.find(Network, master.network if master is not None else NULL)
+    text = f"{member.device} of {host.name_label}, which is network {reach.network.name_label}, is a bond's member"
+    if network is None:
+        fix = f"xe bond-destroy uuid={bond.uuid}"
+    else:
+        text += f"; the bond is network {network.name_label}"
+        fix = f"xe vif-move uuid={vif.uuid} network-uuid={network.uuid}"
+    return Reason(text, fix, errors.host_cannot_attach_network(host.ref, reach.network.ref))
+
+
+# --- virtual functions -----------------------------------------------------------------------------------------
+
+
+def _capacity(view: View, vifs: Sequence[VIF], host: Host) -> Iterator[Reason]:
+    """Counted per NIC: VLANs on one NIC share its functions. The first network of a NIC that has too few names it."""
+    needed: dict[Ref[PIF], list[VIF]] = {}
+    logicals: dict[Ref[PIF], PIF] = {}
+    for vif in vifs:
+        logical = logical_pif(view, vif.network, host.ref)
+        if logical is not None and vif.reserved_pci == NULL:
+            logicals[logical.ref] = logical
+            needed.setdefault(logical.ref, []).append(vif)
+    for ref, wanting in needed.items():
+        logical = logicals[ref]
+        sriov = the_sriov(view, logical)
+        free = len(free_functions(view, sriov)) if logical.currently_attached else 0
+        if free >= len(wanting):
+            continue
+        failure = errors.network_sriov_insufficient_capacity(wanting[free].network)
+        text, fix = _why_no_function(view, host, logical, sriov, free, len(wanting))
+        yield Reason(text, fix, failure)
+
+
+def _why_no_function(
+    view: View, host: Host, logical: PIF, sriov: NetworkSriov, free: int, wanted: int
+) -> tuple[str, str]:
+    device = f"{logical.device} of {host.name_label}"
+    if sriov.requires_reboot:
+        return f"{device} gets its virtual functions when the host boots", f"xe host-reboot uuid={host.uuid}"
+    if not logical.currently_attached:
+        return f"SR-IOV is not on at {device}", f"xe pif-plug uuid={logical.uuid}"
+    users = [
+        vm
+        for vm in view.where(VM, resident_on=host.ref)
+        if vm.attached_PCIs
+        and any(
+            vif.reserved_pci in vm.attached_PCIs
+            and (used := logical_pif(view, vif.network, host.ref)) is not None
+            and used.ref == logical.ref
+            for vif in view.where(VIF, VM=vm.ref)
+        )
+    ]
+    text = f"{device} has {free} free virtual functions, {wanted} are needed"
+    if not users:
+        return text, ""
+    names = ", ".join(vm.name_label for vm in users)
+    return f"{text}; in use by {names}", f"xe vm-shutdown uuid={users[-1].uuid}"
+
+
+# --- what does not keep a VM from a host -----------------------------------------------------------------------
+
+
+def _remarks(view: View, network: Network, pif: PIF | None) -> Iterator[Reason]:
+    if pif is None:
+        return
+    if not pif.currently_attached and kind_of(pif) is not Kind.SRIOV_LOGICAL:
+        text = f"{pif.device} is unplugged on network {network.name_label}; it is plugged when the VM starts"
+        yield Reason(text, f"xe pif-plug uuid={pif.uuid}")
+    carried = pif.MTU if pif.currently_attached and pif.MTU > 0 else mtu_of_pif(view, pif)
+    if carried < network.MTU:
+        lower = below(view, pif)
+        text = f"network {network.name_label} asks for an MTU of {network.MTU}, and {pif.device} carries {carried}"
+        fix = f"xe pif-plug uuid={pif.uuid}"
+        if lower is not None and (under := view.find(Network, lower.network)) is not None:
+            fix = f"xe network-param-set uuid={under.uuid} MTU={network.MTU}"
+        yield Reason(text, fix)
