@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from poolnet.api.credentials import Credentials
+from poolnet.api.desk import open_desk
 from poolnet.api.dispatch import Dispatcher
 from poolnet.api.events import Events
-from poolnet.api.own import own_messages
 from poolnet.api.sessions import Sessions
 from poolnet.api.tasks import Tasks
 from poolnet.db.database import Database
@@ -182,32 +182,19 @@ async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIter
         stack.push_async_callback(coordinator.stop)
         await coordinator.converge(opened.local_host)
         (state_dir / "users.toml").write_bytes(_users_file())
-        credentials = Credentials(state_dir / "users.toml", None)
-        tasks = Tasks(database=database, this_host=opened.local_host, clock=now)
-        stack.push_async_callback(tasks.stop)
-        sessions = Sessions(
+        desk = open_desk(
+            stack=stack,
             database=database,
-            credentials=credentials,
-            this_host=opened.local_host,
+            coordinator=coordinator,
+            credentials=Credentials(state_dir / "users.toml", None),
+            hosts=host,
+            host=opened.local_host,
             clock=now,
-            has_work=tasks.has_work,
             refusal_delay_s=0.0,
         )
-        events = Events(database=database, clock=now)
-        stack.push_async_callback(events.stop)
-        sessions.on_end(events.session_ended)
-        own = own_messages(
-            database=database,
-            sessions=sessions,
-            tasks=tasks,
-            events=events,
-            coordinator=coordinator,
-            hosts=host,
+        yield InProcess(
+            database, coordinator, desk.dispatcher({}), desk.sessions, desk.tasks, desk.events, host
         )
-        dispatcher = Dispatcher(
-            database=database, coordinator=coordinator, sessions=sessions, tasks=tasks, own=own
-        )
-        yield InProcess(database, coordinator, dispatcher, sessions, tasks, events, host)
 
 
 @cache

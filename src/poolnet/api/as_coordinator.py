@@ -13,10 +13,9 @@ from poolnet.api.answer import Origin
 from poolnet.api.cli_login import CliLogin
 from poolnet.api.config import rooted
 from poolnet.api.credentials import Credentials
-from poolnet.api.dispatch import Dispatcher
+from poolnet.api.desk import open_desk
 from poolnet.api.events import Events
 from poolnet.api.joining import Admitting, Joining
-from poolnet.api.own import own_messages
 from poolnet.api.parts import PamThroughHostd, Parts
 from poolnet.api.pool_calls import PoolCalls
 from poolnet.api.pool_door import PoolDoor
@@ -130,31 +129,18 @@ def _open_gate(
     host: Ref[Host],
     hosts: PoolHosts,
 ) -> Events:
-    database, stack, clock = parts.database, parts.stack, parts.clock
-    tasks = Tasks(database=database, this_host=host, clock=clock)
-    stack.push_async_callback(tasks.stop)
-    sessions = Sessions(
-        database=database, credentials=credentials, this_host=host, clock=clock, has_work=tasks.has_work
-    )
-    events = Events(database=database, clock=clock)
-    stack.push_async_callback(events.stop)
-    sessions.on_end(events.session_ended)
-    own = own_messages(
+    database = parts.database
+    desk = open_desk(
+        stack=parts.stack,
         database=database,
-        sessions=sessions,
-        tasks=tasks,
-        events=events,
         coordinator=coordinator,
+        credentials=credentials,
         hosts=hosts,
+        host=host,
+        clock=parts.clock,
     )
-    calls = _pool_calls(parts, coordinator, sessions, pool, host)
-    dispatcher = Dispatcher(
-        database=database,
-        coordinator=coordinator,
-        sessions=sessions,
-        tasks=tasks,
-        own={**own, **calls.messages()},
-    )
+    sessions = desk.sessions
+    dispatcher = desk.dispatcher(_pool_calls(parts, coordinator, sessions, pool, host).messages())
 
     async def run_cli(words: Sequence[str], client: Client, origin: Origin) -> None:
         login = CliLogin(
@@ -167,8 +153,8 @@ def _open_gate(
         await run_command(words, client, login)
 
     parts.gate.open(dispatcher, run_cli)
-    parts.background.start(sweep(sessions, tasks), "sweep")
-    return events
+    parts.background.start(sweep(sessions, desk.tasks), "sweep")
+    return desk.events
 
 
 def _pool_calls(

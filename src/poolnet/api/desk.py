@@ -1,0 +1,85 @@
+"""What stands between clients and the coordinator? Sessions, tasks and events, and the dispatcher that uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+
+from poolnet.api.credentials import Credentials
+from poolnet.api.dispatch import Dispatcher, Own
+from poolnet.api.events import Events
+from poolnet.api.locks import AskedHosts
+from poolnet.api.own import own_messages
+from poolnet.api.sessions import REFUSAL_DELAY_S, Sessions
+from poolnet.api.tasks import Tasks
+from poolnet.db.database import Database
+from poolnet.model.classes.host import Host
+from poolnet.model.types import Ref
+from poolnet.pool.coordinator import Coordinator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """The parts of a coordinator that clients meet."""
+
+    database: Database
+    coordinator: Coordinator
+    sessions: Sessions
+    tasks: Tasks
+    events: Events
+    own: Mapping[str, Own]
+
+    def dispatcher(self, more: Mapping[str, Own]) -> Dispatcher:
+        """Who answers calls; `more` are messages that are answered besides those of every coordinator."""
+        return Dispatcher(
+            database=self.database,
+            coordinator=self.coordinator,
+            sessions=self.sessions,
+            tasks=self.tasks,
+            own={**self.own, **more},
+        )
+
+
+def open_desk(
+    *,
+    stack: AsyncExitStack,
+    database: Database,
+    coordinator: Coordinator,
+    credentials: Credentials,
+    hosts: AskedHosts,
+    host: Ref[Host],
+    clock: Callable[[], datetime],
+    refusal_delay_s: float = REFUSAL_DELAY_S,
+) -> Desk:
+    """Makes the parts; `stack` ends them."""
+    tasks = Tasks(database=database, this_host=host, clock=clock)
+    stack.push_async_callback(tasks.stop)
+    sessions = Sessions(
+        database=database,
+        credentials=credentials,
+        this_host=host,
+        clock=clock,
+        has_work=tasks.has_work,
+        refusal_delay_s=refusal_delay_s,
+    )
+    events = Events(database=database, clock=clock)
+    stack.push_async_callback(events.stop)
+    sessions.on_end(events.session_ended)
+    own = own_messages(
+        database=database,
+        sessions=sessions,
+        tasks=tasks,
+        events=events,
+        coordinator=coordinator,
+        hosts=hosts,
+    )
+    return Desk(
+        database=database,
+        coordinator=coordinator,
+        sessions=sessions,
+        tasks=tasks,
+        events=events,
+        own=own,
+    )
