@@ -1,5 +1,5 @@
 # The verbs of README.md. Everything that they need is installed first (packaging/bootstrap).
-.PHONY: help run stop test bootstrap-tests unsteady soak soak-locks chaos lint bench docs lock bootstrap
+.PHONY: help run stop test bootstrap-tests soak soak-locks chaos lint bench docs lock bootstrap
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -35,12 +35,9 @@ lint: bootstrap
 	$(BIN)/lint-imports
 
 test: bootstrap-tests lint
-	$(BIN)/python -m pytest -q -n 2 -m "not lab and not kernel and not unsteady"
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "lab and not kernel and not unsteady"
+	$(BIN)/python -m pytest -q -n 2 -m "not lab and not kernel"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "lab and not kernel"
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m kernel
-
-unsteady: bootstrap-tests
-	$(BIN)/python -m pytest -q tests/lab/test_pool.py
 
 soak: bootstrap-tests
 	@$(BIN)/python -m tests.lab.no_host_lost --changes 500

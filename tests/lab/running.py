@@ -13,6 +13,7 @@ from pathlib import Path
 
 from poolnet.lab import console, life, machine
 from poolnet.lab.state import LABS, Lab, load
+from poolnet.pool.pace import USUAL_SILENCE_S
 from tests.lab import xe_here
 
 BACKEND = os.environ.get("POOLNET_LAB_BACKEND", "openvswitch")
@@ -115,11 +116,20 @@ class RunningLab:
 
 @contextmanager
 def running_lab(
-    hosts: int, nics: int = 2, backend: str = BACKEND, *, pool: bool = False
+    hosts: int,
+    nics: int = 2,
+    backend: str = BACKEND,
+    *,
+    pool: bool = False,
+    silence_s: float = USUAL_SILENCE_S,
 ) -> Iterator[RunningLab]:
-    """A lab with a name of its own, its hosts in one pool if asked for; gone afterwards."""
+    """A lab with a name of its own, its hosts in one pool if asked for; gone afterwards.
+
+    `silence_s` is the time after which hosts of the pool take each other to be cut off; tests that wait for that need not
+    wait as long as usual.
+    """
     name = f"t{os.getpid() % 1_000_000}-{next(_NUMBERS)}"
-    lab = asyncio.run(life.up(name, hosts=hosts, nics=nics, backend=backend, pool=pool))
+    lab = asyncio.run(life.up(name, hosts=hosts, nics=nics, backend=backend, pool=pool, silence_s=silence_s))
     MADE.note(lab)
     try:
         yield RunningLab(name)

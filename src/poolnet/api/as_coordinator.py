@@ -29,7 +29,9 @@ from poolnet.pool.door import CoordinatorDoor
 from poolnet.pool.hostlink import HostLink
 from poolnet.pool.hosts import PoolHosts
 from poolnet.pool.members import Members
+from poolnet.pool.pace import Pace
 from poolnet.pool.start import converge, finish_decided, follow_facts, follow_locks, greet, open_pool
+from poolnet.pool.succession import look_for_members
 from poolnet.rules.context import Counters
 from poolnet.xe.client import Client
 from poolnet.xe.commands.run import run as run_command
@@ -103,11 +105,19 @@ def _open_pool_door(
         files=files,
         users_file=state_dir / "users.toml",
         epoch=parts.office.role.epoch,
+        term=parts.office.role.term,
         port=config.pool_port,
+        pace=Pace(config.pool_silence_s),
         clock=parts.clock,
     )
     door = PoolDoor(
-        CoordinatorDoor(parts.database, members, rooted(config.socket)),
+        CoordinatorDoor(
+            database=parts.database,
+            members=members,
+            api_socket=rooted(config.socket),
+            host_uuid=parts.database.view.get(Host, host).uuid,
+            become=parts.office.become,
+        ),
         files,
         config.listen,
         config.pool_port,
@@ -118,6 +128,7 @@ def _open_pool_door(
     if files.complete():
         door.open()
     parts.background.start(members.watch(), "members")
+    parts.background.start(look_for_members(members), "succession")
     return members, door
 
 
@@ -193,7 +204,7 @@ def _pool_calls(
         admitting=admitting,
         host=host,
         files=files,
-        become=office.become,
+        office=office,
     )
 
 

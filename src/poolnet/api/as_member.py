@@ -16,6 +16,7 @@ from poolnet.pool import pki
 from poolnet.pool.door import MemberDoor
 from poolnet.pool.hostlink import HostLink
 from poolnet.pool.member import Member
+from poolnet.pool.pace import Pace
 from poolnet.pool.start import host_uuid
 from poolnet.xe.client import Client
 from poolnet.xe.commands.run import run as run_command
@@ -37,6 +38,7 @@ async def start_member(parts: Parts) -> None:
         port=config.pool_port,
         users_file=state_dir / "users.toml",
         become=office.become,
+        pace=Pace(config.pool_silence_s),
     )
     sessions = Sessions(
         database=database,

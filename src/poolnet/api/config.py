@@ -9,6 +9,8 @@ from typing import Annotated
 
 import msgspec
 
+from poolnet.pool.pace import USUAL_SILENCE_S
+
 ROOT_VARIABLE = (
     "POOLNET_ROOT"  # a prefix before all standard paths, for hosts without a mount namespace of their own
 )
@@ -24,13 +26,15 @@ class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     `listen` is an address, IPv4 or IPv6, or "" for all of both. An `http_port` of 0 closes the door without TLS. The
     `pool_port` is that of the door between the hosts of a pool, the same on all of them; it is closed on a host that never
-    was in a pool of several.
+    was in a pool of several. A host of the pool whose connection is silent for `pool_silence_s` seconds is taken to be
+    cut off; the other times of a pool follow from it (`pool/pace.py`).
     """
 
     listen: str = ""
     https_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 443
     http_port: _Port = 80
     pool_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 9443
+    pool_silence_s: Annotated[float, msgspec.Meta(ge=1.0, le=600.0)] = USUAL_SILENCE_S
     state_dir: _AbsolutePath = "/var/lib/poolnet/api"
     socket: _AbsolutePath = "/run/poolnet/xapi.sock"
     hostd_socket: _AbsolutePath = "/run/poolnet/hostd.sock"

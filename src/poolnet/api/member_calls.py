@@ -27,6 +27,7 @@ from poolnet.model.classes.pool import Pool
 from poolnet.model.registry import MESSAGES
 from poolnet.model.types import NULL, Value
 from poolnet.pool.member import Member
+from poolnet.pool.membership import EMERGENCY_TERMS
 from poolnet.pool.peer import PeerDenied, PeerGone
 from poolnet.pool.pki import PoolFiles
 from poolnet.xe.caller import Caller
@@ -170,12 +171,12 @@ class MemberCalls:
 
     async def _transition(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
         self._require_no_ha()
-        self._member.promote()
+        self._member.promote(self._member.term + EMERGENCY_TERMS)
         return None
 
     async def _reset_master(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
         self._require_no_ha()
-        self._member.follow_other("", await resolved(arguments["master_address"]))
+        self._member.follow_other("", await resolved(arguments["master_address"]), 0)
         return None
 
     def _require_no_ha(self) -> None:

@@ -56,7 +56,15 @@ class Office:
 
     def become(self, role: Membership) -> None:
         """Has the server start anew in another role, in a moment. Raises OSError; nothing changes then."""
+        self.note(role)
+        self.start_anew(role)
+
+    def note(self, role: Membership) -> None:
+        """Writes down what this host will be when its server starts again, whyever it does. Raises OSError."""
         membership.save(self.state_dir, role)
+
+    def start_anew(self, role: Membership) -> None:
+        """Has the server start again, in a moment, in the role that is written down."""
         log.info("role-changes", role=role.role.value, coordinator=role.coordinator_address)
         self.changed = True
         asyncio.get_running_loop().call_later(ANSWER_S, self._stop)

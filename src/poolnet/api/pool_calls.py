@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import structlog
 
 from poolnet.api.dispatch import Call, Own, Result, session_of
 from poolnet.api.joining import Admitting, Joining
+from poolnet.api.office import Office
 from poolnet.api.sessions import Sessions
 from poolnet.db.database import Database
 from poolnet.model import errors
@@ -27,7 +28,7 @@ from poolnet.model.types import Ref
 from poolnet.pool import wire
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.members import Members
-from poolnet.pool.membership import Membership
+from poolnet.pool.membership import DESIGNATED_TERMS, Membership
 from poolnet.pool.membership import Role as HostRole
 from poolnet.pool.peer import PeerDenied, PeerGone
 from poolnet.pool.pki import PoolFiles
@@ -39,6 +40,10 @@ log = structlog.get_logger("poolnet.api.pool")
 SYNC_S: Final = 60.0
 HAND_OVER_S: Final = 30.0
 HEARD_S: Final = 10.0  # a member that lost the connection makes a new one after a second
+PROMOTE_S: Final = 15.0  # for a host whose server is killed just then to start again
+TELL_S: Final = 5.0  # likewise for members
+TELL_AT_HAND_OVER_S: Final = 0.7  # they find out by themselves, and the caller waits for the answer
+AGAIN_S: Final = 0.3
 
 
 class PoolCalls:
@@ -53,7 +58,7 @@ class PoolCalls:
         admitting: Other hosts' way into this one.
         host: This host.
         files: What the hosts of the pool prove themselves with.
-        become: Has the server start anew in another role, soon.
+        office: What this host is, and how that changes.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class PoolCalls:
         admitting: Admitting,
         host: Ref[Host],
         files: PoolFiles,
-        become: Callable[[Membership], None],
+        office: Office,
     ) -> None:
         self._database = database
         self._coordinator = coordinator
@@ -77,7 +82,7 @@ class PoolCalls:
         self._admitting = admitting
         self._host = host
         self._files = files
-        self._become = become
+        self._office = office
         self._changing_role = asyncio.Lock()
 
     def messages(self) -> Mapping[str, Own]:
@@ -134,23 +139,39 @@ class PoolCalls:
         return None
 
     async def _recover_slaves(self, call: Call) -> Result:
-        """Tells all members where this host is; those that heard (spec §19.2)."""
-        return await self._announce()
+        """Tells all members where this host is; those that follow it now (spec §19.2)."""
+        told = await self._announce()
+        return tuple(dict.fromkeys((*told, *self._members.connected)))
 
     async def _announce(self) -> tuple[Ref[Host], ...]:
-        local = self._database.view.get(Host, self._host)
         others = [host for host in self._database.view.refs(Host) if host != self._host]
-        follow = wire.Follow(coordinator_uuid=local.uuid, address=local.address)
+        follow = self._members.office
         heard = await asyncio.gather(*(self._tell(host, follow) for host in others))
         return tuple(host for host, has_heard in zip(others, heard, strict=True) if has_heard)
 
     async def _tell(self, host: Ref[Host], follow: wire.Follow) -> bool:
         try:
-            await self._members.ask(host, follow, wire.Granted)
+            await self._ask_again(host, follow, TELL_S)
         except (PeerGone, PeerDenied) as error:
             log.warning("member-not-told", host=host, reason=str(error))
             return False
         return True
+
+    async def _ask_again(
+        self, host: Ref[Host], question: wire.Follow | wire.Promote, within_s: float
+    ) -> None:
+        """Asks until the host answers: its server may be starting just then. Raises PeerGone, PeerDenied."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        while True:
+            try:
+                await self._members.ask(host, question, wire.Granted)
+            except PeerGone:
+                if loop.time() > until:
+                    raise
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return
 
     async def _reconfigure_management(self, call: Call) -> Result:
         await self._coordinator.run(self._rule(call, management_reconfigure, call.arguments))
@@ -158,7 +179,14 @@ class PoolCalls:
         return None
 
     async def _designate(self, call: Call) -> Result:
-        """Hands the role over: nothing is written any more, the other has everything, and is told first (spec §19.3)."""
+        """Hands the role over: nothing is written any more, and the other has everything (spec §19.3).
+
+        Raises:
+            HA_IS_ENABLED: The pool has high availability.
+            OTHER_OPERATION_IN_PROGRESS: Somebody else changes this host's role.
+            HOST_OFFLINE: The host is not heard.
+            HA_ABORT_NEW_MASTER: It does not take the role, or a member that is up is not heard. Nothing has changed.
+        """
         host = call.arguments["host"]
         row = self._database.view.get(Host, host)
         if host == self._host:
@@ -180,32 +208,49 @@ class PoolCalls:
             if absent:
                 raise errors.ha_abort_new_master(f"not reached: {', '.join(absent)}")
             await self._coordinator.hold()
-            try:
-                await self._hand_over(host, row)
-            except BaseException:
-                self._coordinator.release()
-                raise
+            await asyncio.shield(asyncio.ensure_future(self._hand_over(host, row)))
         return None  # and nothing is written here any more
 
     async def _hand_over(self, host: Ref[Host], row: Host) -> None:
-        number = self._database.feed.number
-        if not await self._members.replicated((host,), number, HAND_OVER_S):
-            raise errors.ha_abort_new_master("the database did not reach the new coordinator")
-        try:
-            await self._members.ask(host, wire.Promote(number=0), wire.Granted)
-        except (PeerGone, PeerDenied) as error:
-            raise errors.ha_abort_new_master(str(error)) from error
-        follow = wire.Follow(coordinator_uuid=row.uuid, address=row.address)
-        others = [other for other in self._members.connected if other != host]
-        await asyncio.gather(*(self._tell(other, follow) for other in others))
-        self._become(
-            Membership(
-                role=HostRole.MEMBER,
-                coordinator_uuid=row.uuid,
-                coordinator_address=row.address,
-                pool_uuid=self._pool().uuid,
-            )
+        """Makes another host coordinator, while nothing is written. Raises HA_ABORT_NEW_MASTER if it does not take it.
+
+        This host is none from the moment before the other one is asked: there are never two, whichever of them dies.
+        """
+        term = self._members.term + DESIGNATED_TERMS
+        successor = Membership(
+            role=HostRole.MEMBER,
+            coordinator_uuid=row.uuid,
+            coordinator_address=row.address,
+            pool_uuid=self._pool().uuid,
+            term=term,
         )
+        stays = True
+        try:
+            if not await self._members.replicated((host,), self._database.feed.number, HAND_OVER_S):
+                raise errors.ha_abort_new_master("the database did not reach the new coordinator")
+            self._office.note(successor)
+            stays = False
+            try:
+                await self._ask_again(host, wire.Promote(term=term), PROMOTE_S)
+            except PeerDenied as error:
+                self._office.note(self._office.role)
+                stays = True
+                raise errors.ha_abort_new_master(str(error)) from error
+            except PeerGone as error:
+                # It may have heard. If not, it hears as soon as this host greets it.
+                log.warning("successor-not-heard", host=host, reason=str(error))
+        finally:
+            if stays:
+                self._coordinator.release()
+            else:
+                self._office.start_anew(successor)
+        follow = wire.Follow(coordinator_uuid=row.uuid, address=row.address, term=term)
+        others = [other for other in self._database.view.refs(Host) if other not in (self._host, host)]
+        telling = asyncio.gather(*(self._tell(other, follow) for other in others))
+        with suppress(
+            TimeoutError
+        ):  # who has not heard is told when it greets this host, or by the new coordinator
+            await asyncio.wait_for(telling, TELL_AT_HAND_OVER_S)
 
     async def _stay_coordinator(self, _: Call) -> Result:
         return None
@@ -225,7 +270,7 @@ class PoolCalls:
         address = await resolved(call.arguments["master_address"])
         if address == self._database.view.get(Host, self._host).address:
             return None
-        self._become(
+        self._office.become(
             Membership(role=HostRole.MEMBER, coordinator_address=address, pool_uuid=self._pool().uuid)
         )
         return None

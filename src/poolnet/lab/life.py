@@ -33,6 +33,7 @@ from poolnet.lab.state import (
     mac_of,
 )
 from poolnet.model.failure import Failure
+from poolnet.pool.pace import USUAL_SILENCE_S
 
 MASKED = "etc/poolnet/poolnet-api.masked"  # a host where this file exists starts without its API server
 BACKENDS = ("openvswitch", "linuxbridge")
@@ -46,10 +47,20 @@ _LIST_METHODS = (
 )
 
 
-async def up(name: str, *, hosts: int, nics: int, backend: str, pool: bool, datapath_type: str = "") -> Lab:
+async def up(
+    name: str,
+    *,
+    hosts: int,
+    nics: int,
+    backend: str,
+    pool: bool,
+    datapath_type: str = "",
+    silence_s: float = USUAL_SILENCE_S,
+) -> Lab:
     """Start a lab and wait until every host's API answers; what a crashed lab of that name left is removed first.
 
-    Open vSwitch uses the kernel's datapath when there is one, unless `datapath_type` says which.
+    Open vSwitch uses the kernel's datapath when there is one, unless `datapath_type` says which. Hosts of the pool that are
+    silent for `silence_s` take each other to be cut off.
     Raises LabError: a bad argument, a lab of that name that runs, or a machine that does not start (everything is removed
     again then).
     """
@@ -65,7 +76,7 @@ async def up(name: str, *, hosts: int, nics: int, backend: str, pool: bool, data
                 raise LabError(f"lab {name} is up; `poolnet lab down --name {name}` removes it")
         await _remove(name)
         try:
-            lab = await _start(name, hosts, nics, backend, datapath_type or datapath.possible())
+            lab = await _start(name, hosts, nics, backend, datapath_type or datapath.possible(), silence_s)
             if pool:
                 await _join(lab)
         except BaseException:
@@ -168,13 +179,13 @@ async def _remove(name: str) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _start(name: str, hosts: int, nics: int, backend: str, datapath_type: str) -> Lab:
+async def _start(name: str, hosts: int, nics: int, backend: str, datapath_type: str, silence_s: float) -> Lab:
     with ExitStack() as listening:
         sockets = [listening.enter_context(_listen()) for _ in range(2 * hosts)]
         lab = _describe(name, hosts, nics, backend, datapath_type, [one.getsockname()[1] for one in sockets])
         lab.directory.mkdir(mode=0o755, parents=True)
         lab.save()
-        _prepare_machines(lab, sockets)
+        _prepare_machines(lab, sockets, silence_s)
         fds = [one.fileno() for one in sockets]
         launched = await asyncio.gather(
             machine.launch(lab.directory / SWITCH, pass_fds=fds),
@@ -229,7 +240,7 @@ def _listen() -> socket.socket:
     return one
 
 
-def _prepare_machines(lab: Lab, sockets: Sequence[socket.socket]) -> None:
+def _prepare_machines(lab: Lab, sockets: Sequence[socket.socket], silence_s: float) -> None:
     from argon2 import PasswordHasher
 
     password_hash = PasswordHasher().hash(lab.password)
@@ -244,7 +255,7 @@ def _prepare_machines(lab: Lab, sockets: Sequence[socket.socket]) -> None:
     for host in lab.hosts:
         files = {
             "etc/poolnet/hostd.toml": _hostd_toml(lab, host),
-            "etc/poolnet/api.toml": "https_port = 443\nhttp_port = 80\n",
+            "etc/poolnet/api.toml": f"https_port = 443\nhttp_port = 80\npool_silence_s = {silence_s}\n",
             "var-lib/poolnet/api/users.toml": f'[users.root]\npassword_hash = "{password_hash}"\n',
         }
         machine.prepare(lab.directory / host.name, host.name, _host_services(lab), files)

@@ -124,6 +124,8 @@ class Coordinator:
         self._under_way: Sequence[_Pending] = ()
         self._tasks: list[asyncio.Task[None]] = []
         self._turns = (asyncio.Lock(), asyncio.Lock())  # of calls and of writes
+        self._may_begin = asyncio.Event()  # storage calls, which wait for nobody's turn
+        self._may_begin.set()
 
     def start(self) -> None:
         """Begins to serve the queues."""
@@ -151,11 +153,23 @@ class Coordinator:
 
     async def hold(self) -> None:
         """Carries out and writes nothing any more, once what is under way has ended; what arrives waits for `release`."""
-        for turn in self._turns:
-            await turn.acquire()
+        held: list[asyncio.Lock] = []
+        self._may_begin.clear()
+        try:
+            for turn in self._turns:
+                await turn.acquire()
+                held.append(turn)
+            if self._storage_under_way:
+                await asyncio.wait(self._storage_under_way)
+        except BaseException:
+            self._may_begin.set()
+            for turn in held:
+                turn.release()
+            raise
 
     def release(self) -> None:
         """Goes on after `hold`."""
+        self._may_begin.set()
         for turn in self._turns:
             turn.release()
 
@@ -189,6 +203,7 @@ class Coordinator:
                 # Too late to withdraw: what happens on the hosts is what the caller must hear.
 
     async def _run_storage(self, call: RuleCall) -> Value:
+        await self._may_begin.wait()
         subject = next(call.arguments[name] for name in ("self", "sr", "host") if name in call.arguments)
         working = asyncio.create_task(
             self._storage.run(

@@ -7,6 +7,7 @@ coordinator drives its host daemon. Nothing that comes in here raises out of `se
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -15,11 +16,12 @@ import structlog
 
 from poolnet.db.database import Database
 from poolnet.model.classes.host import Host
+from poolnet.model.classes.pool import Pool
 from poolnet.model.types import Ref
-from poolnet.pool import pipes, wire
+from poolnet.pool import membership, pipes, wire
 from poolnet.pool.member import Member
 from poolnet.pool.members import Members
-from poolnet.pool.membership import Role
+from poolnet.pool.membership import Membership
 from poolnet.pool.peer import PeerDenied, PeerGone
 from poolnet.pool.pki import peer_uuid
 from poolnet.rules.leave import management_of
@@ -30,7 +32,10 @@ OPENING_S: Final = 10.0
 
 
 class Answering(Protocol):
-    """What a host answers in its role."""
+    """What a host answers as a coordinator, or as a member."""
+
+    def knows(self, uuid: str) -> bool:
+        """Whether that is another host of the pool."""
 
     async def answer(
         self,
@@ -39,16 +44,14 @@ class Answering(Protocol):
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Answers one connection of the host with that uuid. Raises OSError, IncompleteReadError, BadFrame."""
+        """Answers one connection of a host of the pool. Raises OSError, IncompleteReadError, BadFrame."""
 
 
 async def serve(answering: Answering, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Serves one connection to its end."""
     uuid = peer_uuid(writer.get_extra_info("ssl_object"))
     try:
-        async with asyncio.timeout(OPENING_S):
-            opening: wire.Opening = await wire.read(reader, wire.Opening, wire.OPENING_BYTES_MAX)
-        await answering.answer(uuid, opening, reader, writer)
+        await admit(answering, uuid, reader, writer)
     except (OSError, TimeoutError, asyncio.IncompleteReadError, wire.BadFrame) as error:
         log.debug("door-connection-ended", host=uuid, reason=f"{type(error).__name__} {error}")
     except Exception:  # a bug ends this connection, and no other
@@ -60,6 +63,24 @@ async def serve(answering: Answering, reader: asyncio.StreamReader, writer: asyn
                 await writer.wait_closed()
 
 
+async def admit(
+    answering: Answering, uuid: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Lets the host with that uuid say what it wants, and answers it if it is of the pool now.
+
+    Raises OSError, TimeoutError, IncompleteReadError, BadFrame.
+    """
+    async with asyncio.timeout(OPENING_S):
+        opening: wire.Opening = await wire.read(reader, wire.Opening, wire.OPENING_BYTES_MAX)
+    if uuid and answering.knows(uuid):
+        await answering.answer(uuid, opening, reader, writer)
+        return
+    log.warning("door-refused", host=uuid)
+    await wire.write(
+        writer, wire.Denied(reason="not of this pool", code="HOST_UNKNOWN_TO_MASTER", params=(uuid,))
+    )
+
+
 class CoordinatorDoor:
     """The door of a coordinator.
 
@@ -67,12 +88,28 @@ class CoordinatorDoor:
         database: Which hosts there are.
         members: Who keeps members.
         api_socket: The API server's own socket, where whoever connects is root.
+        host_uuid: This host.
+        become: Has the server start anew in another role, soon.
     """
 
-    def __init__(self, database: Database, members: Members, api_socket: Path) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        members: Members,
+        api_socket: Path,
+        host_uuid: str,
+        become: Callable[[Membership], None],
+    ) -> None:
         self._database = database
         self._members = members
         self._api_socket = api_socket
+        self._host_uuid = host_uuid
+        self._become = become
+
+    def knows(self, uuid: str) -> bool:
+        """See `Answering`."""
+        return uuid != self._host_uuid and bool(self._database.view.where(Host, uuid=uuid))
 
     async def answer(
         self,
@@ -82,11 +119,6 @@ class CoordinatorDoor:
         writer: asyncio.StreamWriter,
     ) -> None:
         """See `Answering`."""
-        if not uuid or not self._database.view.where(Host, uuid=uuid):
-            log.warning("door-refused", host=uuid)
-            denied = wire.Denied(reason="not of this pool", code="HOST_UNKNOWN_TO_MASTER", params=(uuid,))
-            await wire.write(writer, denied)
-            return
         match opening:
             case wire.Greet() as greeting:
                 await self._members.serve(uuid, greeting, reader, writer)
@@ -95,9 +127,29 @@ class CoordinatorDoor:
                 await wire.write(writer, wire.Granted())
                 await pipes.join((reader, writer), api)
             case wire.Ping():
-                await wire.write(writer, wire.Pong(role=Role.COORDINATOR))
+                await wire.write(writer, wire.Pong(role=membership.Role.COORDINATOR, term=self._members.term))
+            case wire.Promote(term=self._members.term):  # it did not hear the first answer
+                await wire.write(writer, wire.Granted())
+            case wire.Follow() if self._gives_way(uuid, opening):
+                await wire.write(writer, wire.Granted())
             case _:
                 await wire.write(writer, wire.Denied(reason="this host is a coordinator"))
+
+    def _gives_way(self, uuid: str, other: wire.Follow) -> bool:
+        """Steps down for a coordinator of a later term, unless there are members that follow this one."""
+        if other.coordinator_uuid != uuid or other.term <= self._members.term or self._members.connected:
+            return False
+        log.warning("steps-down", coordinator=uuid, address=other.address, term=other.term)
+        self._become(
+            Membership(
+                role=membership.Role.MEMBER,
+                coordinator_uuid=uuid,
+                coordinator_address=other.address,
+                pool_uuid=next(iter(self._database.view.all(Pool))).uuid,
+                term=other.term,
+            )
+        )
+        return True
 
 
 class MemberDoor:
@@ -116,6 +168,10 @@ class MemberDoor:
         self._host_uuid = host_uuid
         self._hostd_socket = hostd_socket
 
+    def knows(self, uuid: str) -> bool:
+        """See `Answering`."""
+        return self._member.knows(uuid)
+
     async def answer(
         self,
         uuid: str,
@@ -124,28 +180,30 @@ class MemberDoor:
         writer: asyncio.StreamWriter,
     ) -> None:
         """See `Answering`."""
-        if not uuid or not self._member.knows(uuid):
-            log.warning("door-refused", host=uuid)
-            await wire.write(writer, wire.Denied(reason="not a host of this pool"))
-            return
         if isinstance(opening, wire.Ping):
-            pong = wire.Pong(role=Role.MEMBER, connected=self._member.connected)
-            await wire.write(writer, pong)
+            await wire.write(writer, self._pong())
         elif isinstance(opening, wire.Follow):
             await self._follow(uuid, opening, writer)
+        elif isinstance(opening, wire.Greet):
+            if opening.coordinator_uuid == self._host_uuid:  # it was designated, and has not heard so
+                self._member.hear_of(self._host_uuid, "", opening.term)
+            await wire.write(writer, self._member.elsewhere)
         elif uuid != self._member.coordinator_uuid:
             await wire.write(writer, wire.Denied(reason="not the coordinator of this host"))
         else:
             await self._obey(opening, reader, writer)
 
     async def _follow(self, uuid: str, opening: wire.Follow, writer: asyncio.StreamWriter) -> None:
-        """Its coordinator says who is coordinator; without one, whoever says it of itself is believed."""
+        """Its coordinator says who is coordinator; without one, whoever says it of itself is believed.
+
+        Not one of an earlier term: it does not know yet that it is coordinator no more.
+        """
         own = uuid == self._member.coordinator_uuid
         found = not self._member.connected and uuid == opening.coordinator_uuid
-        if not own and not found:
+        if opening.term < self._member.term or not (own or found):
             await wire.write(writer, wire.Denied(reason="this host has a coordinator"))
             return
-        self._member.follow_other(opening.coordinator_uuid, opening.address)
+        self._member.follow_other(opening.coordinator_uuid, opening.address, opening.term)
         await wire.write(writer, wire.Granted())
 
     async def _obey(
@@ -162,12 +220,9 @@ class MemberDoor:
                 except (PeerGone, PeerDenied) as error:
                     await wire.write(writer, wire.Denied(reason=str(error)))
                 else:
-                    await wire.write(writer, wire.Pong(role=Role.MEMBER, connected=True))
-            case wire.Promote(number=number):
-                if self._member.number < number:
-                    await wire.write(writer, wire.Denied(reason="the database is not up to date here"))
-                    return
-                self._member.promote()
+                    await wire.write(writer, self._pong())
+            case wire.Promote(term=term):
+                self._member.promote(term)
                 await wire.write(writer, wire.Granted())
             case wire.Leave():
                 host = self._own_host()
@@ -176,6 +231,10 @@ class MemberDoor:
                 await wire.write(writer, wire.Granted())
             case _:
                 await wire.write(writer, wire.Denied(reason="this host is a member"))
+
+    def _pong(self) -> wire.Pong:
+        member = self._member
+        return wire.Pong(role=membership.Role.MEMBER, connected=member.connected, term=member.term)
 
     def _own_host(self) -> Ref[Host] | None:
         row = next(iter(self._database.view.where(Host, uuid=self._host_uuid)), None)

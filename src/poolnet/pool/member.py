@@ -24,13 +24,12 @@ from poolnet.model.classes.host import Host
 from poolnet.model.failure import Failure
 from poolnet.pool import membership, pki, wire
 from poolnet.pool.membership import Membership, write_durably
+from poolnet.pool.pace import Pace
 from poolnet.pool.peer import Peer, PeerDenied, PeerGone, Streams
 
 log = structlog.get_logger("poolnet.pool.member")
 
 RETRY_S: Final = 1.0
-EMERGENCY_AFTER_S: Final = 5.0
-"""A coordinator that was there a moment ago may be starting again."""
 
 
 class Member:
@@ -44,6 +43,7 @@ class Member:
         port: The port of all hosts' doors.
         users_file: The local users, which it keeps as the coordinator has them.
         become: Has the server start anew in another role, soon.
+        pace: When the coordinator is taken to be gone.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Member:
         port: int,
         users_file: Path,
         become: Callable[[Membership], None],
+        pace: Pace,
     ) -> None:
         self._state_dir = state_dir
         self._files = pki.pool_files(state_dir)
@@ -64,6 +65,8 @@ class Member:
         self._host_uuid = host_uuid
         self._users_file = users_file
         self._become = become
+        self._pace = pace
+        self._changing = False
         self._peer = Peer(lambda: pki.client_context(self._files), port, self._expected, self.knows)
         self._connected = False
         self._lost_at: float | None = None  # never had it
@@ -82,6 +85,19 @@ class Member:
         return self._role.coordinator_uuid
 
     @property
+    def term(self) -> int:
+        """Of which term the coordinator is."""
+        return self._role.term
+
+    @property
+    def elsewhere(self) -> wire.Elsewhere:
+        """What this host answers to whoever takes it to be the coordinator."""
+        role = self._role
+        return wire.Elsewhere(
+            coordinator_uuid=role.coordinator_uuid, address=role.coordinator_address, term=role.term
+        )
+
+    @property
     def connected(self) -> bool:
         """Whether the coordinator is heard at this moment."""
         return self._connected
@@ -92,7 +108,7 @@ class Member:
         if self._connected:
             return None
         now = asyncio.get_running_loop().time()
-        if self._lost_at is not None and now - self._lost_at < EMERGENCY_AFTER_S:
+        if self._lost_at is not None and now - self._lost_at < self._pace.emergency_after_s:
             return None
         return self._reason
 
@@ -144,12 +160,18 @@ class Member:
             number=self._database.feed.number,
             epoch=self._role.epoch,
             started=self._started,
+            term=self._role.term,
+            coordinator_uuid=self._role.coordinator_uuid,
         )
-        async with asyncio.timeout(wire.SILENCE_S):
+        async with asyncio.timeout(self._pace.silence_s):
             await wire.write(writer, greeting)
-            answer: wire.Welcome | wire.Denied = await wire.read(reader, wire.Welcome | wire.Denied)
+            answer: wire.Greeted = await wire.read(reader, wire.Greeted)
         if isinstance(answer, wire.Denied):
             raise PeerDenied(answer)
+        if isinstance(answer, wire.Elsewhere):
+            self.hear_of(answer.coordinator_uuid, answer.address, answer.term)
+            reason = "the coordinator is elsewhere"
+            raise PeerDenied(wire.Denied(reason=reason, code="HOST_IS_SLAVE", params=(answer.address,)))
         self._welcomed(answer)
         self._started = False
         beating = asyncio.create_task(self._beat(writer), name="member-beat")
@@ -164,11 +186,16 @@ class Member:
         write_durably(self._files.ca_key, welcome.ca_key)
         write_durably(self._files.secret, welcome.secret)
         self._save(
-            replace(self._role, coordinator_uuid=welcome.coordinator_uuid, pool_uuid=welcome.pool_uuid)
+            replace(
+                self._role,
+                coordinator_uuid=welcome.coordinator_uuid,
+                pool_uuid=welcome.pool_uuid,
+                term=welcome.term,
+            )
         )
 
     def _save(self, role: Membership) -> None:
-        if role != self._role:
+        if role != self._role and not self._changing:  # what it is to be is written down already
             membership.save(self._state_dir, role)
             self._role = role
 
@@ -176,14 +203,14 @@ class Member:
         while True:
             await wire.write(writer, wire.Beat(number=self._database.feed.number))
             with suppress(TimeoutError):
-                async with asyncio.timeout(wire.BEAT_S):
+                async with asyncio.timeout(self._pace.beat_s):
                     await self._database.feed.wait(self._database.feed.number)
 
     async def _listen(self, reader: asyncio.StreamReader, epoch: str) -> None:
         """Takes over what comes, until nothing comes any more."""
         parts: list[wire.Rows] = []
         while True:
-            async with asyncio.timeout(wire.SILENCE_S):
+            async with asyncio.timeout(self._pace.silence_s):
                 frame: wire.FromCoordinator = await wire.read(reader, wire.FromCoordinator)
             match frame:
                 case wire.Rows() as rows:
@@ -230,22 +257,33 @@ class Member:
         """Returns if the coordinator answers there, by a new connection. Raises PeerGone, PeerDenied."""
         await self._peer.ask(address or self._role.coordinator_address, wire.Ping(), wire.Pong)
 
-    def follow_other(self, uuid: str, address: str) -> None:
+    def follow_other(self, uuid: str, address: str, term: int) -> None:
         """Has another coordinator, or the same one elsewhere, from now on; "" accepts any host of the pool there."""
         if (uuid, address) == (self._role.coordinator_uuid, self._role.coordinator_address):
             self._again.set()
             return
-        self._become(replace(self._role, coordinator_uuid=uuid, coordinator_address=address))
+        role = replace(self._role, coordinator_uuid=uuid, coordinator_address=address, term=term)
+        self._change(role)
 
-    def promote(self) -> None:
-        """Is the coordinator from now on."""
-        self._become(Membership(role=membership.Role.COORDINATOR, pool_uuid=self._role.pool_uuid))
+    def hear_of(self, uuid: str, address: str, term: int) -> None:
+        """Follows the coordinator of a later term, of which nobody has told this host; it may be this host itself."""
+        if term <= self._role.term or self._changing:
+            return
+        log.info("later-coordinator-found", host=uuid, address=address, term=term)
+        if uuid == self._host_uuid:
+            self.promote(term)
+        else:
+            self.follow_other(uuid, address, term)
+
+    def promote(self, term: int) -> None:
+        """Is the coordinator of that term from now on."""
+        role = membership.Role.COORDINATOR
+        self._change(Membership(role=role, pool_uuid=self._role.pool_uuid, term=term))
 
     def leave(self, management: Management | None) -> None:
         """Is a pool of its own from now on, with this management interface."""
-        self._become(Membership(fresh=True, management=management))
+        self._change(Membership(fresh=True, management=management))
 
-    @property
-    def number(self) -> int:
-        """Up to which commit it has the database."""
-        return self._database.feed.number
+    def _change(self, role: Membership) -> None:
+        self._become(role)
+        self._changing = True

@@ -34,6 +34,7 @@ from poolnet.model.types import NULL, Ref
 from poolnet.pool import wire
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.hosts import PoolHosts, RemoteHost
+from poolnet.pool.pace import Pace
 from poolnet.pool.peer import Peer
 from poolnet.pool.pki import PoolFiles, client_context
 from poolnet.pool.start import converge, follow_facts, follow_locks, greet
@@ -42,9 +43,6 @@ from poolnet.rules.context import Session
 from poolnet.rules.startup import resync
 
 log = structlog.get_logger("poolnet.pool.members")
-
-DOWN_AFTER_S: Final = 15.0
-"""A host that is not heard for that long is down: calls to it fail at once, and pool-wide changes leave it out."""
 
 WATCH_S: Final = 1.0
 HEARD_POLL_S: Final = 0.1
@@ -85,7 +83,9 @@ class Members:
         files: PoolFiles,
         users_file: Path,
         epoch: str,
+        term: int,
         port: int,
+        pace: Pace,
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
@@ -95,7 +95,9 @@ class Members:
         self._files = files
         self._users_file = users_file
         self._epoch = epoch
+        self._term = term
         self._port = port
+        self._pace = pace
         self._clock = clock
         self._sessions: dict[Ref[Host], _Session] = {}
         self._unheard_since: dict[Ref[Host], float] = {}
@@ -115,7 +117,7 @@ class Members:
             for host, unheard in tuple(self._unheard_since.items()):
                 if not self._database.view.exists(Host, host):
                     self.drop(host)
-                elif loop.time() - unheard > DOWN_AFTER_S:
+                elif loop.time() - unheard > self._pace.down_after_s:
                     await self._declare_down(host)
 
     async def close(self) -> None:
@@ -138,6 +140,9 @@ class Members:
         if greeting.version != wire.VERSION:
             code = "HOST_XAPI_VERSION_HIGHER_THAN_COORDINATOR"
             await wire.write(writer, _denied("another version", code, str(greeting.version)))
+            return
+        if greeting.term > self._term:
+            await wire.write(writer, _denied("this host is not the coordinator any more", ""))
             return
         remote = self._expect(row.ref)
         remote.seen_at = str(writer.get_extra_info("peername")[0])
@@ -193,7 +198,7 @@ class Members:
     async def _receive(self, session: _Session, reader: asyncio.StreamReader) -> None:
         while True:
             try:
-                async with asyncio.timeout(wire.SILENCE_S):
+                async with asyncio.timeout(self._pace.silence_s):
                     beat: wire.Beat = await wire.read(reader, wire.Beat, wire.OPENING_BYTES_MAX)
             except TimeoutError as error:
                 raise OSError("the member is silent") from error
@@ -220,7 +225,7 @@ class Members:
                 await wire.write(session.writer, wire.Users(content=content))
             await wire.write(session.writer, wire.Beat(number=known))
             with suppress(TimeoutError):
-                async with asyncio.timeout(wire.BEAT_S):
+                async with asyncio.timeout(self._pace.beat_s):
                     await self._database.feed.wait(known)
                     await asyncio.sleep(TOGETHER_S)
 
@@ -237,6 +242,7 @@ class Members:
             coordinator_uuid=local.uuid,
             coordinator_address=local.address,
             pool_uuid=pool.uuid,
+            term=self._term,
             epoch=self._epoch,
             ca_key=self._files.ca_key.read_bytes(),
             secret=self._files.secret.read_bytes(),
@@ -340,6 +346,23 @@ class Members:
     def connected(self) -> tuple[Ref[Host], ...]:
         """The members that are heard at this moment."""
         return tuple(self._sessions)
+
+    @property
+    def missing(self) -> tuple[Ref[Host], ...]:
+        """The members that are not."""
+        rows = self._database.view.refs(Host)
+        return tuple(ref for ref in rows if ref != self._local_host and ref not in self._sessions)
+
+    @property
+    def term(self) -> int:
+        """Of which term this host is coordinator."""
+        return self._term
+
+    @property
+    def office(self) -> wire.Follow:
+        """What other hosts are told of this one."""
+        local = self._database.view.get(Host, self._local_host)
+        return wire.Follow(coordinator_uuid=local.uuid, address=local.address, term=self._term)
 
     async def ask(self, host: Ref[Host], question: Struct, expect: type[A]) -> A:
         """Asks a member something, also one that is not heard. Raises PeerGone or PeerDenied."""

@@ -12,6 +12,7 @@ import shutil
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -37,6 +38,7 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
         coordinator_uuid: The member's coordinator; "" accepts any host of the pool that answers at the address.
         coordinator_address: Where the member's coordinator is, an IP address.
         pool_uuid: The pool whose database a member has; another one on its disk is not this pool's.
+        term: Counts the coordinators of the pool: the one that this host is, or follows. The higher one is right.
         epoch: Names the line of commits that a member's copy of the database follows; "" for none yet.
         fresh: Start as a new pool of this host alone: whatever is kept of the old one goes.
         management: The management interface of a fresh start, as it was in the pool that the host has left.
@@ -46,12 +48,20 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
     coordinator_uuid: str = ""
     coordinator_address: str = ""
     pool_uuid: str = ""
+    term: int = 0
     epoch: str = ""
     fresh: bool = False
     management: Management | None = None
 
 
 STANDALONE = Membership()
+
+DESIGNATED_TERMS: Final = 1
+EMERGENCY_TERMS: Final = 2
+"""How many terms later a host is coordinator: handed the role, or taking it over without one.
+
+More for the latter, so that it is later than a hand-over that it did not hear of, too.
+"""
 
 
 class MembershipBroken(Exception):

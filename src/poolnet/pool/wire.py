@@ -18,9 +18,7 @@ from poolnet.db.engine import Deletion, StoredRow
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 OPENING_BYTES_MAX = 64 * 1024  # before anybody knows whether the peer is a host of the pool
 ROWS_PER_FRAME = 2000
-BEAT_S = 2.0
-SILENCE_S = 9.0  # somebody who is not heard for that long is gone
-VERSION = 1
+VERSION = 2
 
 
 class OpenHostd(Struct, frozen=True, kw_only=True, tag=True):
@@ -34,13 +32,16 @@ class OpenClient(Struct, frozen=True, kw_only=True, tag=True):
 class Greet(Struct, frozen=True, kw_only=True, tag=True):
     """A member is here, with the database up to `number` of that `epoch`.
 
-    `started` when this is its first greeting since it started.
+    It takes the host that it greets to be the coordinator of that `term`, with that uuid; "" before it has met one.
+    `started` when this is its first greeting since it started. Answered by `Welcome`, `Elsewhere` or `Denied`.
     """
 
     version: int
     number: int
     epoch: str
     started: bool
+    term: int
+    coordinator_uuid: str
 
 
 class Ping(Struct, frozen=True, kw_only=True, tag=True):
@@ -58,12 +59,13 @@ class Follow(Struct, frozen=True, kw_only=True, tag=True):
 
     coordinator_uuid: str
     address: str
+    term: int
 
 
 class Promote(Struct, frozen=True, kw_only=True, tag=True):
-    """Be the coordinator; your database is up to `number`. Answered by `Granted` or `Denied`."""
+    """Be the coordinator of that term. Answered by `Granted`, also by the coordinator of that term, or by `Denied`."""
 
-    number: int
+    term: int
 
 
 class Leave(Struct, frozen=True, kw_only=True, tag=True):
@@ -86,10 +88,19 @@ class Denied(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Pong(Struct, frozen=True, kw_only=True, tag=True):
-    """This host: its role, and whether a member has its coordinator."""
+    """This host: its role, whether a member has its coordinator, and of which term that is."""
 
     role: str
     connected: bool = False
+    term: int = 0
+
+
+class Elsewhere(Struct, frozen=True, kw_only=True, tag=True):
+    """This host is a member; the coordinator of that term is that host, at that address."""
+
+    coordinator_uuid: str
+    address: str
+    term: int
 
 
 class Welcome(Struct, frozen=True, kw_only=True, tag=True):
@@ -98,6 +109,7 @@ class Welcome(Struct, frozen=True, kw_only=True, tag=True):
     coordinator_uuid: str
     coordinator_address: str
     pool_uuid: str
+    term: int
     epoch: str
     ca_key: bytes
     secret: bytes
@@ -126,7 +138,8 @@ class Beat(Struct, frozen=True, kw_only=True, tag=True):
     number: int = 0
 
 
-Reply: TypeAlias = Granted | Denied | Pong | Welcome
+Greeted: TypeAlias = Welcome | Elsewhere | Denied
+Reply: TypeAlias = Granted | Denied | Pong | Welcome | Elsewhere
 FromCoordinator: TypeAlias = Welcome | Denied | Rows | Users | Beat
 
 
