@@ -1,8 +1,8 @@
 """Chaos in a pool: random pool-wide changes, with an accident at a random moment of each, and what became of the hosts.
 
-`python -m tests.lab.pool_chaos --changes 1000` is `make chaos`; the tests carry out a small sample with a fixed seed. After
-each change every host must be reached at the address that the database says, all hosts must be what the database says, no
-VLAN may be on some hosts only, and what was acknowledged must be there.
+`python -m tests.lab.pool_chaos --changes 1000` is `make chaos`; the tests carry out a sample. After each change every host must
+be reached at the address that the database says, all hosts must be what the database says, no VLAN may be on some hosts only,
+and what was acknowledged must be there. The changes are asked for on any host's console, and the coordinator's role moves.
 """
 
 from __future__ import annotations
@@ -22,22 +22,34 @@ from tests.lab import pools
 from tests.lab.running import PATIENCE, RunningLab, running_lab
 
 HOSTS = ("host1", "host2", "host3")
-ACCIDENTS = ("nothing", "api", "hostd", "switch", "partition")
-CHANGES = ("vlan-create", "vlan-destroy", "address", "bond", "vm")
+ACCIDENTS = ("nothing", "api", "hostd", "switch", "partition", "cable", "slow", "disk")
+CHANGES = ("vlan-create", "vlan-destroy", "address", "bond", "vm", "designate")
 SETTLES_WITHIN_S = 90.0 * PATIENCE
-PARTITION_S = 4.0
-LATEST_S = 0.6  # of accidents, after the change began
+SILENCE_S = 4.5 * PATIENCE
+LASTS_S = {"partition": (0.5, 5.0), "cable": (0.5, 5.0), "slow": (0.3, 7.0), "disk": (0.5, 3.0)}
+LATEST_S = 0.8  # of accidents, after the change began
+DISK_MB = 16
+PROGRAMS = {"api": "poolnet-api", "hostd": "poolnet-hostd", "switch": "ovs-vswitchd"}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One change, and what happens meanwhile to whom, how many seconds later."""
+    """One change, asked for on a console, and what happens meanwhile to whom, how many seconds later, for how long."""
 
     change: str
     accident: str
+    console: str
     victim: str
     after_s: float
+    lasts_s: float
     number: int
+
+    def __str__(self) -> str:
+        lasting = f" for {self.lasts_s:.1f} s" if self.accident in LASTS_S else ""
+        return (
+            f"{self.number}: {self.change} on {self.console}, {self.accident} {self.victim} "
+            f"after {self.after_s:.2f} s{lasting}"
+        )
 
 
 @dataclass
@@ -55,39 +67,50 @@ def trials(seed: int, changes: int) -> list[Trial]:
     draw = random.Random(seed)
     pairs = [(change, accident) for change in CHANGES for accident in ACCIDENTS]
     draw.shuffle(pairs)
-    return [
-        Trial(*pairs[n % len(pairs)], draw.choice(HOSTS), draw.uniform(0.0, LATEST_S), n)
-        for n in range(changes)
-    ]
+    made = []
+    for number in range(changes):
+        change, accident = pairs[number % len(pairs)]
+        console, victim = draw.choice(HOSTS), draw.choice(HOSTS)
+        lasts_s = draw.uniform(*LASTS_S.get(accident, (0.0, 0.0)))
+        made.append(Trial(change, accident, console, victim, draw.uniform(0.0, LATEST_S), lasts_s, number))
+    return made
+
+
+@dataclass
+class Known:
+    """Something that can be asked about the pool, and what the answer may be after all that was acknowledged."""
+
+    ask: Callable[[], str]
+    may_be: set[str]
 
 
 class Chaos:
-    """A pool that changes are tried on; the first host is its coordinator."""
+    """A pool that changes are tried on."""
 
     def __init__(self, lab: RunningLab) -> None:
         self.lab = lab
+        self.known: dict[str, Known] = {}
         self.vlans: dict[int, str] = {}
         """Tags that were acknowledged, and their networks."""
         self.doubtful: set[int] = set()
         """Tags of changes whose end nobody heard of."""
         self.base = lab.lab.host("host1").address.rpartition(".")[0]
-        self.bond = ""
         self.vm = lab.xe("host1", "vm-create", "name-label=chaos")
         inner = lab.xe("host1", "network-create", "name-label=chaos")
         lab.xe("host1", "vif-create", f"vm-uuid={self.vm}", f"network-uuid={inner}", "device=0")
         self.bond_network = lab.xe("host1", "network-create", "name-label=bonded")
+        for host in HOSTS:
+            self._give_a_disk(host)
+        pools.eventually(lambda: not self._wrong(), "the pool is not in order from the start")
 
     def carry_out(self, trial: Trial) -> Outcome:
         """Makes the change while the accident happens, and looks at what is left."""
+        words, ended = self._words(trial)
         accident = threading.Timer(trial.after_s, self._happen, (trial,))
         accident.start()
-        words, done = self._words(trial)
-        code, said = pools.xe(self.lab, "host1", *words)
+        code, said = pools.xe(self.lab, trial.console, *words)
         accident.join()
-        if trial.accident == "partition":
-            time.sleep(PARTITION_S)
-            asyncio.run(life.heal(self.lab.name, trial.victim))
-        done(code == 0, _refused(said))
+        ended(code == 0, _refused(said))
         outcome = Outcome(trial, code, said)
         outcome.wrong = self._settled()
         return outcome
@@ -102,81 +125,156 @@ class Chaos:
             case "vlan-destroy" if self.vlans:
                 return self._vlan_destroy()
             case "address":
-                host = HOSTS[1 + trial.number % 2]
-                address = f"{self.base}.{30 + trial.number % 100}"
-                return (
-                    (
-                        "pif-reconfigure-ip",
-                        f"uuid={pools.pif(self.lab, host, 'eth0')}",
-                        "mode=static",
-                        f"IP={address}",
-                        "netmask=255.255.255.0",
-                        f"gateway={self.lab.lab.gateway}",
-                        "confirm-within=10",
-                    ),
-                    _nothing,
-                )
+                return self._address(trial)
             case "bond":
-                return self._bond(HOSTS[1 + trial.number % 2]), _nothing
+                return self._bond(HOSTS[trial.number % 3])
+            case "designate":
+                uuid = pools.host_uuid(self.lab, HOSTS[trial.number % 3])
+                ended = self._note("coordinator", self._coordinator, uuid)
+                return ("pool-designate-new-master", f"host-uuid={uuid}"), ended
             case _:
-                running = self.lab.xe(
-                    "host1", "vm-list", f"uuid={self.vm}", "params=power-state", "--minimal"
-                )
-                if running == "running":
-                    return ("vm-shutdown", f"uuid={self.vm}", "--force"), _nothing
-                return ("vm-start", f"uuid={self.vm}", f"on={HOSTS[trial.number % 3]}"), _nothing
+                return self._vm(HOSTS[trial.number % 3])
+
+    def _note(self, name: str, ask: Callable[[], str], wanted: str) -> Callable[[bool, bool], None]:
+        """What an answer may be once a change that would make it `wanted` has ended."""
+        before = ask()
+
+        def ended(succeeded: bool, refused: bool) -> None:
+            may_be = {wanted} if succeeded else {before} if refused else {before, wanted}
+            self.known[name] = Known(ask, may_be)
+
+        return ended
+
+    def _coordinator(self) -> str:
+        return pools.answer(self.lab, "host1", "pool-list", "params=master", "--minimal")
+
+    def _address(self, trial: Trial) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
+        coordinator = self._coordinator()
+        members = [host for host in HOSTS if pools.host_uuid(self.lab, host) != coordinator]
+        host = members[trial.number % 2]
+        address = f"{self.base}.{30 + trial.number % 100}"
+        words = (
+            "pif-reconfigure-ip",
+            f"uuid={pools.pif(self.lab, host, 'eth0')}",
+            "mode=static",
+            f"IP={address}",
+            "netmask=255.255.255.0",
+            f"gateway={self.lab.lab.gateway}",
+            "confirm-within=10",
+        )
+        return words, self._note(f"address of {host}", lambda: self._address_of(host), address)
+
+    def _address_of(self, host: str) -> str:
+        return pools.answer(
+            self.lab, "host1", "host-list", f"name-label={host}", "params=address", "--minimal"
+        )
+
+    def _vm(self, host: str) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
+        def state() -> str:
+            words = ("vm-list", f"uuid={self.vm}", "params=power-state", "--minimal")
+            return pools.answer(self.lab, "host1", *words)
+
+        if state() == "running":
+            ended = self._note("the VM", state, "halted")
+            return ("vm-shutdown", f"uuid={self.vm}", "--force"), ended
+        return ("vm-start", f"uuid={self.vm}", f"on={host}"), self._note("the VM", state, "running")
 
     def _vlan_create(self, tag: int) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
         network = self.lab.xe("host1", "network-create", f"name-label=chaos{tag}")
         pif = pools.pif(self.lab, "host1", "eth1")
 
-        def done(succeeded: bool, refused: bool) -> None:
+        def ended(succeeded: bool, refused: bool) -> None:
             if succeeded:
                 self.vlans[tag] = network
             elif not refused:
                 self.doubtful.add(tag)
 
         words = ("pool-vlan-create", f"pif-uuid={pif}", f"vlan={tag}", f"network-uuid={network}")
-        return (*words, "allow-missing-hosts=true"), done
+        return (*words, "allow-missing-hosts=true"), ended
 
     def _vlan_destroy(self) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
         tag = min(self.vlans)
         vlan = self.lab.xe("host1", "vlan-list", f"tag={tag}", "--minimal").split(",")[0]
 
-        def done(succeeded: bool, refused: bool) -> None:
+        def ended(succeeded: bool, refused: bool) -> None:
             if succeeded or not refused:
                 self.vlans.pop(tag)
-                self.doubtful.add(tag)  # on the other hosts it stays
+                self.doubtful.add(tag)  # on the other hosts it stays, and a member may get it again
 
-        return ("vlan-destroy", f"uuid={vlan}"), done
+        return ("vlan-destroy", f"uuid={vlan}"), ended
 
-    def _bond(self, host: str) -> Sequence[str]:
-        there = self.lab.xe("host1", "pif-list", f"host-name-label={host}", "device=bond0", "--minimal")
+    def _bond(self, host: str) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
+        """Members get the coordinator's bonds when they come back, and the role moves: what a bond may be is not noted."""
+        there = self._bond_of(host)
         if there:
             bond = self.lab.xe("host1", "bond-list", f"master={there}", "--minimal")
-            return ("bond-destroy", f"uuid={bond}")
+            return ("bond-destroy", f"uuid={bond}"), _nothing
         nics = ",".join(pools.pif(self.lab, host, device) for device in ("eth2", "eth3"))
-        return (
+        words = (
             "bond-create",
             f"network-uuid={self.bond_network}",
             f"pif-uuids={nics}",
             "mode=active-backup",
         )
+        return words, _nothing
+
+    def _bond_of(self, host: str) -> str:
+        return pools.answer(
+            self.lab, "host1", "pif-list", f"host-name-label={host}", "device=bond0", "--minimal"
+        )
 
     # --- accidents ---------------------------------------------------------------------------------------------
 
-    def _happen(self, trial: Trial) -> None:
-        names = {"api": "poolnet-api", "hostd": "poolnet-hostd", "switch": "ovs-vswitchd"}
-        if trial.accident in names:
-            self._kill(trial.victim, names[trial.accident])
-        elif trial.accident == "partition":
-            asyncio.run(life.partition(self.lab.name, trial.victim))
+    def _give_a_disk(self, host: str) -> None:
+        """Puts what the host keeps on a small disk of its own, which can be filled without harm to anybody else."""
+        init = self.lab.lab.host(host).pid
+        subprocess.run(
+            ("kill", "-STOP", str(init)), check=True
+        )  # else it starts the programs again meanwhile
+        try:
+            for program in ("poolnet-api", "poolnet-hostd"):
+                self._signal(host, program, "KILL")
+            copy = (
+                "until ! pgrep -f '(bin/|^)poolnet-(api|hostd)' -r S,R,D >/dev/null; do sleep 0.1; done; "
+                f"mkdir -p /var/tmp/disk && mount -t tmpfs -o size={DISK_MB}m disk /var/tmp/disk && "
+                "cp -a /var/lib/poolnet/. /var/tmp/disk/ && chmod --reference=/var/lib/poolnet /var/tmp/disk && "
+                "mount --bind /var/tmp/disk /var/lib/poolnet && umount /var/tmp/disk"
+            )
+            self.lab.run(host, "sh", "-c", copy)
+        finally:
+            subprocess.run(("kill", "-CONT", str(init)), check=True)
 
-    def _kill(self, host: str, program: str) -> None:
-        """Kills a program of a host, which its init starts again."""
+    def _happen(self, trial: Trial) -> None:
+        """The accident, to its end."""
+        name, host = self.lab.name, trial.victim
+        match trial.accident:
+            case "api" | "hostd" | "switch" as which:
+                self._signal(host, PROGRAMS[which], "KILL")
+            case "partition":
+                asyncio.run(life.partition(name, host))
+                time.sleep(trial.lasts_s)
+                asyncio.run(life.heal(name, host))
+            case "cable":
+                asyncio.run(life.set_link(name, host, "eth0", plugged=False))
+                time.sleep(trial.lasts_s)
+                asyncio.run(life.set_link(name, host, "eth0", plugged=True))
+            case "slow":
+                for program in ("poolnet-api", "poolnet-hostd"):
+                    self._signal(host, program, "STOP")
+                time.sleep(trial.lasts_s)
+                for program in ("poolnet-api", "poolnet-hostd"):
+                    self._signal(host, program, "CONT")
+            case "disk":
+                fill = "for size in 64k 1k; do dd if=/dev/zero bs=$size >>/var/lib/poolnet/filler; done"
+                self.lab.run(host, "sh", "-c", fill, check=False)
+                time.sleep(trial.lasts_s)
+                self.lab.run(host, "rm", "/var/lib/poolnet/filler")
+
+    def _signal(self, host: str, program: str, signal: str) -> None:
+        """Sends a signal to a program of a host; a dead one is started again by the host's init."""
         found = self.lab.run(host, "pgrep", "-o", "-f", f"(bin/|^){program}", check=False).split()
         if found:
-            self.lab.run(host, "kill", "-9", found[0], check=False)
+            self.lab.run(host, "kill", f"-{signal}", found[0], check=False)
 
     # --- what is left ------------------------------------------------------------------------------------------
 
@@ -196,27 +294,35 @@ class Chaos:
         if wrong:
             return wrong
         for host in HOSTS:
-            address = self.lab.xe("host1", "host-list", f"name-label={host}", "params=address", "--minimal")
+            address = self._address_of(host)
             words = ("ping", "-n", "-c", "1", "-W", "2", address)
             if " 1 received" not in self.lab.run("switch", *words, check=False):
                 wrong.append(f"{host} is not reached at {address}")
-        return wrong + self._half_made() + self._out_of_step()
+        return wrong + self._lost() + self._half_made() + self._out_of_step()
+
+    def _lost(self) -> list[str]:
+        wrong = []
+        for name, known in self.known.items():
+            is_now = known.ask()
+            if is_now not in known.may_be:
+                wrong.append(f"{name} is {is_now}, and should be {' or '.join(sorted(known.may_be))}")
+            else:
+                known.may_be = {is_now}
+        return wrong
 
     def _half_made(self) -> list[str]:
-        wrong = []
-        for tag in self.vlans:
-            listed = pools.answer(self.lab, "host1", "vlan-list", f"tag={tag}", "--minimal")
-            count = len([uuid for uuid in listed.split(",") if uuid])
-            if count != len(HOSTS):
-                wrong.append(f"VLAN {tag} was acknowledged and is on {count} hosts")
-        listed = pools.answer(self.lab, "host1", "vlan-list", "params=tag", "--minimal")
-        known = {*self.vlans, *self.doubtful}
-        wrong += [
-            f"VLAN {tag} was refused, and is there"
-            for tag in listed.split(",")
-            if tag and int(tag) not in known
+        tags = [
+            int(tag)
+            for tag in pools.answer(self.lab, "host1", "vlan-list", "params=tag", "--minimal").split(",")
+            if tag
         ]
-        return wrong
+        wrong = [
+            f"VLAN {tag} was acknowledged and is on {tags.count(tag)} hosts"
+            for tag in self.vlans
+            if tags.count(tag) != len(HOSTS)
+        ]
+        refused = {*tags} - {*self.vlans, *self.doubtful}
+        return wrong + [f"VLAN {tag} was refused, and is there" for tag in refused]
 
     def _out_of_step(self) -> list[str]:
         """Hosts that are not what the database says: whose plan for no change at all is not empty."""
@@ -253,10 +359,7 @@ def run(
         outcome = chaos.carry_out(trial)
         outcomes.append(outcome)
         how = "done" if outcome.code == 0 else outcome.said.splitlines()[0][:80] if outcome.said else "failed"
-        show(
-            f"{trial.number}: {trial.change}, {trial.accident} {trial.victim} after {trial.after_s:.2f} s: {how}; "
-            f"{time.monotonic() - began:.1f} s {outcome.wrong or ''}"
-        )
+        show(f"{trial}: {how}; {time.monotonic() - began:.1f} s {outcome.wrong or ''}")
         if outcome.wrong:
             break
     return outcomes
@@ -269,12 +372,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     options = parser.parse_args()
     sys.stdout.write(f"seed {options.seed}\n")
-    with running_lab(hosts=len(HOSTS), nics=4, pool=True) as lab:
+    with running_lab(hosts=len(HOSTS), nics=4, pool=True, silence_s=SILENCE_S) as lab:
         outcomes = run(lab, options.seed, options.changes, lambda text: print(text, flush=True))
         if outcomes[-1].wrong:
             for host in lab.lab.hosts:
                 log = lab.lab.directory / host.name / "var-log/poolnet-api.log"
-                tail = subprocess.run(("tail", "-n", "25", log), check=False, capture_output=True, text=True)
+                tail = subprocess.run(("tail", "-n", "40", log), check=False, capture_output=True, text=True)
                 sys.stdout.write(f"--- {host.name}\n{tail.stdout}")
     return 1 if outcomes[-1].wrong else 0
 
