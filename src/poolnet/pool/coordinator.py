@@ -32,8 +32,9 @@ from poolnet.model.classes.vlan import VLAN
 from poolnet.model.types import NULL, Ref, Value
 from poolnet.pool import audit
 from poolnet.pool.guard import USUAL, Guard
+from poolnet.pool.host_work import HostWork
 from poolnet.pool.hostlink import HostGone, HostRefused
-from poolnet.pool.rollout import Hosts, HostWork, Rollouts
+from poolnet.pool.rollout import Hosts, Rollouts
 from poolnet.pool.storage import METHODS as STORAGE_METHODS
 from poolnet.pool.storage import StorageCalls
 from poolnet.rules.context import CallContext, Counters, Session
@@ -111,7 +112,7 @@ class Coordinator:
         self._database = database
         self._hosts = hosts
         self._stray: Callable[[Ref[Host]], None] = lambda _: None
-        self._rollouts = Rollouts(database, hosts, lambda host: self._stray(host))
+        self._rollouts = Rollouts(database, hosts, lambda host: self._stray(host), self._write_soon)
         self._storage = StorageCalls(database, hosts)
         self._storage_under_way: set[asyncio.Task[Value]] = set()
         self._local_host = local_host
@@ -351,12 +352,17 @@ class Coordinator:
             for host, seen in facts.items():
                 record_network(txn, host, seen, self._clock(), _new_uuid)
 
+        answer = self._write_soon(change)
+        if NetworkSriov in written:
+            await asyncio.wait([answer])
+
+    def _write_soon(self, change: Callable[[Txn], None]) -> asyncio.Future[Value]:
+        """Has a change of the database carried out that nobody is refused for; its end."""
         answer: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(_note_failure)
         self._writes.append((change, answer))
         self._wake_writes.set()
-        if NetworkSriov in written:
-            await asyncio.wait([answer])
+        return answer
 
     async def _try_apart(self, batch: Sequence[_Pending], error: Exception, view: View) -> None:
         """Finds whose call is at fault, by halves; it fails, and the others are carried out."""

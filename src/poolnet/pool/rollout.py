@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
 
@@ -25,12 +24,12 @@ from poolnet.hostnet.state import HostNetwork
 from poolnet.hostnet.steps import Disturbance
 from poolnet.hostnet.storage import StorageAction
 from poolnet.model.classes.host import Host
-from poolnet.model.classes.vm import VM
-from poolnet.model.enums import VmPowerState
 from poolnet.model.types import Ref
 from poolnet.pool.guard import CONFIRM_WITHIN_S, Guard, callers_to_ask, within_s
+from poolnet.pool.host_work import HostWork, address_to_come, guests_take_s, undoing, work_of
 from poolnet.pool.hostlink import HostGone, HostRefused
-from poolnet.rules.context import CallContext, Phase
+from poolnet.pool.progress import Progress, Step
+from poolnet.rules.context import CallContext
 
 T = TypeVar("T")
 log = structlog.get_logger("poolnet.pool")
@@ -40,7 +39,6 @@ DECIDED_KEY: Final = "poolnet-rollout"
 """The key of a host's other_config with the last rollout over several hosts that was decided, and that it took part in."""
 
 CONFIRMING_S: Final = 0.5  # for the confirmation itself, after everybody was found to be there
-_ALIVE: Final = (VmPowerState.RUNNING, VmPowerState.PAUSED)
 
 
 class Hosts(Protocol):
@@ -80,20 +78,6 @@ class Hosts(Protocol):
         """The facts that each host reported last."""
 
 
-@dataclass(slots=True)
-class HostWork:
-    """What one rollout does on one host; `begun` is its id once the host may have changed.
-
-    `refused` when the host said that it did not change.
-    """
-
-    desired: HostNetwork
-    before: list[protocol.GuestAction] = field(default_factory=list)
-    after: list[protocol.GuestAction] = field(default_factory=list)
-    begun: str = ""
-    refused: bool = False
-
-
 class Rollouts:
     """Carries decisions out on the hosts, and makes them durable.
 
@@ -105,14 +89,20 @@ class Rollouts:
         database: The pool database.
         hosts: How hosts are reached.
         astray: Told of a host that may not be what the database says, and should be brought in step.
+        write: Has a change of the database carried out beside the rollouts, some time later.
     """
 
     def __init__(
-        self, database: Database, hosts: Hosts, astray: Callable[[Ref[Host]], None] = lambda _: None
+        self,
+        database: Database,
+        hosts: Hosts,
+        astray: Callable[[Ref[Host]], None] = lambda _: None,
+        write: Callable[[Callable[[Txn], None]], object] = lambda _: None,
     ) -> None:
         self._database = database
         self._hosts = hosts
         self._astray = astray
+        self._write = write
         self._applied: dict[Ref[Host], HostNetwork] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -133,13 +123,15 @@ class Rollouts:
         async with self._one_at_a_time:
             works = self._works(view, contexts)
             others = [host for host in works if not self._hosts.is_local(host)]
+            tasks = [context.task for context in contexts] if others else ()
+            progress = Progress(tasks, works, self._write)
             try:
-                armed = await self._switch(view, works, contexts, guards)
+                armed = await self._switch(view, works, contexts, guards, progress)
                 if not others:
                     await self._confirm(armed)
                     await self._database.commit(changes)
             except BaseException:
-                await self._go_back(works, contexts)
+                await self._go_back(works, contexts, progress)
                 raise
             finally:
                 for host in others:
@@ -148,7 +140,7 @@ class Rollouts:
                 self._applied[host] = work.desired
             if others:
                 decided = (*changes, *_marked(view, armed))
-                await _to_its_end(self._decide(works, contexts, decided, armed))
+                await _to_its_end(self._decide(works, contexts, decided, armed, progress))
 
     async def _decide(
         self,
@@ -156,17 +148,19 @@ class Rollouts:
         contexts: Sequence[CallContext],
         changes: Sequence[Changes],
         armed: Mapping[Ref[Host], str],
+        progress: Progress,
     ) -> None:
         """Commits what all hosts have done, and lets them keep it. Raises DatabaseError when nothing is committed."""
         try:
             await self._database.commit(changes)
         except BaseException:
-            await self._go_back(works, contexts)
+            await self._go_back(works, contexts, progress)
             raise
         kept = await asyncio.gather(
             *(self._confirm({host: rollout}) for host, rollout in armed.items()), return_exceptions=True
         )
         for host, outcome in zip(armed, kept, strict=True):
+            progress.note(host, Step.KEPT if outcome is None else Step.FAILED)
             if outcome is not None:
                 log.warning("host-not-confirmed", host=host, reason=str(outcome))
                 self._applied.pop(host, None)
@@ -190,37 +184,51 @@ class Rollouts:
         works: Mapping[Ref[Host], HostWork],
         contexts: Sequence[CallContext],
         guards: Sequence[Guard],
+        progress: Progress,
     ) -> dict[Ref[Host], str]:
         """Carries the works out; gives the hosts that wait for a confirmation, and of which rollout."""
         rollout = str(uuid4())
-        staged = await _all([self._stage(host, rollout, work) for host, work in works.items()])
+        planning = [
+            _noted(progress, host, Step.PLANNED, self._stage(host, rollout, work))
+            for host, work in works.items()
+        ]
+        staged = await _all(planning)
         others = [host for host in works if not self._hosts.is_local(host)]
         waves: tuple[Sequence[Ref[Host]], ...] = (others, [host for host in works if host not in others])
-        slowest_s = max((_guests_take_s(work) for work in works.values()), default=0.0)
+        slowest_s = max((guests_take_s(work) for work in works.values()), default=0.0)
         armed: dict[Ref[Host], str] = {}
         plans = dict(zip(works, staged, strict=True))
         risky = {host for host in works if plans[host].plan.disturbance >= Disturbance.MANAGEMENT}
         if others:
             for host in others:
-                self._hosts.expect(host, _address_to_come(view, self._database.view, host))
+                self._hosts.expect(host, address_to_come(view, self._database.view, host))
         for wave in waves:
             await _all(
                 [
-                    self._switch_host(
+                    _noted(
+                        progress,
                         host,
-                        works[host],
-                        rollout,
-                        armed,
-                        guards,
-                        risky=host in risky,
-                        several=bool(others),
-                        slowest_s=slowest_s,
+                        Step.CHANGED,
+                        self._switch_host(
+                            host,
+                            works[host],
+                            rollout,
+                            armed,
+                            guards,
+                            risky=host in risky,
+                            several=bool(others),
+                            slowest_s=slowest_s,
+                        ),
                     )
                     for host in wave
                 ]
             )
         coordinator = self._address_of_coordinator(view)
-        await _all([self._hosts.require_contact(host, coordinator) for host in others])
+        meeting = [
+            _noted(progress, host, Step.CHANGED, self._hosts.require_contact(host, coordinator))
+            for host in others
+        ]
+        await _all(meeting)
         for context in contexts:
             for host, name in context.hostname_changes:
                 await self._hosts.set_hostname(host, name)
@@ -276,7 +284,7 @@ class Rollouts:
         """What is to be done where; hosts that nothing changes on are left out."""
         works = {}
         for host in self._hosts.reachable():
-            work = _work(view, host, contexts)
+            work = work_of(view, host, contexts)
             if work.before or work.after or self._known(host) != work.desired:
                 works[host] = work
         return works
@@ -303,13 +311,15 @@ class Rollouts:
         )
         return await self._hosts.stage(host, command)
 
-    async def _go_back(self, works: Mapping[Ref[Host], HostWork], contexts: Sequence[CallContext]) -> None:
+    async def _go_back(
+        self, works: Mapping[Ref[Host], HostWork], contexts: Sequence[CallContext], progress: Progress
+    ) -> None:
         """Brings hosts back to what the database says, also those of which nobody knows how far they came.
 
         Best effort: timers, start-up and the return of a host daemon do it again.
         """
         view = self._database.view
-        await asyncio.gather(*(self._take_back(view, host, work) for host, work in works.items()))
+        await asyncio.gather(*(self._take_back(view, host, work, progress) for host, work in works.items()))
         renamed = {host for context in contexts for host, _ in context.hostname_changes}
         for host in renamed:
             row = view.find(Host, host)
@@ -317,7 +327,7 @@ class Rollouts:
                 with suppress(HostGone, HostRefused):
                     await self._hosts.set_hostname(host, row.hostname)
 
-    async def _take_back(self, view: View, host: Ref[Host], work: HostWork) -> None:
+    async def _take_back(self, view: View, host: Ref[Host], work: HostWork, progress: Progress) -> None:
         if not work.begun:
             return
         self._applied.pop(host, None)
@@ -329,6 +339,8 @@ class Rollouts:
         except (HostGone, HostRefused):
             if not self._hosts.is_local(host):
                 self._astray(host)
+        else:
+            progress.note(host, Step.TAKEN_BACK)
 
     async def converge(self, host: Ref[Host], guests_before: Sequence[protocol.GuestAction] = ()) -> None:
         """Makes a host what the committed database says, for instance at start or when it comes back.
@@ -391,7 +403,7 @@ class Rollouts:
         """
         answer = {}
         for host in self._hosts.reachable():
-            work = _work(view, host, contexts)
+            work = work_of(view, host, contexts)
             try:
                 answer[host] = (work, await self._stage(host, DRY_RUN, work, dry_run=True))
             except HostGone:
@@ -409,6 +421,17 @@ async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         if isinstance(outcome, BaseException):
             raise outcome
     return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+
+
+async def _noted(progress: Progress, host: Ref[Host], step: Step, work: Coroutine[Any, Any, T]) -> T:
+    """Does a host's part of a rollout, and notes how far the host is then."""
+    try:
+        result = await work
+    except (HostGone, HostRefused):
+        progress.note(host, Step.FAILED)
+        raise
+    progress.note(host, step)
+    return result
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
@@ -434,20 +457,6 @@ def _marked(view: View, armed: Mapping[Ref[Host], str]) -> tuple[Changes, ...]:
     return (overlay.changes(),)
 
 
-def _guests_take_s(work: HostWork) -> float:
-    """How long guests may take to end, in seconds, before the host's own time begins to count."""
-    actions = (*work.before, *work.after)
-    return sum(action.timeout_s for action in actions if isinstance(action, protocol.ShutDownGuest))
-
-
-def _address_to_come(view: View, committed: View, host: Ref[Host]) -> str:
-    """The management address that a host will have if it is another than it has."""
-    after, before = view.find(Host, host), committed.find(Host, host)
-    if after is None or (before is not None and before.address == after.address):
-        return ""
-    return after.address
-
-
 async def _require_callers(
     guards: Sequence[Guard], desired: HostNetwork, facts: HostFacts, left_s: float
 ) -> None:
@@ -463,33 +472,3 @@ async def _require_callers(
                 fault=protocol.Fault.UNREACHABLE, message=message, subject=desired.management_bridge
             )
         )
-
-
-def _work(view: View, host: Ref[Host], contexts: Sequence[CallContext]) -> HostWork:
-    work = HostWork(derive(view, host))
-    for context in contexts:
-        for target, phase, action in context.guest_actions:
-            if target == host:
-                (work.before if phase is Phase.BEFORE else work.after).append(action)
-    return work
-
-
-def undoing(view: View, work: HostWork) -> tuple[protocol.GuestAction, ...]:
-    """What takes back the guest actions of a rollout that came to nothing, as far as they can be.
-
-    A guest that the committed database takes to be alive is not touched: it may have refused to end. A guest that did
-    end is noticed by itself, from the facts.
-    """
-    alive = {row.uuid for row in view.all(VM) if row.power_state in _ALIVE}
-    undo: list[protocol.GuestAction] = []
-    for action in reversed((*work.before, *work.after)):
-        match action:
-            case protocol.CreateGuest(guest=guest) if guest.vm_uuid not in alive:
-                undo.append(protocol.DestroyGuest(vm_uuid=guest.vm_uuid))
-            case protocol.ResumeGuest(guest=guest) if guest.vm_uuid not in alive:
-                undo.append(protocol.SuspendGuest(vm_uuid=guest.vm_uuid))
-            case protocol.PlugNic(vm_uuid=vm_uuid, nic=nic):
-                undo.append(protocol.UnplugNic(vm_uuid=vm_uuid, device=nic.device))
-            case _:
-                pass
-    return tuple(undo)

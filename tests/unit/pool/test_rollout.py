@@ -17,8 +17,8 @@ from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VmPowerState
 from poolnet.model.errors import Failure
 from poolnet.model.types import Ref
+from poolnet.pool.host_work import HostWork, undoing
 from poolnet.pool.hostlink import HostGone
-from poolnet.pool.rollout import HostWork, undoing
 from tests.in_process import FACTS, BrokenDisk, InProcess, with_server
 from tests.unit.api.test_events import minimal_vm
 from tests.unit.pool.test_coordinator import bridges, network_call, networks, rule_call, vlan_call

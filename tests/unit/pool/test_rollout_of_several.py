@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -19,11 +19,14 @@ from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.task import Task
 from poolnet.model.classes.vlan import VLAN
+from poolnet.model.enums import TaskStatusType
 from poolnet.model.errors import Failure
 from poolnet.model.types import Ref, Value
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.hostlink import HostGone, HostRefused
+from poolnet.pool.progress import HOST_KEY, Step
 from poolnet.pool.start import open_pool
 from poolnet.rules.admit import CLASSES, admit
 from poolnet.rules.context import CallContext, Counters, Session
@@ -235,6 +238,63 @@ def test_whoever_fails_before_the_commit_nobody_changes(
         assert pool.database.view.count(VLAN) == 0
         pool.hosts.timers_run_out()
         assert pool.networks() == before
+
+    with_pool(tmp_path, body, BrokenDisk())
+
+
+def with_task(pool: PoolOfThree) -> RuleCall:
+    """A call that runs under a task."""
+    txn = pool.database.begin()
+    task = txn.create(Task(ref=Ref("OpaqueRef:task"), uuid="task", status=TaskStatusType.PENDING))
+    pool.database.commit_now(txn.changes())
+    return replace(pool.vlan_call(), task=task)
+
+
+async def told(pool: PoolOfThree) -> tuple[float, set[str]]:
+    """What the task says once all that was reported is written: how much is done, and how far the hosts are."""
+    await pool.coordinator.write(lambda _: None)
+    (task,) = pool.database.view.all(Task)
+    return task.progress, {text for key, text in task.other_config.items() if key.startswith(HOST_KEY)}
+
+
+def test_whoever_watches_the_task_sees_how_far_each_host_is(tmp_path: Path) -> None:
+    async def body(pool: PoolOfThree) -> None:
+        call = with_task(pool)
+        seen: list[tuple[float, set[str]]] = []
+        contact = pool.hosts.require_contact
+
+        async def look(host: Ref[Host], coordinator_address: str) -> None:
+            seen.append(await told(pool))
+            await contact(host, coordinator_address)
+
+        pool.hosts.require_contact = look  # type: ignore[method-assign]  # between the change and the commit
+        await pool.coordinator.run(call)
+        (progress, steps), *_ = seen
+        assert 0.5 < progress < 0.9
+        assert steps == {Step.CHANGED}
+        progress, steps = await told(pool)
+        assert progress == pytest.approx(0.95)
+        assert steps == {Step.KEPT}
+
+    with_pool(tmp_path, body, BrokenDisk())
+
+
+def test_the_task_names_the_host_that_failed(tmp_path: Path) -> None:
+    async def body(pool: PoolOfThree) -> None:
+        call = with_task(pool)
+        victim = pool.hosts.reachable()[1]
+
+        def fail(step: str, host: Ref[Host]) -> None:
+            if host == victim and step in ("switch", "revert", "stage"):
+                raise HostGone("cut off", host)
+
+        pool.hosts.fail = fail
+        with pytest.raises(Failure):
+            await pool.coordinator.run(call)
+        await told(pool)
+        (task,) = pool.database.view.all(Task)
+        uuid = pool.database.view.get(Host, victim).uuid
+        assert task.other_config[f"{HOST_KEY}{uuid}"] == Step.FAILED
 
     with_pool(tmp_path, body, BrokenDisk())
 
