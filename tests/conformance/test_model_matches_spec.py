@@ -157,7 +157,14 @@ def test_a_class_has_the_messages_of_the_facts(name: str) -> None:
 
 def test_messages_of_our_own_are_few_and_say_so() -> None:
     own = {name for name, each in registry.MESSAGES.items() if POOLNETS_OWN in each.flags}
-    assert own == {"VIF.verify_locks", "VIF.explain_lock", "VIF.count_dropped", "VM.explain_placement"}
+    assert own == {
+        "VIF.verify_locks",
+        "VIF.explain_lock",
+        "VIF.count_dropped",
+        "VM.explain_placement",
+        "host.explain_missing",
+        "pool.create_bond",
+    }
 
 
 def test_every_enum_has_the_texts_of_the_facts_in_their_order() -> None:

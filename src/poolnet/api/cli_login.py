@@ -37,6 +37,7 @@ from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.rules.catalog import RULES
 from poolnet.rules.context import CallContext, Counters
+from poolnet.rules.missing import missing
 from poolnet.xe.caller import Caller, Value
 
 ONLY_DATABASE: Final = "nothing to do: only the database changes"
@@ -205,7 +206,15 @@ class DryRunCaller:
             staged = await self._coordinator.plan(self._txn, self._contexts)
         except (HostGone, HostRefused) as error:
             raise errors.internal_error(str(error)) from error
-        return "\n".join(self._host_plan(host, *work) for host, work in staged.items())
+        plans = [self._host_plan(host, *work) for host, work in staged.items()]
+        absent = [row for row in self._txn.all(Host) if row.ref not in staged]
+        return "\n".join([*plans, *(self._when_it_is_back(row) for row in absent)])
+
+    def _when_it_is_back(self, host: Host) -> str:
+        """What is left for a host that is down."""
+        found = missing(self._txn, host.ref)
+        lines = [f"  is down; gets when it comes back: {what}" for what in found]
+        return "\n".join([f"host {host.name_label} ({host.uuid}):", *(lines or ["  is down"])])
 
     def _host_plan(self, host: Ref[Host], work: Any, staged: Any) -> str:
         row = self._txn.get(Host, host)

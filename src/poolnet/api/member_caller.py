@@ -30,6 +30,7 @@ MOVING: Final = frozenset(
         "pif-reconfigure-ipv6",
         "host-management-reconfigure",
         "pool-management-reconfigure",
+        "pool-bond-create",
         "bond-create",
         "bond-destroy",
     )

@@ -17,7 +17,6 @@ from poolnet.model.classes.network_sriov import NetworkSriov
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
-from poolnet.model.errors import Failure
 from poolnet.model.types import Ref, Value, is_null
 from poolnet.rules import bond as bond_rules
 from poolnet.rules import network_sriov
@@ -46,16 +45,10 @@ def to_copy(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterator[Cop
 
     To be made one after the other: each is decided on what the ones before have left in the database.
     """
-    for bond in _bonds(view, coordinator):
-        members = matching_members(view, bond, host)
-        master = view.find(PIF, bond.master)
-        if not members or master is None:
-            continue
+    for bond, members in bonds_to_copy(view, host, coordinator):
+        master = view.get(PIF, bond.master)
         there = local_pif(view, master.network, host)
         if there is not None and there.bond_master_of:
-            known = {pif.ref for pif in view.where(PIF, bond_slave_of=there.bond_master_of[0])}
-            if known == set(members):
-                continue
             yield "Bond.destroy", bond_rules.destroy, {"self": there.bond_master_of[0]}
         yield (
             "Bond.create",
@@ -68,7 +61,9 @@ def to_copy(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterator[Cop
                 "properties": bond.properties,
             },
         )
-    yield from _sriovs(view, host, coordinator)
+    for logical, physical in sriovs_to_copy(view, host, coordinator):
+        arguments: dict[str, Value] = {"pif": physical.ref, "network": logical.network}
+        yield "network_sriov.create", network_sriov.create, arguments
     row = view.find(Host, host)
     if row is None:
         return
@@ -77,8 +72,25 @@ def to_copy(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterator[Cop
     yield "host.sync_tunnels", sync_tunnels, {"host": host}
 
 
-def _sriovs(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterator[Copying]:
-    """SR-IOV on the member's NICs at the positions of the coordinator's."""
+def bonds_to_copy(
+    view: View, host: Ref[Host], coordinator: Ref[Host]
+) -> Iterator[tuple[Bond, tuple[Ref[PIF], ...]]]:
+    """The coordinator's bonds that a member has not, and the NICs of the member for each."""
+    for bond in _bonds(view, coordinator):
+        members = matching_members(view, bond, host)
+        master = view.find(PIF, bond.master)
+        if not members or master is None:
+            continue
+        there = local_pif(view, master.network, host)
+        if there is not None and there.bond_master_of:
+            known = {pif.ref for pif in view.where(PIF, bond_slave_of=there.bond_master_of[0])}
+            if known == set(members):
+                continue
+        yield bond, members
+
+
+def sriovs_to_copy(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterator[tuple[PIF, PIF]]:
+    """The coordinator's SR-IOV networks (their logical PIFs) that a member has not, and its NIC at the same position."""
     for logical in view.where(PIF, host=coordinator):
         sriov = (
             view.find(NetworkSriov, logical.sriov_logical_PIF_of[0]) if logical.sriov_logical_PIF_of else None
@@ -91,11 +103,7 @@ def _sriovs(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterator[Cop
             pif for pif in view.where(PIF, host=host) if pif.physical and _position(view, pif) == place >= 0
         ]
         if len(mine) == 1:
-            yield (
-                "network_sriov.create",
-                network_sriov.create,
-                {"pif": mine[0].ref, "network": logical.network},
-            )
+            yield logical, mine[0]
 
 
 def _bonds(view: View, host: Ref[Host]) -> tuple[Bond, ...]:
@@ -126,35 +134,43 @@ def sync_vlans(ctx: CallContext, *, host: Ref[Host]) -> None:
 
     VIF.plug and VM.start plug them when a VM needs them.
     """
-    txn = ctx.txn
-    txn.get(Host, host)
-    for pif in txn.where(PIF, host=ctx.local_host):
-        vlan = txn.find(VLAN, pif.VLAN_master_of) if not is_null(pif.VLAN_master_of) else None
-        tagged = txn.find(PIF, vlan.tagged_PIF) if vlan is not None else None
-        if vlan is None or tagged is None or local_pif(txn, pif.network, host) is not None:
+    ctx.txn.get(Host, host)
+    for vlan, theirs, base in tuple(vlans_to_copy(ctx.txn, host, ctx.local_host)):
+        made = vlan_rules.make(ctx, base, vlan.tag, theirs.network)
+        ctx.txn.update(VLAN, made, other_config=vlan.other_config)
+
+
+def vlans_to_copy(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterator[tuple[VLAN, PIF, PIF]]:
+    """The coordinator's VLANs that a member has not, with the coordinator's PIFs of them, and the member's PIFs below."""
+    for pif in view.where(PIF, host=coordinator):
+        vlan = view.find(VLAN, pif.VLAN_master_of) if not is_null(pif.VLAN_master_of) else None
+        tagged = view.find(PIF, vlan.tagged_PIF) if vlan is not None else None
+        if vlan is None or tagged is None or local_pif(view, pif.network, host) is not None:
             continue
-        bases = [each for each in txn.where(PIF, network=tagged.network) if each.host == host]
+        bases = [each for each in view.where(PIF, network=tagged.network) if each.host == host]
         if len(bases) != 1 or not is_null(bases[0].bond_slave_of):
             continue
-        if txn.where(VLAN, tagged_PIF=bases[0].ref, tag=vlan.tag) or not txn.exists(Network, pif.network):
+        if view.where(VLAN, tagged_PIF=bases[0].ref, tag=vlan.tag) or not view.exists(Network, pif.network):
             continue
-        try:
-            vlan_rules.require_no_trunks(ctx, pif.network)
-        except Failure:
-            continue
-        made = vlan_rules.make(ctx, bases[0], vlan.tag, pif.network)
-        txn.update(VLAN, made, other_config=vlan.other_config)
+        if not vlan_rules.has_trunks(view, pif.network):
+            yield vlan, pif, bases[0]
 
 
 def sync_tunnels(ctx: CallContext, *, host: Ref[Host]) -> None:
     """Makes the tunnels on a member that the coordinator has, unplugged."""
-    txn = ctx.txn
-    txn.get(Host, host)
-    for pif in txn.where(PIF, host=ctx.local_host):
-        if kind_of(pif) is not Kind.TUNNEL_ACCESS or local_pif(txn, pif.network, host) is not None:
+    ctx.txn.get(Host, host)
+    for pif, transport in tuple(tunnels_to_copy(ctx.txn, host, ctx.local_host)):
+        tunnel = ctx.txn.get(Tunnel, pif.tunnel_access_PIF_of[0])
+        tunnel_rules.make(ctx, transport, pif.network, tunnel.protocol)
+
+
+def tunnels_to_copy(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterator[tuple[PIF, PIF]]:
+    """The coordinator's tunnels (their access PIFs) that a member has not, and the member's PIF that would carry each."""
+    for pif in view.where(PIF, host=coordinator):
+        if kind_of(pif) is not Kind.TUNNEL_ACCESS or local_pif(view, pif.network, host) is not None:
             continue
-        tunnel = txn.get(Tunnel, pif.tunnel_access_PIF_of[0])
-        theirs = txn.find(PIF, tunnel.transport_PIF)
-        transport = local_pif(txn, theirs.network, host) if theirs is not None else None
-        if transport is not None and txn.exists(Network, pif.network):
-            tunnel_rules.make(ctx, transport, pif.network, tunnel.protocol)
+        tunnel = view.get(Tunnel, pif.tunnel_access_PIF_of[0])
+        theirs = view.find(PIF, tunnel.transport_PIF)
+        transport = local_pif(view, theirs.network, host) if theirs is not None else None
+        if transport is not None and view.exists(Network, pif.network):
+            yield pif, transport

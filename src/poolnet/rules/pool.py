@@ -57,11 +57,11 @@ def create_VLAN_from_PIF(
             made.append(vlan_rules.untagged_pif(ctx, ref))
         elif (host := ctx.txn.find(Host, tagged.host)) is not None:
             missing.append(host)
-    _note_missing(ctx, missing, f"VLAN {VLAN}")
+    note_missing(ctx, missing, f"VLAN {VLAN}")
     return tuple(made)
 
 
-def _note_missing(ctx: CallContext, hosts: Sequence[Host], what: str) -> None:
+def note_missing(ctx: CallContext, hosts: Sequence[Host], what: str) -> None:
     """Lets an administrator know which hosts were left out: in an alert for each, and in the task of the call."""
     for host in hosts:
         raise_alert(
@@ -74,10 +74,15 @@ def _note_missing(ctx: CallContext, hosts: Sequence[Host], what: str) -> None:
             obj_uuid=host.uuid,
             body=f"{host.name_label} is down, and gets {what} when it comes back",
         )
+    note_hosts(ctx, MISSING_HOSTS, hosts)
+
+
+def note_hosts(ctx: CallContext, key: str, hosts: Sequence[Host]) -> None:
+    """Writes the uuids of hosts to the task of the call."""
     task = ctx.txn.find(Task, ctx.task) if hosts else None
     if task is not None:
         uuids = ",".join(host.uuid for host in hosts)
-        ctx.txn.update(Task, task.ref, other_config={**task.other_config, MISSING_HOSTS: uuids})
+        ctx.txn.update(Task, task.ref, other_config={**task.other_config, key: uuids})
 
 
 def management_reconfigure(ctx: CallContext, *, network: Ref[Network]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from poolnet.db.txn import View
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
@@ -38,8 +39,13 @@ def require_no_trunks(ctx: CallContext, network: Ref[Network]) -> None:
     Raises:
         NETWORK_INCOMPATIBLE_WITH_TRUNKS: A VIF on it passes VLANs through.
     """
-    if any(vif.trunks for vif in ctx.txn.where(VIF, network=network)):
+    if has_trunks(ctx.txn, network):
         raise errors.network_incompatible_with_trunks(network)
+
+
+def has_trunks(view: View, network: Ref[Network]) -> bool:
+    """Whether a VIF on a network passes VLANs through."""
+    return any(vif.trunks for vif in view.where(VIF, network=network))
 
 
 def require_connectable(ctx: CallContext, network: Ref[Network], host: Ref[Host]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poolnet.model.declare import message, optional
+from poolnet.model.declare import POOLNETS_OWN, message, optional
 from poolnet.model.roles import LOCAL_ROOT, Role
 from poolnet.model.types import EPOCH, NULL
 
@@ -203,6 +203,15 @@ MESSAGES = (
         flags=("hidden",),
         since="boston",
         doc="Deletes the records of its whole network configuration; they are made anew when it starts.",
+    ),
+    message(
+        "explain_missing",
+        {"self": "ref:host"},
+        "set:string",
+        role=Role.READ_ONLY,
+        flags=(POOLNETS_OWN,),
+        since=POOLNETS_OWN,
+        doc="Says what a host that is down gets when it comes back: bonds, VLANs and tunnels that the coordinator has.",
     ),
     message(
         "sync_vlans",

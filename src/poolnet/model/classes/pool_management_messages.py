@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poolnet.model.declare import message
+from poolnet.model.declare import POOLNETS_OWN, message, optional
 from poolnet.model.roles import LOCAL_ROOT, Role
 
 MESSAGES = (
@@ -108,6 +108,19 @@ MESSAGES = (
         "set:ref:PIF",
         errors=("VLAN_TAG_INVALID",),
         doc="Makes a VLAN on every host, on the PIFs that share the given PIF's network.",
+    ),
+    message(
+        "create_bond",
+        {
+            "network": "ref:network",
+            "members": "set:ref:PIF",
+            "mode": optional("enum:bond_mode", "balance-slb"),
+            "properties": optional("map:string:string", {}),
+        },
+        "set:ref:Bond",
+        flags=(POOLNETS_OWN,),
+        since=POOLNETS_OWN,
+        doc="Bonds PIFs of one host, and the PIFs at the same positions of all other hosts.",
     ),
     message(
         "enable_ha",

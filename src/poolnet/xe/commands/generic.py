@@ -107,21 +107,29 @@ async def list_records(table: Table, call: Call) -> None:
     else:
         names = table.shown if wanted is None else items(wanted)
         fields = tuple(each for each in table.visible if each.name in names)
+    unasked = tuple(each for each in table.visible if each.column.unasked) if wanted is None else ()
     shown = records if call.params.flag("all") else left
-    await show(call, fields, shown)
+    await show(call, fields, shown, unasked)
 
 
-async def show(call: Call, fields: tuple[Field, ...], records: Mapping[str, Record]) -> None:
-    """Print these fields of these records; expensive ones are left out, and minimal mode reads the first alone."""
+async def show(
+    call: Call, fields: tuple[Field, ...], records: Mapping[str, Record], unasked: tuple[Field, ...] = ()
+) -> None:
+    """Print these fields of these records; expensive ones are left out, and minimal mode reads the first alone.
+
+    Those that are unasked follow where they are not empty.
+    """
     if call.printer.minimal:
-        fields = fields[:1]
+        fields, unasked = fields[:1], ()
     await prefetch([each for each in fields if not each.column.expensive], call.reader, records)
     blocks = []
     for number, (ref, record) in enumerate(records.items()):
         if number % PAUSE_AFTER == 0:
             # Long lists let the server's other clients have their turn.
             await asyncio.sleep(0)
-        blocks.append([(each.label, await _cheap_text(each, call, ref, record)) for each in fields])
+        block = [(each.label, await _cheap_text(each, call, ref, record)) for each in fields]
+        told = [(each.label, await text(each, call.reader, ref, record)) for each in unasked]
+        blocks.append([*block, *(pair for pair in told if pair[1])])
     await call.printer.table(blocks)
 
 

@@ -70,6 +70,16 @@ async def _pool_vlan_create(call: Call) -> None:
     await call.printer.list([str(await call.api("PIF.get_uuid", each)) for each in pifs])
 
 
+async def _pool_bond_create(call: Call) -> None:
+    network = await call.find("network", "network-uuid")
+    pifs = await refs("PIF", "pif-uuids")(call)
+    mode = _bond_mode(call.params.get("mode", DEFAULT_BOND_MODE))
+    await _require_all_hosts(call)
+    properties = call.params.mapping("properties")
+    bonds = cast("tuple[str, ...]", await call.api("pool.create_bond", network, pifs, mode, properties))
+    await call.printer.list([str(await call.api("Bond.get_uuid", each)) for each in bonds])
+
+
 async def _require_all_hosts(call: Call) -> None:
     """Refuse to leave hosts out that are down, unless told to; they get it when they come back.
 
@@ -252,6 +262,14 @@ COMMANDS: Final = (
         action=_pool_vlan_create,
         required=("pif-uuid", "vlan", "network-uuid"),
         summary="Connects a network to a VLAN on every host of the pool. Prints the uuids of the new PIFs.",
+    ),
+    Command(
+        name="pool-bond-create",
+        action=_pool_bond_create,
+        required=("network-uuid", "pif-uuids"),
+        optional=("mode", "properties:"),
+        summary="Bonds physical interfaces of one host, and those at the same positions of all other hosts of the pool. "
+        "Prints the uuids of the bonds.",
     ),
     Command(
         name="tunnel-create",

@@ -47,6 +47,7 @@ class Column:
     hidden: bool = False
     deprecated: bool = False
     expensive: bool = False
+    unasked: bool = False
     any_case: bool = False
     old: bool = False
     size: bool = False
@@ -80,7 +81,11 @@ def column(name: str, source: str = "", **facts: object) -> Column:
 
 
 def computed(name: str, compute: Compute, source: str = "", **facts: object) -> Column:
-    """Declare a field that is worked out; shape= says what it can be read as, expensive that lists leave it out."""
+    """Declare a field that is worked out.
+
+    shape= says what it can be read as, expensive that lists leave it out, unasked that lists show it where there is
+    something to show, though nobody has asked for it by `params=`.
+    """
     return Column(name=name, source=source, compute=compute, **facts)  # type: ignore[arg-type]
 
 

@@ -14,6 +14,10 @@ async def _memory_free_computed(reader: Reader, ref: str, record: Record) -> Tex
     return str(await reader.caller.call("host.compute_free_memory", ref))
 
 
+async def _missing(reader: Reader, ref: str, record: Record) -> Texts:
+    return tuple(cast("tuple[str, ...]", await reader.caller.call("host.explain_missing", ref)))
+
+
 def _uuids(field: str, cls: str) -> Compute:
     """Make a field of the uuids behind a set of references; "<not in database>" for those that poolnet has none of."""
 
@@ -98,5 +102,6 @@ HOST = table(
         column("ntp-mode"),
         column("ntp-custom-servers", comma=True, whole=True, trimmed=True),
         column("timezone"),
+        computed("missing", _missing, shape=Shape.SET, unasked=True),
     ),
 )
