@@ -15,6 +15,7 @@ from poolnet.api import limits
 from poolnet.api.listener import Budget, Listener, Slot, bind_tcp
 from poolnet.pool import pki
 from poolnet.pool.door import Answering, serve
+from poolnet.pool.peer import notice_loss
 
 log = structlog.get_logger("poolnet.api.door")
 
@@ -87,6 +88,11 @@ class _Connection(asyncio.StreamReaderProtocol):
         reader = asyncio.StreamReader(limit=STREAM_BYTES, loop=asyncio.get_running_loop())
         super().__init__(reader, door.serve, loop=asyncio.get_running_loop())
         self._slot = slot
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begins."""
+        notice_loss(transport)
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gives its place back."""

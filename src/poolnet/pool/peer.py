@@ -6,6 +6,7 @@ The coordinator and members call it. Every connection says first what it is for;
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -17,10 +18,26 @@ from poolnet.pool import pki, wire
 
 CONNECT_S = 4.0  # to a host that is there and busy; a host that is not costs a caller that much
 ANSWER_S = 10.0
+KEEPALIVE_S = 3
+KEEPALIVES = (
+    4  # a host that does not answer as many is gone; one that is merely busy answers, for its kernel does
+)
 SHUTDOWN_S = 1.0  # for the goodbye of a connection; the other side may be gone
 A = TypeVar("A", bound=Struct)
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def notice_loss(transport: asyncio.BaseTransport) -> None:
+    """Has the kernel end a connection whose other side is not there any more, also while nobody has anything to send."""
+    own: socket.socket | None = transport.get_extra_info("socket")
+    if own is None or own.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+    own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
+    own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVES)
+    own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * KEEPALIVE_S * KEEPALIVES)
 
 
 class PeerGone(Exception):
@@ -68,6 +85,7 @@ class Peer:
                 )
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: the address is none
             raise PeerGone(f"{address}: {type(error).__name__} {error}".strip()) from error
+        notice_loss(writer.transport)
         uuid = pki.peer_uuid(writer.get_extra_info("ssl_object"))
         expected = self._uuid()
         if (expected and uuid != expected) or not uuid or not self._known(uuid):
