@@ -29,6 +29,7 @@ SILENCE_S = 4.5 * PATIENCE
 LASTS_S = {"partition": (0.5, 5.0), "cable": (0.5, 5.0), "slow": (0.3, 7.0), "disk": (0.5, 3.0)}
 LATEST_S = 0.8  # of accidents, after the change began
 DISK_MB = 16
+HANGS = "xe does not end"
 PROGRAMS = {"api": "poolnet-api", "hostd": "poolnet-hostd", "switch": "ovs-vswitchd"}
 
 
@@ -108,7 +109,11 @@ class Chaos:
         words, ended = self._words(trial)
         accident = threading.Timer(trial.after_s, self._happen, (trial,))
         accident.start()
-        code, said = pools.xe(self.lab, trial.console, *words)
+        try:
+            code, said = pools.xe(self.lab, trial.console, *words)
+        except subprocess.TimeoutExpired:
+            accident.join()
+            return Outcome(trial, -1, HANGS, [HANGS])
         accident.join()
         ended(code == 0, _refused(said))
         outcome = Outcome(trial, code, said)
