@@ -156,7 +156,7 @@ class Overlay:
         cls, shape = type(row), SHAPES[type(row)]
         if is_null(row.ref):
             raise TypeError(f"a new {shape.name} needs a reference")
-        edits = self._edits.setdefault(cls, _Edits())
+        edits = self._edits_of(cls)
         if self.owner(row.ref) is not None:
             raise Duplicate(f"{shape.name} {row.ref} exists already")
         uuid = uuid_of(row)
@@ -189,7 +189,7 @@ class Overlay:
         changed = {name: value for name, value in fields.items() if getattr(old, name) != value}
         if not changed:
             return
-        edits = self._edits.setdefault(cls, _Edits())
+        edits = self._edits_of(cls)
         self._update_uuid(edits, old, changed)
         for name in shape.indexed:
             if name in changed:
@@ -215,7 +215,7 @@ class Overlay:
         shape, old = SHAPES[cls], self.stored(cls, ref)
         if old is None:
             raise handle_invalid(shape.name, ref)
-        edits = self._edits.setdefault(cls, _Edits())
+        edits = self._edits_of(cls)
         for attribute in shape.indexed:
             edits.unlist(attribute, getattr(old, attribute), ref)
         edits.uuids.pop(uuid_of(old), None)
@@ -292,12 +292,17 @@ class Overlay:
             updated[name] = value
         edits.composed.pop(ref, None)
 
+    def _edits_of(self, cls: type[Row]) -> _Edits:
+        """What is changed of a class. Not by `setdefault`, which would make nine containers at every call."""
+        edits = self._edits.get(cls)
+        if edits is None:
+            edits = self._edits[cls] = _Edits()
+        return edits
+
     def _touch_set(self, end: OneEnd, ref: object) -> None:
         """Notes that the computed set at the other end of a relation is no longer that of the layer below."""
         if isinstance(ref, str) and not is_null(ref):
-            edits = self._edits.get(end.other)
-            if edits is None:
-                edits = self._edits[end.other] = _Edits()
+            edits = self._edits_of(end.other)
             edits.touched.setdefault(ref, set()).add(end.members)
             edits.whole.pop(ref, None)
 

@@ -15,6 +15,7 @@ from poolnet.hostd.backend import Backend
 from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink
 from poolnet.hostd.solicit import announce, who_has
 from poolnet.hostnet.state import NO_IP, HostNetwork
+from poolnet.hostnet.steps import CreateBridge, ReplaceBridge, ReplaceUplink, SetAddresses, Step
 
 AFTER_S: Final = (
     0.0,
@@ -25,6 +26,17 @@ AFTER_S: Final = (
 )  # one after the other: a link that has just come up loses the first ones
 
 CLAIM_S: Final = 0.3  # within which somebody who has an address says so
+
+
+def moves_addresses(step: Step) -> bool:
+    """Whether addresses of the host are behind another cable or MAC address after this step, and are to be announced."""
+    match step:
+        case CreateBridge(bridge=bridge):
+            return bridge.ip != NO_IP
+        case ReplaceUplink() | ReplaceBridge() | SetAddresses():
+            return True
+        case _:
+            return False
 
 
 class Announcer:

@@ -15,7 +15,7 @@ import structlog
 
 from poolnet.hostd import moved_guests
 from poolnet.hostd.addressing import Addressing, unsupported
-from poolnet.hostd.announce import Announcer
+from poolnet.hostd.announce import Announcer, moves_addresses
 from poolnet.hostd.backend import ApplyFailed, BackendGone
 from poolnet.hostd.dataplane import DataPlane
 from poolnet.hostd.firewall import Firewall
@@ -44,15 +44,12 @@ from poolnet.hostnet.state import EMPTY, Bridge, HostNetwork, Uplink
 from poolnet.hostnet.steps import (
     CreateBridge,
     Plan,
-    ReplaceBridge,
     ReplaceUplink,
-    SetAddresses,
     SetLink,
     Step,
 )
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.apply")
-MOVING = (CreateBridge, ReplaceUplink, ReplaceBridge, SetAddresses)  # addresses are somewhere else afterwards
 SETTLE_S = 5.0  # a switch reports an interface's MTU and address a moment after it has set them
 TOGETHER_S = 0.004  # 100 interfaces are 100 reports: one look at all of them is enough
 _LINKS = Path("/sys/class/net")
@@ -144,7 +141,7 @@ class Applier:
         if plan.steps:
             await self._verify(_with_links(desired))
         guests = moved_guests.moved(plan.steps, desired)
-        if guests or any(isinstance(step, MOVING) for step in plan.steps):
+        if guests or any(map(moves_addresses, plan.steps)):
             self._announcer.announce(desired, guests)
         await self._act(guests_after)
 

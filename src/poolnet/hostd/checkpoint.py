@@ -3,7 +3,8 @@
 `confirmed.json` is replaced whole and is on the disk before a rollout is called done; a copy beside it is read when it
 is damaged, which a checksum tells. `journal.json` is there from before the first change of a rollout until it is
 confirmed or reverted, and names the rollout: if the confirmed state is of the same rollout, the daemon died in between,
-and the journal is only a leftover.
+and the journal is only a leftover. It need not outlive a power cut unless it says more than that: the network goes back to
+the confirmed state at every start, whatever is found.
 
 A disk that is full or read-only stops changes, and never the way back: what cannot be written is said, and kept in memory.
 """
@@ -82,9 +83,13 @@ class Checkpoint:
         self.journal = journal
 
     def begin(self, journal: Journal) -> None:
-        """Notes durably that a change is under way. Raises NotWritten; then none may be."""
+        """Notes that a change is under way, durably if it takes more back than the network.
+
+        Raises NotWritten; then none may be.
+        """
+        write = write_durably if journal.undo_guests or journal.backend else write_whole
         try:
-            write_durably(self._journal_path, msgspec.json.encode(journal))
+            write(self._journal_path, msgspec.json.encode(journal))
         except OSError as error:
             with suppress(OSError):
                 self._journal_path.unlink(missing_ok=True)
