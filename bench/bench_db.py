@@ -24,6 +24,8 @@ from poolnet.db.engine_sqlite import SqliteEngine
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.vif import VIF
 from poolnet.model.types import NULL, Ref
+from poolnet.pool.audit_entry import SUCCESS, Audited, Decided, entry_of
+from poolnet.pool.audit_log import AuditLog
 
 COMMITS: Final = 1_000
 ROWS: Final = 10_000
@@ -47,15 +49,20 @@ def bench_commit_rate() -> list[Result]:
     The floor of both is one sqlite transaction after the other, of the same rows, in the same mode.
     """
     floors, sequential, concurrent = [], [], []
+    logged_alone, logged = [], []
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as directory:
             floors.append(COMMITS / _raw_sqlite(Path(directory)))
         sequential.append(COMMITS / _with_database(lambda database: _commit_all(database, callers=1)))
         concurrent.append(COMMITS / _with_database(lambda database: _commit_all(database, callers=100)))
+        logged_alone.append(COMMITS / _with_log(callers=1))
+        logged.append(COMMITS / _with_log(callers=100))
     floor = statistics.median(floors)
     return [
         _rate("commits, one caller", statistics.median(sequential), floor),
+        _rate("commits, one caller, each in the audit log", statistics.median(logged_alone), floor),
         _rate("commits, 100 callers", statistics.median(concurrent), floor),
+        _rate("commits, 100 callers, each in the audit log", statistics.median(logged), floor),
     ]
 
 
@@ -107,8 +114,19 @@ def _with_database(body: Callable[[Database], float]) -> float:
             database.close()
 
 
-def _commit_all(database: Database, callers: int) -> float:
+def _with_log(callers: int) -> float:
+    """The same with a note for each commit, and with who writes the log beside it, as in the server."""
+    with tempfile.TemporaryDirectory() as directory:
+        database = Database.open(SqliteEngine(Path(directory) / "bench.db"))
+        try:
+            return _commit_all(database, callers, Path(directory) / "audit")
+        finally:
+            database.close()
+
+
+def _commit_all(database: Database, callers: int, log_directory: Path | None = None) -> float:
     """Gives the seconds that some callers together need for all rows, each waiting for its commits in turn."""
+    audited = Audited(method="VIF.create", arguments={}, subject="root", address="192.0.2.1")
     writes: list[Changes] = []
     for number in range(COMMITS):
         txn = database.begin()
@@ -117,13 +135,23 @@ def _commit_all(database: Database, callers: int) -> float:
 
     async def caller(share: list[Changes]) -> None:
         for changes in share:
-            await database.commit(changes)
+            if log_directory is None:
+                await database.commit(changes)
+                continue
+            decided = Decided(changes=changes)
+            note = entry_of(audited, SUCCESS, decided=decided, view=database.view)
+            await database.commit(changes, [note])
 
     async def everybody() -> float:
+        if log_directory is not None:
+            log = AuditLog(log_directory, database)
+            log.open()
+            writing.append(asyncio.create_task(log.follow()))
         start = time.perf_counter()
         await asyncio.gather(*(caller(writes[first::callers]) for first in range(callers)))
         return time.perf_counter() - start
 
+    writing: list[asyncio.Task[None]] = []
     return asyncio.run(everybody())
 
 

@@ -14,6 +14,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -22,6 +23,7 @@ from xml.sax.saxutils import escape
 from tests.in_process import InProcess, in_process
 
 from poolnet.api.answer import Answer, Encoded, Origin, Success
+from poolnet.api.audit_calls import undo_rule
 from poolnet.api.cli_login import CliLogin
 from poolnet.api.http import HttpServer
 from poolnet.api.wire import Wire
@@ -65,6 +67,8 @@ class Served:
             coordinator=self.parts.coordinator,
             database=self.parts.database,
             origin=origin,
+            auditor=self.parts.auditor,
+            undo_rule=partial(undo_rule, self.parts.audit_log),
         )
         await run_command(words, client, login)
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+from poolnet.api.audit_calls import undo_messages
+from poolnet.api.auditing import Auditor
 from poolnet.api.credentials import Credentials
 from poolnet.api.desk import open_desk
 from poolnet.api.dispatch import Dispatcher
@@ -33,6 +35,7 @@ from poolnet.hostnet.state import HostNetwork, IpConfig, Ipv4Mode
 from poolnet.hostnet.storage import AttachStorage, DetachStorage, StorageAction, StorageFault
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
+from poolnet.pool.audit_log import AuditLog
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.hostlink import A, HostRefused
 from poolnet.pool.start import open_pool
@@ -157,6 +160,8 @@ class InProcess:
     tasks: Tasks
     events: Events
     host: ModelHost
+    audit_log: AuditLog
+    auditor: Auditor
 
 
 @asynccontextmanager
@@ -192,9 +197,28 @@ async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIter
             clock=now,
             refusal_delay_s=0.0,
         )
+        audit_log = AuditLog(state_dir / "audit", database)
+        audit_log.open()
+        stack.callback(audit_log.close)
+        writing = asyncio.create_task(audit_log.follow())
+        stack.push_async_callback(_cancelled, writing)
+        auditor = Auditor(audit_log.add)
         yield InProcess(
-            database, coordinator, desk.dispatcher({}), desk.sessions, desk.tasks, desk.events, host
+            database=database,
+            coordinator=coordinator,
+            dispatcher=desk.dispatcher(undo_messages(audit_log, coordinator), auditor),
+            sessions=desk.sessions,
+            tasks=desk.tasks,
+            events=desk.events,
+            host=host,
+            audit_log=audit_log,
+            auditor=auditor,
         )
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 @cache

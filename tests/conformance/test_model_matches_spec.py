@@ -164,6 +164,7 @@ def test_messages_of_our_own_are_few_and_say_so() -> None:
         "VM.explain_placement",
         "host.explain_missing",
         "pool.create_bond",
+        "pool.audit_undo",
     }
 
 

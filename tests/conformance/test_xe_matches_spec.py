@@ -27,6 +27,7 @@ ADDED_COMMANDS = {
     "vif-lock-counters",
     "vm-explain-placement",
     "pool-bond-create",
+    "audit-undo",
 }
 SHOWN_BESIDES = {
     "network-sriov": {"physical-PIF", "logical-PIF", "configuration-mode"},

@@ -212,6 +212,10 @@ class Terminal:
             raise LoadRefused(name)
         return self._files[name]
 
+    async def download(self, name: str, url: str) -> bool:
+        """Fetch nothing: there is no server."""
+        return False
+
     async def exit(self, code: int) -> None:
         """Obey the first one."""
         self.code = code if self.code is None else self.code

@@ -6,7 +6,7 @@ answer carries its value as Python values, or, where the bytes are at hand (cach
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -93,6 +93,20 @@ class Relayed:
 
 
 Answer: TypeAlias = Success | Refusal | Relayed
+
+
+class DownloadRefused(Exception):
+    """A download is refused on the level of HTTP; `location` is where to ask instead."""
+
+    def __init__(self, status: int, reason: str, location: str = "") -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.location = location
+
+
+Download: TypeAlias = Callable[[Mapping[str, str], Origin], Awaitable[AsyncIterator[bytes]]]
+"""Gives what a `GET` asks for, by its query, in pieces. Raises DownloadRefused."""
 
 
 class Dispatch(Protocol):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 import structlog
 from msgspec.structs import replace
 
 from poolnet.api.answer import Origin
+from poolnet.api.audit_calls import AuditDownload, undo_messages, undo_rule
 from poolnet.api.cli_login import CliLogin
 from poolnet.api.config import rooted
 from poolnet.api.credentials import Credentials
@@ -151,7 +153,10 @@ def _open_gate(
         clock=parts.clock,
     )
     sessions = desk.sessions
-    dispatcher = desk.dispatcher(_pool_calls(parts, coordinator, sessions, pool, host).messages())
+    calls = _pool_calls(parts, coordinator, sessions, pool, host)
+    dispatcher = desk.dispatcher(
+        {**calls.messages(), **undo_messages(parts.audit_log, coordinator)}, parts.auditor
+    )
 
     async def run_cli(words: Sequence[str], client: Client, origin: Origin) -> None:
         login = CliLogin(
@@ -160,10 +165,13 @@ def _open_gate(
             coordinator=coordinator,
             database=database,
             origin=origin,
+            auditor=parts.auditor,
+            undo_rule=partial(undo_rule, parts.audit_log),
         )
         await run_command(words, client, login)
 
-    parts.gate.open(dispatcher, run_cli)
+    download = AuditDownload(parts.audit_log, sessions, desk.tasks)
+    parts.gate.open(dispatcher, run_cli, audit_log=download)
     parts.background.start(sweep(sessions, desk.tasks), "sweep")
     return desk.events
 

@@ -46,7 +46,9 @@ async def start_member(parts: Parts) -> None:
         this_host=NULL,
         clock=parts.clock,
     )
-    calls = MemberCalls(database=database, member=member, sessions=sessions, files=files)
+    calls = MemberCalls(
+        database=database, member=member, sessions=sessions, files=files, auditor=parts.auditor
+    )
     door = PoolDoor(
         MemberDoor(member, database, uuid, rooted(config.hostd_socket)),
         files,
@@ -61,5 +63,5 @@ async def start_member(parts: Parts) -> None:
     async def run_cli(words: Sequence[str], client: Client, origin: Origin) -> None:
         await run_command(words, client, MemberLogin(calls, sessions, member, origin))
 
-    parts.gate.open(calls, run_cli, calls.relay)
+    parts.gate.open(calls, run_cli, calls.relay, audit_log=calls.audit_log)
     parts.background.start(member.follow(), "member")

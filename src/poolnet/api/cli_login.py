@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from poolnet.api import implicit
 from poolnet.api.answer import Origin
+from poolnet.api.auditing import UNDO, Auditor
 from poolnet.api.binding import as_wire, bind
 from poolnet.api.decode import decode_value
 from poolnet.api.dispatch import Dispatcher, session_of
@@ -33,7 +34,7 @@ from poolnet.model.declare import MessageDecl
 from poolnet.model.enums import TaskStatusType
 from poolnet.model.registry import CLASSES, MESSAGES
 from poolnet.model.types import Ref, StringT
-from poolnet.pool.coordinator import Coordinator
+from poolnet.pool.coordinator import Coordinator, Rule
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.rules.catalog import RULES
 from poolnet.rules.context import CallContext, Counters
@@ -42,6 +43,9 @@ from poolnet.xe.caller import Caller, Value
 
 ONLY_DATABASE: Final = "nothing to do: only the database changes"
 _NETWORK: Final = re.compile(r"\bnetwork ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
+
+
+UndoRule = Callable[[Mapping[str, Any]], Awaitable[Rule]]
 
 
 class SessionCaller:
@@ -67,6 +71,8 @@ class CliLogin:
         coordinator: Who plans dry runs.
         database: What dry runs start from.
         origin: Where the CLI's connection comes from.
+        auditor: Who hears of logins.
+        undo_rule: Gives the rule that `pool.audit_undo` is decided by, from its arguments.
     """
 
     def __init__(
@@ -77,7 +83,11 @@ class CliLogin:
         coordinator: Coordinator,
         database: Database,
         origin: Origin,
+        auditor: Auditor,
+        undo_rule: UndoRule,
     ) -> None:
+        self._auditor = auditor
+        self._undo_rule = undo_rule
         self._dispatcher = dispatcher
         self._sessions = sessions
         self._coordinator = coordinator
@@ -88,10 +98,15 @@ class CliLogin:
         """Opens a session of the CLI; `local` asks for one that needs no coordinator."""
         for text in (user, password):
             decode_value(StringT(), text)
-        if local:
-            ref = await self._sessions.local_login(user, password, self._origin.local_root)
-        else:
-            ref = await self._sessions.login_with_password(user, password, "cli", self._origin.local_root)
+        try:
+            if local:
+                ref = await self._sessions.local_login(user, password, self._origin.local_root)
+            else:
+                ref = await self._sessions.login_with_password(user, password, "cli", self._origin.local_root)
+        except errors.Failure as failure:
+            self._auditor.login(user, self._origin, failure)
+            raise
+        self._auditor.login(user, self._origin, None)
         return SessionCaller(self._dispatcher, ref, self._origin)
 
     async def resume(self, session: str) -> Caller:
@@ -117,7 +132,7 @@ class CliLogin:
         if not isinstance(caller, SessionCaller):
             raise TypeError("a dry run needs a session of this server")
         live = await self._sessions.check(caller.session)
-        trial = DryRunCaller(self._coordinator, self._database.begin(), live)
+        trial = DryRunCaller(self._coordinator, self._database.begin(), live, self._undo_rule)
         await body(trial)
         return await trial.plan()
 
@@ -125,7 +140,10 @@ class CliLogin:
 class DryRunCaller:
     """Carries calls out on one transaction that nobody commits."""
 
-    def __init__(self, coordinator: Coordinator, txn: Txn, live: LiveSession) -> None:
+    def __init__(
+        self, coordinator: Coordinator, txn: Txn, live: LiveSession, undo_rule: UndoRule | None = None
+    ) -> None:
+        self._undo_rule = undo_rule
         self._coordinator = coordinator
         self._txn = txn
         self._live = live
@@ -142,6 +160,9 @@ class DryRunCaller:
         _, arguments = bind(message, method, [self._live.ref, *params] if message.session_arg else params)
         if not self._live.is_local:
             require_permission(self._live.role, message, arguments, self._txn)
+        if name == UNDO and self._undo_rule is not None:
+            self._decide(await self._undo_rule(arguments), {})
+            return None
         result = self._perform(message, arguments)
         return self._finished_task(message, result) if name != method else plain_value(result)
 
@@ -150,14 +171,7 @@ class DryRunCaller:
             return self._all_events(arguments["classes"])
         rule = RULES.get(message.full_name)
         if rule is not None:
-            overlay = self._txn.nested()
-            context = self._coordinator.context(overlay, session_of(self._live))
-            self._counters = self._counters or context.counters.copy()
-            context.counters = self._counters
-            result = rule(context, **arguments)
-            overlay.merge()
-            self._contexts.append(context)
-            return result
+            return self._decide(rule, arguments)
         if message.kind in implicit.READS:
             return implicit.read(message, self._txn, arguments)
         if message.kind in implicit.WRITES:
@@ -166,6 +180,16 @@ class DryRunCaller:
         if message.full_name in OWN_MESSAGES:
             return None  # about connections and running calls: no host has anything to do for it
         raise errors.not_implemented(message.full_name)
+
+    def _decide(self, rule: Rule, arguments: Mapping[str, Any]) -> Any:
+        overlay = self._txn.nested()
+        context = self._coordinator.context(overlay, session_of(self._live))
+        self._counters = self._counters or context.counters.copy()
+        context.counters = self._counters
+        result = rule(context, **arguments)
+        overlay.merge()
+        self._contexts.append(context)
+        return result
 
     def _finished_task(self, message: MessageDecl, result: Any) -> Value:
         """Stands for the task of an asynchronous call, which here is over before it is asked about."""

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
+from poolnet.api.auditing import Auditor
 from poolnet.api.credentials import Credentials
 from poolnet.api.dispatch import Dispatcher, Own
 from poolnet.api.events import Events
@@ -31,7 +32,7 @@ class Desk:
     events: Events
     own: Mapping[str, Own]
 
-    def dispatcher(self, more: Mapping[str, Own]) -> Dispatcher:
+    def dispatcher(self, more: Mapping[str, Own], auditor: Auditor) -> Dispatcher:
         """Who answers calls; `more` are messages that are answered besides those of every coordinator."""
         return Dispatcher(
             database=self.database,
@@ -39,6 +40,7 @@ class Desk:
             sessions=self.sessions,
             tasks=self.tasks,
             own={**self.own, **more},
+            auditor=auditor,
         )
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from poolnet.api import implicit
 from poolnet.api.answer import Answer, Origin, Refusal, Success
+from poolnet.api.auditing import READING, Auditor
 from poolnet.api.binding import bind
 from poolnet.api.events import EventBatch
 from poolnet.api.permissions import require_permission
@@ -40,13 +41,6 @@ Own: TypeAlias = Callable[["Call"], Awaitable[Result]]
 
 _ALIASES = {name.replace(".", "_", 1): message for name, message in MESSAGES.items()}
 _CALL_EXTENSION = MESSAGES["host.call_extension"]
-READING = (
-    "get_",
-    "assert_",
-    "is_",
-    "compute_",
-    "explain_",
-)  # messages of rules that change nothing, by how their names begin
 HEADERS_KEPT = ("user-agent", "originator", "traceparent")  # in a task's other_config, as http:NAME
 
 
@@ -70,6 +64,7 @@ class Dispatcher:
         sessions: Who is logged in.
         tasks: The tasks around calls.
         own: Messages that the API itself carries out, by full name: sessions, events, cancelling.
+        auditor: Who keeps the audit log.
     """
 
     def __init__(
@@ -80,12 +75,14 @@ class Dispatcher:
         sessions: Sessions,
         tasks: Tasks,
         own: Mapping[str, Own],
+        auditor: Auditor,
     ) -> None:
         self._database = database
         self._coordinator = coordinator
         self._sessions = sessions
         self._tasks = tasks
         self._own = own
+        self._auditor = auditor
 
     async def dispatch(self, method: str, params: Sequence[Wire], origin: Origin) -> Answer:
         """Answers a call that came over the wire; nothing that a client sends raises."""
@@ -150,8 +147,20 @@ class Dispatcher:
 
     async def _admit(self, message: MessageDecl, method: str, params: Sequence[Wire], origin: Origin) -> Call:
         """Checks parameters, session, and role, in this order."""
-        session, arguments = bind(message, method, params)
-        live = await self._sessions.check(session) if message.session_arg else None
+        live: LiveSession | None = None
+        arguments: Mapping[str, Any] = {}
+        try:
+            session, arguments = bind(message, method, params)
+            live = await self._sessions.check(session) if message.session_arg else None
+            self._require_allowed(message, arguments, live)
+        except errors.Failure as failure:
+            self._auditor.refused(message, arguments, live, origin, failure)
+            raise
+        return Call(message=message, arguments=arguments, live=live, origin=origin)
+
+    def _require_allowed(
+        self, message: MessageDecl, arguments: Mapping[str, Any], live: LiveSession | None
+    ) -> None:
         if live is not None:
             if "pool_internal_session_only" in message.flags and not (live.is_pool or live.is_local):
                 raise errors.internal_error(
@@ -161,7 +170,6 @@ class Dispatcher:
                 raise errors.message_removed()
             if not live.is_local:
                 require_permission(live.role, message, arguments, self._database.view)
-        return Call(message=message, arguments=arguments, live=live, origin=origin)
 
     async def _with_task(self, call: Call) -> Result:
         """Carries a call out under a task that exists while it lasts, if its message has one (spec §4)."""
@@ -188,6 +196,11 @@ class Dispatcher:
         return task
 
     async def _carry_out(self, call: Call) -> Result:
+        return await self._auditor.carry_out(
+            call.message, call.arguments, call.live, call.origin, lambda: self._do(call)
+        )
+
+    async def _do(self, call: Call) -> Result:
         message = call.message
         own = self._own.get(message.full_name)
         if own is not None:

@@ -6,9 +6,9 @@ daemon is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
-from poolnet.api.answer import Answer, Dispatch, Origin, Refusal
+from poolnet.api.answer import Answer, Dispatch, Download, DownloadRefused, Origin, Refusal
 from poolnet.api.http import PassOn, RelayCli, RunCli
 from poolnet.api.wire import Wire
 from poolnet.model.errors import ERRORS
@@ -23,15 +23,30 @@ class Gate:
     def __init__(self) -> None:
         self._inside: tuple[Dispatch, RunCli] | None = None
         self._relay: RelayCli | None = None
+        self._audit_log: Download | None = None
 
-    def open(self, dispatch: Dispatch, run_cli: RunCli, relay: RelayCli | None = None) -> None:
+    def open(
+        self,
+        dispatch: Dispatch,
+        run_cli: RunCli,
+        relay: RelayCli | None = None,
+        *,
+        audit_log: Download | None = None,
+    ) -> None:
         """Lets calls and command lines through to those who carry them out, or pass them on."""
+        self._audit_log = audit_log
         self._inside = (dispatch, run_cli)
         self._relay = relay
 
     def relay_cli(self, words: Sequence[str], origin: Origin) -> PassOn | None:
         """Who carries out a command line on another host; None for nobody."""
         return self._relay(words, origin) if self._relay is not None else None
+
+    async def audit_log(self, query: Mapping[str, str], origin: Origin) -> AsyncIterator[bytes]:
+        """Gives the audit log. Raises DownloadRefused."""
+        if self._audit_log is None:
+            raise DownloadRefused(503, "Service Unavailable")
+        return await self._audit_log(query, origin)
 
     async def dispatch(self, method: str, params: Sequence[Wire], origin: Origin) -> Answer:
         """Answers a call, or passes it on."""

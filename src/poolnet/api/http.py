@@ -25,7 +25,18 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
 from poolnet.api import jsonrpc, limits, xmlrpc
-from poolnet.api.answer import Codec, Dispatch, Encoded, Origin, Refusal, Relayed, Request, Success
+from poolnet.api.answer import (
+    Codec,
+    Dispatch,
+    Download,
+    DownloadRefused,
+    Encoded,
+    Origin,
+    Refusal,
+    Relayed,
+    Request,
+    Success,
+)
 from poolnet.api.bytestream import ByteStream
 from poolnet.api.caller_path import CallerConnection, plain_address
 from poolnet.api.fragments import encode_value
@@ -85,6 +96,7 @@ class HttpServer:
         run_cli: RunCli,
         *,
         relay_cli: RelayCli | None = None,
+        downloads: Mapping[str, Download] | None = None,
         timeouts: Timeouts | None = None,
         connections_max: int = limits.CONNECTIONS_MAX,
         connections_reserved: int = limits.CONNECTIONS_RESERVED_LOCAL,
@@ -93,6 +105,7 @@ class HttpServer:
         self._dispatch = dispatch
         self._run_cli = run_cli
         self._relay_cli = relay_cli
+        self._downloads = downloads or {}
         self._timeouts = timeouts or Timeouts()
         self._budget = Budget(connections_max, connections_reserved, connections_of_address)
         self._listeners: list[Listener] = []
@@ -170,6 +183,8 @@ class HttpServer:
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         path, method = request.path, request.method
         rpc = path in _XML_PATHS or path == _JSON_PATH
+        if path in self._downloads:
+            return await self._download(request, self._downloads[path])
         if not rpc and path != _CLI_PATH:
             raise _Refused(404, "Not Found")
         if method == "OPTIONS" and rpc:
@@ -207,6 +222,37 @@ class HttpServer:
         if isinstance(answer, Relayed):
             return await self._send(request, (answer.body,), answer.content_type)
         return await self._send(request, _json_pieces(call, answer), "application/json")
+
+    async def _download(self, request: web.BaseRequest, download: Download) -> web.StreamResponse:
+        """Answers a GET with what it asks for, as it comes."""
+        if request.method != "GET":
+            raise _Refused(405, "Method Not Allowed")
+        try:
+            pieces = await download(request.query, _origin(request, b""))
+        except DownloadRefused as refused:
+            headers = {"Location": refused.location} if refused.location else {}
+            if refused.status == 401:
+                headers["WWW-Authenticate"] = 'Basic realm="poolnet"'
+            response = web.Response(
+                status=refused.status,
+                body=_page(refused.status, refused.reason),
+                content_type="text/html",
+                headers={**_CORS, **headers},
+            )
+            response.force_close()
+            return response
+        stream = web.StreamResponse(headers=_CORS)
+        stream.content_type = "application/octet-stream"
+        stream.force_close()
+        try:
+            await self._before_stall(stream.prepare(request))
+            async for piece in pieces:
+                await self._before_stall(stream.write(piece))
+            await self._before_stall(stream.write_eof())
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        return stream
 
     async def _serve_cli(self, request: web.BaseRequest) -> web.StreamResponse:
         """Takes the connection over for the thin command line; it ends with the command."""

@@ -46,3 +46,4 @@ CLI_FRAME_BYTES_MAX: Final = 64 * 1024  # of a client's frames, which are header
 CLI_PROMPT_BYTES_MAX: Final = 64 * 1024  # one line of typing
 CLI_LOAD_BYTES_MAX: Final = 33_554_432  # the reference's limit of a file (xe-cli §8.6)
 CLI_BUFFER_BYTES: Final = 256 * 1024  # received and not yet read: reading pauses above
+CLI_TRANSFER_QUIET_S: Final = 600.0  # a client that transfers a file says every 300 seconds that it goes on

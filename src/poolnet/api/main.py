@@ -22,6 +22,7 @@ import structlog
 
 from poolnet.api.as_coordinator import start_coordinator
 from poolnet.api.as_member import start_member
+from poolnet.api.auditing import Auditor
 from poolnet.api.config import ApiConfig, ConfigError, load_config, rooted
 from poolnet.api.doors import Doors
 from poolnet.api.gate import Gate
@@ -34,6 +35,7 @@ from poolnet.api.tls import ensure_identities, server_context
 from poolnet.db.database import Database
 from poolnet.db.engine_sqlite import SqliteEngine
 from poolnet.db.errors import DatabaseError
+from poolnet.pool.audit_log import DIRECTORY, AuditLog
 from poolnet.pool.membership import DATABASE, MembershipBroken, Role, remove_database
 from poolnet.pool.start import StartRefused
 
@@ -90,9 +92,16 @@ async def _start(config: ApiConfig, stack: AsyncExitStack, background: Backgroun
         remove_database(state_dir)
         database = Database.open(SqliteEngine(state_dir / DATABASE))
         stack.callback(database.close)
+    audit_log = AuditLog(state_dir / DIRECTORY, database)
+    audit_log.open()
+    stack.callback(audit_log.close)
     gate = Gate()
     server = HttpServer(
-        gate, gate.run_cli, relay_cli=gate.relay_cli, timeouts=Timeouts(shutdown_s=CALLS_GRACE_S)
+        gate,
+        gate.run_cli,
+        relay_cli=gate.relay_cli,
+        downloads={"/audit_log": gate.audit_log},
+        timeouts=Timeouts(shutdown_s=CALLS_GRACE_S),
     )
     stack.push_async_callback(server.close)
     parts = Parts(
@@ -105,7 +114,10 @@ async def _start(config: ApiConfig, stack: AsyncExitStack, background: Backgroun
         server=server,
         doors=_listen(config, server, database),
         clock=_now,
+        audit_log=audit_log,
+        auditor=Auditor(audit_log.add),
     )
+    background.start(audit_log.follow(), "audit-log")
     if office.role.role is Role.MEMBER:
         await start_member(parts)
     else:

@@ -6,13 +6,15 @@ While the coordinator is not there (emergency mode, spec §6.4) only the calls t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import structlog
 
-from poolnet.api.answer import Answer, Origin, Refusal, Relayed, Request, Success
+from poolnet.api.answer import Answer, DownloadRefused, Origin, Refusal, Relayed, Request, Success
+from poolnet.api.auditing import Auditor
 from poolnet.api.binding import as_wire, bind
 from poolnet.api.bytestream import ByteStream
 from poolnet.api.dispatch import system_answer
@@ -50,9 +52,19 @@ class MemberCalls:
         member: Its connection to the coordinator.
         sessions: Sessions of this host alone.
         files: Where the pool secret is.
+        auditor: Who keeps this host's audit log.
     """
 
-    def __init__(self, *, database: Database, member: Member, sessions: Sessions, files: PoolFiles) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        member: Member,
+        sessions: Sessions,
+        files: PoolFiles,
+        auditor: Auditor,
+    ) -> None:
+        self.auditor = self._auditor = auditor
         self._database = database
         self._member = member
         self._sessions = sessions
@@ -104,9 +116,25 @@ class MemberCalls:
     async def _answer(self, method: str, params: Sequence[Wire], origin: Origin) -> Value:
         message = MESSAGES[method]
         session, arguments = bind(message, method, params)
+        live = None
         if message.session_arg and not origin.local_root:
-            await self._sessions.check(session)
-        return await self._own[method](arguments, origin, session)
+            try:
+                live = await self._sessions.check(session)
+            except errors.Failure as failure:
+                self._auditor.refused(message, arguments, None, origin, failure)
+                raise
+        return await self._auditor.carry_out(
+            message, arguments, live, origin, lambda: self._own[method](arguments, origin, session)
+        )
+
+    async def audit_log(self, query: Mapping[str, str], origin: Origin) -> AsyncIterator[bytes]:
+        """Tells who asks for the audit log where the coordinator's is. Raises DownloadRefused."""
+        emergency = self._member.emergency
+        if emergency is not None:
+            raise DownloadRefused(503, "Service Unavailable")
+        address = self._member.coordinator_address
+        there = f"[{address}]" if ":" in address else address
+        raise DownloadRefused(302, "Found", f"https://{there}/audit_log?{urlencode(query)}")
 
     async def _redirect(self, method: str, params: Sequence[Wire]) -> Answer:
         """Tells a client from elsewhere where to go (spec §3.2, §3.4)."""
@@ -247,7 +275,12 @@ class MemberLogin:
             return caller
         if not local:
             raise self._member.emergency or errors.host_is_slave(self._member.coordinator_address)
-        session = await self._sessions.local_login(user, password, self._origin.local_root)
+        try:
+            session = await self._sessions.local_login(user, password, self._origin.local_root)
+        except errors.Failure as failure:
+            self._calls.auditor.login(user, self._origin, failure)
+            raise
+        self._calls.auditor.login(user, self._origin, None)
         return MemberCaller(self._calls, session, self._origin)
 
     async def resume(self, session: str) -> Caller:

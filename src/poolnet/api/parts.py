@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from poolnet.api.auditing import Auditor
 from poolnet.api.config import ApiConfig
 from poolnet.api.doors import Doors
 from poolnet.api.gate import Gate
@@ -18,6 +19,7 @@ from poolnet.api.http import HttpServer
 from poolnet.api.office import Office
 from poolnet.db.database import Database
 from poolnet.hostnet import protocol
+from poolnet.pool.audit_log import AuditLog
 from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
 
 log = structlog.get_logger("poolnet.api")
@@ -91,3 +93,5 @@ class Parts:
     server: HttpServer
     doors: Doors
     clock: Callable[[], datetime]
+    audit_log: AuditLog
+    auditor: Auditor

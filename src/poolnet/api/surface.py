@@ -24,6 +24,7 @@ OWN_MESSAGES = frozenset(
         "event.get_current_id",
         "event.inject",
         "task.cancel",
+        "pool.audit_undo",
         "VIF.verify_locks",
         "VIF.explain_lock",
         "VIF.count_dropped",

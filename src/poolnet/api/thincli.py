@@ -18,6 +18,7 @@ from poolnet.api.limits import (
     CLI_HELLO_TIMEOUT_S,
     CLI_LOAD_BYTES_MAX,
     CLI_PROMPT_BYTES_MAX,
+    CLI_TRANSFER_QUIET_S,
     LINGER_S,
 )
 from poolnet.xe.client import LoadRefused
@@ -30,8 +31,8 @@ _VERSION: Final = struct.Struct("<ii")
 HELLO: Final = MAGIC + _VERSION.pack(MAJOR, MINOR)
 
 _COMMAND, _RESPONSE, _BLOB = 9, 10, 11
-_PRINT, _LOAD, _PROMPT, _EXIT, _ERROR, _PRINT_STDERR = 0, 1, 3, 4, 14, 16
-_OK, _FAILED = 5, 6
+_PRINT, _LOAD, _PROMPT, _EXIT, _HTTP_GET, _ERROR, _PRINT_STDERR = 0, 1, 3, 4, 12, 14, 16
+_OK, _FAILED, _WAIT = 5, 6, 18
 _CHUNK, _END = 7, 8
 _INT: Final = struct.Struct("<i")
 _PRINT_BYTES: Final = (
@@ -244,6 +245,26 @@ class ThinClient:
         if (kind, tag) != (_RESPONSE, _OK):
             raise ClientGone("neither OK nor Failed")
         return await self._blob(CLI_LOAD_BYTES_MAX)
+
+    async def download(self, name: str, url: str) -> bool:
+        """Lets the client fetch a URL into a file; says whether it could.
+
+        Raises:
+            ClientGone: the client hung up, answered something else, or does not say for too long that it goes on.
+        """
+        frame = _string(name.encode(errors="replace")) + _string(url.encode(errors="replace"))
+        await self._command(_HTTP_GET, frame)
+        while True:
+            try:
+                async with asyncio.timeout(CLI_TRANSFER_QUIET_S):
+                    kind, tag, _ = await self._frame()
+            except TimeoutError:
+                raise ClientGone("the client does not say what becomes of its transfer") from None
+            if (kind, tag) == (_RESPONSE, _WAIT):
+                continue
+            if kind != _RESPONSE or tag not in (_OK, _FAILED):
+                raise ClientGone("neither OK nor Failed")
+            return tag == _OK
 
     async def exit(self, code: int) -> None:
         """Ends the session; the client obeys the first exit code that it gets."""

@@ -109,3 +109,15 @@ def decode_body(class_name: str, ref: str, body: bytes) -> Row | None:
         raise DatabaseDamaged(f"{class_name} {ref}: {error}") from error
     values = {each.attribute: getattr(fields, each.attribute) for each in shape.durable}
     return shape.row_type(ref=Ref(ref), **values)
+
+
+def decode_value(decl: FieldDecl, value: object) -> Any:
+    """Reads one field's value, as it stands in a body that has been read as plain JSON.
+
+    Raises:
+        BadRow: it is of another type than the model's.
+    """
+    try:
+        return msgspec.convert(value, _python_type(decl.wire_type), strict=True)
+    except msgspec.ValidationError as error:
+        raise BadRow(f"{decl.name}: {error}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Final, TypeVar
 
 from poolnet.db.body import decode_body
 from poolnet.db.changes import Changes
-from poolnet.db.engine import CommitRecord, Deletion, Engine
+from poolnet.db.engine import CommitRecord, Deletion, Engine, LogHead, Note
 from poolnet.db.errors import BadRow, Conflict, DatabaseDamaged, DatabaseError
 from poolnet.db.feed import Feed, Published
 from poolnet.db.overlay import Overlay
@@ -38,10 +39,16 @@ NUMBERS_RESERVED: Final = 10_000
 class _Waiting:
     """A commit that was handed in; `outcome` is its number or what went wrong."""
 
-    __slots__ = ("changes", "outcome", "waiter")
+    __slots__ = ("changes", "notes", "outcome", "waiter")
 
-    def __init__(self, changes: Sequence[Changes], waiter: asyncio.Future[None] | None) -> None:
+    def __init__(
+        self,
+        changes: Sequence[Changes],
+        waiter: asyncio.Future[None] | None,
+        notes: Sequence[bytes] = (),
+    ) -> None:
         self.changes = changes
+        self.notes = notes
         self.waiter = waiter
         self.outcome: int | BaseException | None = None
 
@@ -63,6 +70,7 @@ class _Flight:
 
     commits: tuple[StagedCommit, ...]
     callers: tuple[tuple[_Waiting, int], ...]
+    record: CommitRecord
     ceiling: int
     done: concurrent.futures.Future[None]
     loop: asyncio.AbstractEventLoop
@@ -84,6 +92,12 @@ class Database:
         self._queue: list[_Waiting] = []
         self._flight: _Flight | None = None
         self._writer: concurrent.futures.ThreadPoolExecutor | None = None
+        self._noted = 0
+        self._on_notes: Callable[[Sequence[Note]], None] | None = None
+        self._unlogged: list[Note] = []
+        self._log_head = LogHead()
+        self._new_head: LogHead | None = None
+        self._head_due = False
 
     @classmethod
     def open(cls, engine: Engine) -> Database:
@@ -109,6 +123,9 @@ class Database:
             raise
         database._ceiling = database._assigned = stored.ceiling
         database._feed.restore(known, stored.deletions, stored.ceiling)
+        database._unlogged = list(stored.notes)
+        database._log_head = stored.log_head
+        database._noted = max((stored.log_head.noted, *(each.number for each in stored.notes)))
         return database
 
     @property
@@ -125,12 +142,12 @@ class Database:
         """Begins a transaction on the committed state."""
         return Txn(self._tables)
 
-    async def commit(self, changes: Changes | Sequence[Changes]) -> int:
+    async def commit(self, changes: Changes | Sequence[Changes], notes: Sequence[bytes] = ()) -> int:
         """Makes changes durable, then visible, then tells the feed.
 
         A sequence is applied whole or not at all; each of its members gets a commit number of its own. Changes begun
         on an older state merge with what was committed since (`changes.merged`). Once called, the commit is carried
-        out even if the caller is cancelled.
+        out even if the caller is cancelled. `notes` are what the audit log is to say of them: durable with them.
 
         Returns:
             The last of its commit numbers; the present one if nothing changed.
@@ -139,7 +156,7 @@ class Database:
             Conflict: a row is gone meanwhile, or integrity would break (see `staging.stage`); nothing is applied.
             StorageFailed: it could not be made durable; nothing is applied.
         """
-        waiting = _Waiting(_sequence(changes), asyncio.get_running_loop().create_future())
+        waiting = _Waiting(_sequence(changes), asyncio.get_running_loop().create_future(), notes)
         self._queue.append(waiting)
         self._take_off()
         if waiting.outcome is None and waiting.waiter is not None:
@@ -152,6 +169,27 @@ class Database:
         self._queue.append(waiting)
         self._drain()
         return waiting.result()
+
+    def log_from(self, hear: Callable[[Sequence[Note]], None]) -> tuple[LogHead, Sequence[Note]]:
+        """Has `hear` told of the notes of each commit; gives the end of the log, and the notes that it lacks so far.
+
+        Whoever writes them into the log says so by `keep_log_head`; until then they are kept.
+        """
+        lacking, self._unlogged = self._unlogged, []
+        self._on_notes = hear
+        return self._log_head, lacking
+
+    @property
+    def log_head(self) -> LogHead:
+        """The end of the audit log, as far as that is durable."""
+        return self._log_head
+
+    def keep_log_head(self, head: LogHead, *, at_once: bool) -> None:
+        """Makes the end of the audit log durable with the next commit, or by itself; forgets the notes that are in it."""
+        self._new_head = head
+        if at_once:
+            self._head_due = True
+            self._take_off()
 
     async def touch(self, cls: type[R], ref: Ref[R]) -> int:
         """Makes an object count as modified (event.inject, spec §5.4) and gives the commit number of that.
@@ -181,8 +219,10 @@ class Database:
                 raise DatabaseDamaged(f"{each.ref} is an object of another class")
             rows.append(row)
         gone = self._gone(replicated)
-        record = CommitRecord(puts=replicated.puts, deletions=gone, ceiling=replicated.number)
-        await asyncio.to_thread(self._engine.append, record)
+        head = self._new_head
+        record = CommitRecord(puts=replicated.puts, deletions=gone, ceiling=replicated.number, log_head=head)
+        await asyncio.wrap_future(self._thread().submit(self._engine.append, record))
+        self._head_kept(head)
         self._ceiling = self._assigned = replicated.number
         deleted = [self._remove(each) for each in gone]
         created = tuple(row for row in rows if self._put(row))
@@ -262,12 +302,13 @@ class Database:
         if self._writer is not None:
             self._writer.shutdown()
             self._writer = None
-        if self._ceiling > self._assigned:
+        if self._ceiling > self._assigned or self._new_head is not None:
             with contextlib.suppress(
                 DatabaseError
             ):  # then the next start skips some numbers, as after a crash
-                self._engine.append(CommitRecord(ceiling=self._assigned))
+                self._engine.append(CommitRecord(ceiling=self._assigned, log_head=self._new_head))
             self._ceiling = self._assigned
+            self._head_kept(self._new_head)
         self._engine.close()
 
     def _take_off(self) -> None:
@@ -275,16 +316,17 @@ class Database:
         loop = asyncio.get_running_loop()
         if self._flight is not None and self._flight.loop is not loop:
             self._finish_flight()  # its loop was closed before it could be told
-        while self._queue and self._flight is None:
+        while (self._queue or self._head_due) and self._flight is None:
+            due, self._head_due = self._head_due, False
             commits, callers = self._stage_queue()
-            record, ceiling = self._record(commits)
+            record, ceiling = self._record(commits, callers, head_due=due)
             if not record:
-                self._settle(commits, callers)
+                self._settle(commits, callers, record)
                 continue
-            if self._writer is None:
-                self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="database")
-            done = self._writer.submit(self._engine.append, record)
-            self._flight = _Flight(commits=commits, callers=callers, ceiling=ceiling, done=done, loop=loop)
+            done = self._thread().submit(self._engine.append, record)
+            self._flight = _Flight(
+                commits=commits, callers=callers, record=record, ceiling=ceiling, done=done, loop=loop
+            )
             done.add_done_callback(functools.partial(_call_soon, loop, self._landed))
 
     def _landed(self, done: concurrent.futures.Future[None]) -> None:
@@ -299,7 +341,7 @@ class Database:
         error = flight.done.exception()
         if error is None:
             self._ceiling = flight.ceiling
-            self._settle(flight.commits, flight.callers)
+            self._settle(flight.commits, flight.callers, flight.record)
             return
         for waiting, _ in flight.callers:
             waiting.settle(error)
@@ -315,7 +357,7 @@ class Database:
         self._finish_flight()
         while self._queue:
             commits, callers = self._stage_queue()
-            record, ceiling = self._record(commits)
+            record, ceiling = self._record(commits, callers)
             try:
                 if record:
                     self._engine.append(record)
@@ -324,7 +366,13 @@ class Database:
                     waiting.settle(error)
             else:
                 self._ceiling = ceiling
-                self._settle(commits, callers)
+                self._settle(commits, callers, record)
+
+    def _thread(self) -> concurrent.futures.ThreadPoolExecutor:
+        """The one thread in which the engine writes."""
+        if self._writer is None:
+            self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="database")
+        return self._writer
 
     def _stage_queue(self) -> tuple[tuple[StagedCommit, ...], tuple[tuple[_Waiting, int], ...]]:
         """Checks everything in the queue, each on top of the ones before it; misfits are told so and drop out."""
@@ -357,16 +405,45 @@ class Database:
             batch.replay(own.changes())
         return staged
 
-    def _record(self, commits: Sequence[StagedCommit]) -> tuple[CommitRecord, int]:
+    def _record(
+        self,
+        commits: Sequence[StagedCommit],
+        callers: Sequence[tuple[_Waiting, int]],
+        *,
+        head_due: bool = False,
+    ) -> tuple[CommitRecord, int]:
         """Gives what to store for a batch, and the ceiling of the commit numbers that holds then."""
         enough = self._assigned <= self._ceiling
         ceiling = self._ceiling if enough else self._assigned + NUMBERS_RESERVED
-        return record_of(commits, self._feed, None if enough else ceiling), ceiling
+        record = record_of(commits, self._feed, None if enough else ceiling)
+        notes = [body for waiting, _ in callers for body in waiting.notes]
+        if not notes and not record and not head_due:
+            return record, ceiling
+        numbered = tuple(Note(number=self._noted + n, body=body) for n, body in enumerate(notes, 1))
+        self._noted += len(numbered)
+        return dataclasses.replace(record, notes=numbered, log_head=self._new_head), ceiling
 
-    def _settle(self, commits: Sequence[StagedCommit], callers: Sequence[tuple[_Waiting, int]]) -> None:
+    def _head_kept(self, head: LogHead | None) -> None:
+        if head is not None:
+            self._log_head = head
+            if self._new_head is head:
+                self._new_head = None
+
+    def _settle(
+        self,
+        commits: Sequence[StagedCommit],
+        callers: Sequence[tuple[_Waiting, int]],
+        record: CommitRecord,
+    ) -> None:
         """Makes a batch visible, in order, and answers its callers."""
+        self._head_kept(record.log_head)
         for commit in commits:
             self._apply(commit)
+        if record.notes:
+            if self._on_notes is not None:
+                self._on_notes(record.notes)
+            else:
+                self._unlogged += record.notes
         for waiting, number in callers:
             waiting.settle(number)
         if commits:

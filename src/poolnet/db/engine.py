@@ -42,21 +42,45 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What the audit log will say of a commit; kept with it until it is in the log. Numbers only grow."""
+
+    number: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogHead:
+    """The end of the audit log: how many records it has, and the hash of the last one.
+
+    `noted`: all notes up to this number are in the log.
+    """
+
+    records: int = 0
+    hash: str = ""
+    noted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRecord:
     """What one append makes durable, whole or not at all: the outcome of one or more commits.
 
     A row in `puts` is new or takes the place of the row with its reference. `ceiling` is set when commit numbers above
-    the last one stored are in use: after a restart, numbers start above it.
+    the last one stored are in use: after a restart, numbers start above it. `log_head` takes the place of the one before,
+    and the notes that are in the log are forgotten.
     """
 
     puts: tuple[StoredRow, ...] = ()
     touches: tuple[Touch, ...] = ()
     deletions: tuple[Deletion, ...] = ()
     ceiling: int | None = None
+    notes: tuple[Note, ...] = ()
+    log_head: LogHead | None = None
 
     def __bool__(self) -> bool:
         """Whether there is anything to store."""
-        return bool(self.puts or self.touches or self.deletions or self.ceiling is not None)
+        of_rows = self.puts or self.touches or self.deletions or self.ceiling is not None
+        return bool(of_rows or self.notes or self.log_head is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +90,8 @@ class Stored:
     rows: Sequence[StoredRow]
     deletions: Sequence[Deletion]
     ceiling: int
+    notes: Sequence[Note] = ()
+    log_head: LogHead = LogHead()
 
 
 class Engine(Protocol):

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from poolnet.db.engine import DELETIONS_KEPT, DELETIONS_MAX, CommitRecord, Deletion, Stored, StoredRow
+from poolnet.db.engine import (
+    DELETIONS_KEPT,
+    DELETIONS_MAX,
+    CommitRecord,
+    Deletion,
+    LogHead,
+    Note,
+    Stored,
+    StoredRow,
+)
 from poolnet.db.errors import DatabaseInUse, StorageFailed
 
 
@@ -13,6 +22,8 @@ class MemoryEngine:
         self._rows: dict[str, StoredRow] = {}
         self._deletions: dict[str, list[Deletion]] = {}
         self._ceiling = 0
+        self._notes: list[Note] = []
+        self._log_head = LogHead()
         self._open = False
 
     def load(self) -> Stored:
@@ -25,6 +36,8 @@ class MemoryEngine:
             rows=tuple(self._rows.values()),
             deletions=tuple(sorted(deletions, key=lambda each: each.number)),
             ceiling=self._ceiling,
+            notes=tuple(self._notes),
+            log_head=self._log_head,
         )
 
     def append(self, record: CommitRecord) -> None:
@@ -50,6 +63,10 @@ class MemoryEngine:
             )
         if record.ceiling is not None:
             self._ceiling = record.ceiling
+        self._notes += record.notes
+        if record.log_head is not None:
+            self._log_head = record.log_head
+            self._notes = [each for each in self._notes if each.number > record.log_head.noted]
 
     def close(self) -> None:
         """See `Engine`."""

@@ -13,7 +13,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from poolnet.db.engine import DELETIONS_KEPT, DELETIONS_MAX, CommitRecord, Deletion, Stored, StoredRow
+from poolnet.db.engine import (
+    DELETIONS_KEPT,
+    DELETIONS_MAX,
+    CommitRecord,
+    Deletion,
+    LogHead,
+    Note,
+    Stored,
+    StoredRow,
+)
 from poolnet.db.errors import DatabaseDamaged, DatabaseInUse, StorageFailed
 from poolnet.db.upgrade import upgrade
 
@@ -25,6 +34,18 @@ _FORGET: Final = (
     "DELETE FROM deletion WHERE class = :class AND id <="
     " (SELECT id FROM deletion WHERE class = :class ORDER BY id DESC LIMIT 1 OFFSET :kept)"
 )
+
+
+def notes_in(connection: sqlite3.Connection) -> tuple[Note, ...]:
+    """The notes that are not in the audit log yet, in their order."""
+    rows = connection.execute("SELECT number, body FROM note ORDER BY number")
+    return tuple(Note(number=number, body=body) for number, body in rows)
+
+
+def log_head_in(connection: sqlite3.Connection) -> LogHead:
+    """The end of the audit log, as the database knows it."""
+    records, digest, noted = connection.execute("SELECT records, hash, noted FROM log_head").fetchone()
+    return LogHead(records=records, hash=digest, noted=noted)
 
 
 class SqliteEngine:
@@ -110,6 +131,8 @@ class SqliteEngine:
                 for cls, ref, created, number in deletions
             ),
             ceiling=connection.execute("SELECT max(number) FROM ceiling").fetchone()[0],
+            notes=notes_in(connection),
+            log_head=log_head_in(connection),
         )
         self._deletions = Counter(each.class_name for each in stored.deletions)
         return stored
@@ -141,6 +164,17 @@ class SqliteEngine:
             )
         if record.ceiling is not None:
             connection.execute("UPDATE ceiling SET number = ?", (record.ceiling,))
+        if record.notes:
+            connection.executemany(
+                "INSERT INTO note (number, body) VALUES (?, ?)",
+                [(each.number, each.body) for each in record.notes],
+            )
+        if record.log_head is not None:
+            head = record.log_head
+            connection.execute("DELETE FROM note WHERE number <= ?", (head.noted,))
+            connection.execute(
+                "UPDATE log_head SET records = ?, hash = ?, noted = ?", (head.records, head.hash, head.noted)
+            )
         return deletions
 
     def _forget_deletions(self, connection: sqlite3.Connection, record: CommitRecord) -> Counter[str]:

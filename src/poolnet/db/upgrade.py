@@ -46,6 +46,15 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             "CREATE INDEX deletion_class ON deletion (class, id)",
         ),
     ),
+    Migration(
+        version=3,
+        reason="no commit without its record in the audit log, and no end of the log that is cut off unseen",
+        statements=(
+            "CREATE TABLE note (number INTEGER PRIMARY KEY, body BLOB NOT NULL)",
+            "CREATE TABLE log_head (records INTEGER NOT NULL, hash TEXT NOT NULL, noted INTEGER NOT NULL)",
+            "INSERT INTO log_head VALUES (0, '', 0)",
+        ),
+    ),
 )
 
 CURRENT: Final = MIGRATIONS[-1].version

@@ -46,6 +46,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from poolnet.lab import bonds
 
         return bonds.main(as_json=arguments.json)
+    if arguments.program == "audit":
+        from poolnet.lab import audit
+
+        return audit.show() if arguments.action == "show" else audit.verify(arguments.head)
     if arguments.program == "host-reset-network":
         from poolnet.lab import reset
 
@@ -169,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     bonds = programs.add_parser(
         "bonds", help="at a host's console: what its bonds do, and their LACP partners"
     )
+    _add_audit(programs.add_parser("audit", help="at a host's console: the log of who did what"))
     bonds.add_argument("--json", action="store_true", help="as JSON, for programs")
     reset.add_argument("--to", choices=("last-good",), default="last-good", help="the last confirmed network")
     switch = programs.add_parser(
@@ -184,6 +189,21 @@ def _parser() -> argparse.ArgumentParser:
         help="go back unless the host can be reached by then (default: %(default)g)",
     )
     return parser
+
+
+def _add_audit(audit: argparse.ArgumentParser) -> None:
+    actions = audit.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("show", help="print it, a record a line")
+    verify = actions.add_parser(
+        "verify", help="look whether any record was altered, moved, taken out or cut off; 1 if so"
+    )
+    verify.add_argument(
+        "--head",
+        action="append",
+        default=[],
+        metavar="NUMBER:HASH",
+        help="an end of the log that was noted elsewhere, as this command prints it (may be repeated)",
+    )
 
 
 def _add_init(init: argparse.ArgumentParser) -> None:

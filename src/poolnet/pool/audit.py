@@ -18,6 +18,7 @@ from poolnet.model.classes.network import Network
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.types import Ref, Row
+from poolnet.pool.audit_entry import track_id
 from poolnet.rules.context import Session
 
 log = structlog.get_logger("poolnet.audit")
@@ -72,7 +73,7 @@ def _write(
         EVENT,
         user=session.user,
         role=session.role.value if session.role is not None else "superuser",
-        session=session.ref,
+        session=track_id(session.ref),
         method=method,
         cls=cls.wire_name,
         uuid=getattr(row, "uuid", ""),

@@ -30,7 +30,8 @@ from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.types import NULL, Ref, Value
-from poolnet.pool import audit
+from poolnet.pool import audit, audit_entry
+from poolnet.pool.audit_entry import Audited
 from poolnet.pool.guard import USUAL, Guard
 from poolnet.pool.host_work import HostWork
 from poolnet.pool.hostlink import HostGone, HostRefused
@@ -75,6 +76,7 @@ class RuleCall:
 class _Pending:
     call: RuleCall
     answer: asyncio.Future[Value]
+    audited: Audited | None = None
     started: bool = False
     conflicts: int = 0
 
@@ -87,6 +89,16 @@ class _Decided:
     result: Value
     changes: Changes
     context: CallContext
+    entry: audit_entry.Decided | None = None
+
+
+@dataclass(slots=True)
+class _Write:
+    """A change of the database alone, for whoever waits for it."""
+
+    change: Callable[[Txn], Value]
+    answer: asyncio.Future[Value]
+    audited: Audited | None = None
 
 
 class Coordinator:
@@ -119,7 +131,7 @@ class Coordinator:
         self._clock = clock
         self._counters = counters
         self._queue: list[_Pending] = []
-        self._writes: list[tuple[Callable[[Txn], Value], asyncio.Future[Value]]] = []
+        self._writes: list[_Write] = []
         self._wake = asyncio.Event()
         self._wake_writes = asyncio.Event()
         self._under_way: Sequence[_Pending] = ()
@@ -148,8 +160,8 @@ class Coordinator:
             await asyncio.wait(tasks, timeout=STOP_GRACE_S)
         for pending in (*self._under_way, *self._queue):
             _fail(pending.answer, errors.task_cancelled(pending.call.task))
-        for _, answer in self._writes:
-            answer.cancel()
+        for write in self._writes:
+            write.answer.cancel()
         self._queue, self._writes = [], []
 
     async def hold(self) -> None:
@@ -189,7 +201,7 @@ class Coordinator:
             await self._look(call)
         if call.method in STORAGE_METHODS:
             return await self._run_storage(call)
-        pending = _Pending(call, asyncio.get_running_loop().create_future())
+        pending = _Pending(call, asyncio.get_running_loop().create_future(), audit_entry.current())
         self._queue.append(pending)
         self._wake.set()
         while True:
@@ -245,7 +257,7 @@ class Coordinator:
     async def write(self, change: Callable[[Txn], Value]) -> Value:
         """Carries out a change of the database alone, together with others that arrive at the same time."""
         answer: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
-        self._writes.append((change, answer))
+        self._writes.append(_Write(change, answer, audit_entry.current()))
         self._wake_writes.set()
         return await answer
 
@@ -325,10 +337,15 @@ class Coordinator:
         contexts, changes = [d.context for d in decided], [d.changes for d in decided]
         try:
             guards = [d.pending.call.guard for d in decided]
-            await self._rollouts.carry_out(txn, contexts, changes, guards)
+            await self._rollouts.carry_out(
+                txn, contexts, changes, guards, lambda plans: _notes(decided, txn, plans)
+            )
         except (HostRefused, HostGone, DatabaseError) as error:
             await self._try_apart([d.pending for d in decided], error, txn)
             return
+        for one in decided:
+            if one.entry is not None and one.pending.audited is not None:
+                one.pending.audited.records += 1
         await self._read_back(changes)
         for one in decided:
             if not one.pending.answer.done():
@@ -360,7 +377,7 @@ class Coordinator:
         """Has a change of the database carried out that nobody is refused for; its end."""
         answer: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(_note_failure)
-        self._writes.append((change, answer))
+        self._writes.append(_Write(change, answer))
         self._wake_writes.set()
         return answer
 
@@ -393,8 +410,9 @@ class Coordinator:
             _fail(pending.answer, errors.internal_error(f"{type(error).__name__}: {error}"))
             return None
         changes = overlay.changes()
+        entry = _entry(changes, context, txn) if pending.audited is not None else None
         overlay.merge()
-        return _Decided(pending, result, changes, context)
+        return _Decided(pending, result, changes, context, entry)
 
     # --- changes of the database alone -------------------------------------------------------------------------
 
@@ -409,15 +427,16 @@ class Coordinator:
                         await self._commit_writes(batch)
                 except Exception as error:  # the loop outlives every bug; the callers hear of it
                     log.exception("writes-failed")
-                    for _, answer in batch:
-                        _fail(answer, errors.internal_error(f"{type(error).__name__}: {error}"))
+                    for write in batch:
+                        _fail(write.answer, errors.internal_error(f"{type(error).__name__}: {error}"))
 
-    async def _commit_writes(
-        self, batch: Sequence[tuple[Callable[[Txn], Value], asyncio.Future[Value]]]
-    ) -> None:
+    async def _commit_writes(self, batch: Sequence[_Write]) -> None:
         txn = self._database.begin()
         results: list[tuple[asyncio.Future[Value], Value]] = []
-        for change, answer in batch:
+        notes: list[bytes] = []
+        noted: list[Audited] = []
+        for write in batch:
+            change, answer = write.change, write.answer
             if answer.done():
                 continue
             overlay = txn.nested()
@@ -430,30 +449,38 @@ class Coordinator:
                 log.exception("write-failed")
                 answer.set_exception(errors.internal_error(f"{type(error).__name__}: {error}"))
                 continue
+            note = _note_of(write, overlay, txn)
+            if note is not None and write.audited is not None:
+                notes.append(note)
+                noted.append(write.audited)
             overlay.merge()
             results.append((answer, result))
         try:
-            await self._database.commit(txn.changes())
+            await self._database.commit(txn.changes(), notes)
         except DatabaseError as error:
             await self._commit_one_by_one(batch, error)
             return
+        for audited in noted:
+            audited.records += 1
         for answer, result in results:
             if not answer.done():
                 answer.set_result(result)
 
-    async def _commit_one_by_one(
-        self, batch: Sequence[tuple[Callable[[Txn], Value], asyncio.Future[Value]]], reason: DatabaseError
-    ) -> None:
+    async def _commit_one_by_one(self, batch: Sequence[_Write], reason: DatabaseError) -> None:
         """Carries changes out alone that could not be committed together, because of one of them or of the disk."""
         log.info("writes-split", changes=len(batch), reason=str(reason))
-        for change, answer in batch:
+        for write in batch:
+            answer = write.answer
             for attempt in range(TRIES_MAX):
                 if answer.done():
                     break
                 txn = self._database.begin()
                 try:
-                    result = change(txn)
-                    await self._database.commit(txn.changes())
+                    result = write.change(txn)
+                    note = _note_of(write, txn, self._database.view)
+                    await self._database.commit(txn.changes(), () if note is None else (note,))
+                    if note is not None and write.audited is not None:
+                        write.audited.records += 1
                 except errors.Failure as failure:
                     _fail(answer, failure)
                 except Conflict as error:
@@ -464,6 +491,43 @@ class Coordinator:
                 else:
                     if not answer.done():
                         answer.set_result(result)
+
+
+def _entry(changes: Changes, context: CallContext, before: View) -> audit_entry.Decided | None:
+    """What the audit log is to know of a decided call, if it changes anything that lasts."""
+    if not audit_entry.is_worth_a_note(changes) and not context.guest_actions:
+        return None
+    hosts = {host: before.get(Host, host) for host, _ in context.hostname_changes}
+    return audit_entry.Decided(
+        changes=changes,
+        destroyed=audit_entry.destroyed_rows(changes, before),
+        guests=len(context.guest_actions),
+        storage=len(context.storage_actions),
+        hostnames=tuple((host, hosts[host].hostname, name) for host, name in context.hostname_changes),
+    )
+
+
+def _notes(decided: Sequence[_Decided], view: View, plans: Mapping[Ref[Host], str]) -> list[bytes]:
+    """What the audit log gets with the commit of these calls."""
+    by_uuid = {view.get(Host, host).uuid: plan for host, plan in plans.items()}
+    return [
+        audit_entry.entry_of(
+            one.pending.audited, audit_entry.SUCCESS, decided=one.entry, view=view, plans=by_uuid
+        )
+        for one in decided
+        if one.pending.audited is not None and one.entry is not None
+    ]
+
+
+def _note_of(write: _Write, written: Txn, before: View) -> bytes | None:
+    """What the audit log gets with a change of the database alone, if it has to know of it."""
+    if write.audited is None:
+        return None
+    changes = written.changes()
+    if not audit_entry.is_worth_a_note(changes):
+        return None
+    decided = audit_entry.Decided(changes=changes, destroyed=audit_entry.destroyed_rows(changes, before))
+    return audit_entry.entry_of(write.audited, audit_entry.SUCCESS, decided=decided, view=written)
 
 
 def _new_uuid() -> str:

@@ -31,6 +31,7 @@ class HostWork:
     after: list[protocol.GuestAction] = field(default_factory=list)
     begun: str = ""
     refused: bool = False
+    plan_hash: str = ""
 
 
 def work_of(view: View, host: Ref[Host], contexts: Sequence[CallContext]) -> HostWork:

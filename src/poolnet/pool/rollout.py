@@ -112,8 +112,11 @@ class Rollouts:
         contexts: Sequence[CallContext],
         changes: Sequence[Changes],
         guards: Sequence[Guard] = (),
+        notes: Callable[[Mapping[Ref[Host], str]], Sequence[bytes]] = lambda _: (),
     ) -> None:
         """Makes the hosts what `view` says, and commits the changes that lead there.
+
+        `notes` says what the audit log gets with the commit; it is told the hash of each host's plan.
 
         Raises:
             HostRefused: A host could not be made so, or could not be reached afterwards.
@@ -129,7 +132,7 @@ class Rollouts:
                 armed = await self._switch(view, works, contexts, guards, progress)
                 if not others:
                     await self._confirm(armed)
-                    await self._database.commit(changes)
+                    await self._database.commit(changes, notes(_plans(works)))
             except BaseException:
                 await self._go_back(works, contexts, progress)
                 raise
@@ -140,7 +143,8 @@ class Rollouts:
                 self._applied[host] = work.desired
             if others:
                 decided = (*changes, *_marked(view, armed))
-                await _to_its_end(self._decide(works, contexts, decided, armed, progress))
+                what = notes(_plans(works))
+                await _to_its_end(self._decide(works, contexts, decided, armed, progress, what))
 
     async def _decide(
         self,
@@ -149,10 +153,11 @@ class Rollouts:
         changes: Sequence[Changes],
         armed: Mapping[Ref[Host], str],
         progress: Progress,
+        notes: Sequence[bytes],
     ) -> None:
         """Commits what all hosts have done, and lets them keep it. Raises DatabaseError when nothing is committed."""
         try:
-            await self._database.commit(changes)
+            await self._database.commit(changes, notes)
         except BaseException:
             await self._go_back(works, contexts, progress)
             raise
@@ -198,6 +203,8 @@ class Rollouts:
         slowest_s = max((guests_take_s(work) for work in works.values()), default=0.0)
         armed: dict[Ref[Host], str] = {}
         plans = dict(zip(works, staged, strict=True))
+        for host, work in works.items():
+            work.plan_hash = plans[host].plan_hash
         risky = {host for host in works if plans[host].plan.disturbance >= Disturbance.MANAGEMENT}
         if others:
             for host in others:
@@ -412,6 +419,11 @@ class Rollouts:
                 if work.desired != derive(self._database.view, host):
                     raise
         return answer
+
+
+def _plans(works: Mapping[Ref[Host], HostWork]) -> dict[Ref[Host], str]:
+    """The hash of each host's plan."""
+    return {host: work.plan_hash for host, work in works.items()}
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

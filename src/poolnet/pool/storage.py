@@ -25,6 +25,7 @@ from poolnet.model.classes.host import Host
 from poolnet.model.classes.pbd import PBD
 from poolnet.model.classes.sr import SR
 from poolnet.model.types import Ref, Value
+from poolnet.pool import audit_entry
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.rules import pbd as pbd_rules
 from poolnet.rules import sr as sr_rules
@@ -82,7 +83,10 @@ class StorageCalls:
                 done: list[tuple[Ref[Host], StorageAction]] = []
                 try:
                     await self._act(ctx, done)
-                    await self._database.commit(ctx.txn.changes())
+                    audited, notes = audit_entry.current(), self._notes(ctx)
+                    await self._database.commit(ctx.txn.changes(), notes)
+                    if audited is not None:
+                        audited.records += len(notes)
                 except BaseException as error:
                     await asyncio.shield(self._take_back(done))
                     if isinstance(error, Conflict) and attempt < TRIES_MAX - 1:
@@ -92,6 +96,18 @@ class StorageCalls:
                     raise
                 return result
         raise AssertionError("the last attempt returns or raises")
+
+    def _notes(self, ctx: CallContext) -> list[bytes]:
+        """What the audit log gets with the commit."""
+        audited, changes = audit_entry.current(), ctx.txn.changes()
+        if audited is None or not audit_entry.is_worth_a_note(changes):
+            return []
+        decided = audit_entry.Decided(
+            changes=changes,
+            destroyed=audit_entry.destroyed_rows(changes, self._database.view),
+            storage=len(ctx.storage_actions),
+        )
+        return [audit_entry.entry_of(audited, audit_entry.SUCCESS, decided=decided, view=ctx.txn)]
 
     async def connect_again(
         self, host: Ref[Host], facts: HostFacts, context: Callable[[Txn], CallContext]

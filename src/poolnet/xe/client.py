@@ -40,6 +40,10 @@ class Client(Protocol):
         """
         ...
 
+    async def download(self, name: str, url: str) -> bool:
+        """Have the client fetch a URL into its new file `name`, or to stdout if that is empty; says whether it could."""
+        ...
+
     async def exit(self, code: int) -> None:
         """End the session with this exit code. The client obeys the first one that it gets."""
         ...

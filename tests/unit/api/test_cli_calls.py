@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from poolnet.api.answer import Origin
+from poolnet.api.audit_calls import undo_rule
 from poolnet.api.cli_login import CliLogin
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
@@ -38,6 +40,8 @@ def login_of(server: InProcess, origin: Origin = LOCAL) -> CliLogin:
         coordinator=server.coordinator,
         database=server.database,
         origin=origin,
+        auditor=server.auditor,
+        undo_rule=partial(undo_rule, server.audit_log),
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from poolnet.api.answer import Origin
+from poolnet.api.audit_calls import undo_rule
 from poolnet.api.cli_login import CliLogin
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
@@ -25,6 +27,8 @@ async def xe(server: InProcess, *words: str) -> Terminal:
         coordinator=server.coordinator,
         database=server.database,
         origin=Origin(local_root=True),
+        auditor=server.auditor,
+        undo_rule=partial(undo_rule, server.audit_log),
     )
     await run([*words, "username=root", "password=null"], terminal, login)
     return terminal

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poolnet.model.declare import message, optional
+from poolnet.model.declare import POOLNETS_OWN, message, optional
 from poolnet.model.roles import Role
 
 MESSAGES = (
@@ -434,5 +434,13 @@ MESSAGES = (
         since="26.16.0",
         state="prototyped",
         doc="Takes the trusted certificates of another pool.",
+    ),
+    message(
+        "audit_undo",
+        {"entry": "int"},
+        role=Role.POOL_ADMIN,
+        flags=(POOLNETS_OWN,),
+        since=POOLNETS_OWN,
+        doc="Takes back what a record of the audit log says, as a planned change of its own.",
     ),
 )

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Final
 
 from poolnet.xe.commands import (
+    audit,
     hosts,
     locks,
     networks,
@@ -37,6 +38,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         storage.COMMANDS,
         people.COMMANDS,
         tasks.COMMANDS,
+        audit.COMMANDS,
         plugins.COMMANDS,
         unserved.COMMANDS,
     )

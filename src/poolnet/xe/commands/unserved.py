@@ -208,14 +208,6 @@ _POOLS: Final = (
         "Lets a network controller manage the switches no longer.",
         required=("uuid",),
     ),
-    _absent(
-        "audit-log-get",
-        "GET /audit_log",
-        "Saves the log of who did what in a file.",
-        required=("filename",),
-        optional=("since",),
-        changes=False,
-    ),
     one_call(
         "sr-probe-ext",
         "SR.probe_ext",
