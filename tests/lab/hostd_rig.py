@@ -84,6 +84,7 @@ class Rig:
             f"--pidfile={self.run_dir}/ovsdb-server.pid",
             ready=self.run_dir / "db.sock",
         )
+        await eventually(lambda: listens(self.run_dir / "db.sock"))
         if first:
             self.sh("ovs-vsctl", "--no-wait", "init", "--", "set", "Open_vSwitch", ".", "ovs-version=3.1.0")
 

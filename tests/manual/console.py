@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from poolnet.lab import console as lab_console
 from poolnet.lab import machine
@@ -153,6 +154,8 @@ class Console:
             stderr=subprocess.DEVNULL,
         ) as server:
             try:
+                sockets = Path(f"/proc/{server.pid}/net/udp")  # those of its network
+                eventually(lambda: ":0043 " in sockets.read_text(), "the DHCP server listens")
                 yield
             finally:
                 server.terminate()
