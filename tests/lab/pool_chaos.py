@@ -30,6 +30,7 @@ LASTS_S = {"partition": (0.5, 5.0), "cable": (0.5, 5.0), "slow": (0.3, 7.0), "di
 LATEST_S = 0.8  # of accidents, after the change began
 DISK_MB = 16
 HANGS = "xe does not end"
+BONDS = "the hosts with bonds"
 PROGRAMS = {"api": "poolnet-api", "hostd": "poolnet-hostd", "switch": "ovs-vswitchd"}
 
 
@@ -132,7 +133,7 @@ class Chaos:
             case "address":
                 return self._address(trial)
             case "bond":
-                return self._bond(HOSTS[trial.number % 3])
+                return self._bond(trial)
             case "designate":
                 uuid = pools.host_uuid(self.lab, HOSTS[trial.number % 3])
                 ended = self._note("coordinator", self._coordinator, uuid)
@@ -208,20 +209,27 @@ class Chaos:
 
         return ("vlan-destroy", f"uuid={vlan}"), ended
 
-    def _bond(self, host: str) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
-        """Members get the coordinator's bonds when they come back, and the role moves: what a bond may be is not noted."""
-        there = self._bond_of(host)
-        if there:
-            bond = self.lab.xe("host1", "bond-list", f"master={there}", "--minimal")
-            return ("bond-destroy", f"uuid={bond}"), _nothing
-        nics = ",".join(pools.pif(self.lab, host, device) for device in ("eth2", "eth3"))
-        words = (
-            "bond-create",
-            f"network-uuid={self.bond_network}",
-            f"pif-uuids={nics}",
-            "mode=active-backup",
-        )
-        return words, _nothing
+    def _bond(self, trial: Trial) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
+        """A bond on all hosts, or the end of one host's.
+
+        Members get the coordinator's bonds when they come back, and the role moves: after an end, any host may have one.
+        """
+        without = [host for host in HOSTS if not self._bond_of(host)]
+        if without and (len(without) == len(HOSTS) or trial.number % 2):
+            nics = ",".join(pools.pif(self.lab, without[0], device) for device in ("eth2", "eth3"))
+            words = ("pool-bond-create", f"network-uuid={self.bond_network}", f"pif-uuids={nics}")
+            return (*words, "mode=active-backup", "allow-missing-hosts=true"), self._bonded
+        host = next(host for host in HOSTS if host not in without)
+        self.known.pop(BONDS, None)
+        bond = self.lab.xe("host1", "bond-list", f"master={self._bond_of(host)}", "--minimal")
+        return ("bond-destroy", f"uuid={bond}"), _nothing
+
+    def _bonded(self, succeeded: bool, refused: bool) -> None:
+        if succeeded:
+            self.known[BONDS] = Known(self._hosts_with_bonds, {",".join(HOSTS)})
+
+    def _hosts_with_bonds(self) -> str:
+        return ",".join(host for host in HOSTS if self._bond_of(host))
 
     def _bond_of(self, host: str) -> str:
         return pools.answer(
@@ -289,7 +297,13 @@ class Chaos:
         wrong = ["never looked"]
         while wrong and time.monotonic() < deadline:
             time.sleep(0.3)
-            wrong = self._wrong()
+            try:
+                wrong = self._wrong()
+            except (
+                AssertionError,
+                subprocess.TimeoutExpired,
+            ) as error:  # who answered a moment ago does not now
+                wrong = [f"a question was not answered: {str(error)[:300]}"]
         return wrong
 
     def _wrong(self) -> list[str]:
