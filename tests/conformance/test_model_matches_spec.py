@@ -165,6 +165,9 @@ def test_messages_of_our_own_are_few_and_say_so() -> None:
         "host.explain_missing",
         "pool.create_bond",
         "pool.audit_undo",
+        "pool.explain_admission",
+        "pool.explain_join",
+        "pool.join_fixing",
     }
 
 

@@ -176,6 +176,14 @@ def test_a_host_that_is_off_is_left_out_only_if_that_is_wanted_and_gets_it_later
     assert len(pool.xe("host1", *words, "allow-missing-hosts=true").split()) == 2
     bridge = pool.xe("host1", "network-param-get", f"uuid={network}", "param-name=bridge")
     assert bridge in bridges(pool, "host2")
+    missing = "VLAN 30 on eth1 for network 'late'"
+    assert missing in pool.xe("host2", "host-list", "name-label=host3")
+    assert (
+        pool.xe("host1", "host-list", "missing:contains=" + missing, "params=name-label", "--minimal")
+        == "host3"
+    )
+    plan = pool.xe("host1", "network-create", "name-label=never", "--dry-run").splitlines()
+    assert f"  is down; gets when it comes back: {missing}" in plan
     mend(pool, "host3")
     eventually(lambda: live(pool) == set(HOSTS), "host3 comes back")
     eventually(lambda: len(pool.xe("host1", "vlan-list", "tag=30", "--minimal").split(",")) == 3)
@@ -294,21 +302,41 @@ def test_an_ejected_host_is_a_pool_of_its_own_with_its_management(pool: RunningL
     pool.run("host2", "ping", "-c", "1", "-W", "2", address)
 
 
-def test_a_host_with_fewer_nics_and_a_bond_joins(pool: RunningLab) -> None:
-    """Bonds that the coordinator has are made on the joining host of the NICs that it has (spec §20.5)."""
+def test_a_host_with_fewer_nics_a_bond_and_a_vlan_is_told_what_is_in_the_way_and_joins(
+    pool: RunningLab,
+) -> None:
+    """Bonds of all hosts by one call are made on the joining host of the NICs that it has (spec §20.5)."""
     bond = pool.xe("host2", "network-create", "name-label=bond")
-    for host in ("host1", "host2"):
-        nics = ",".join(pif(pool, host, device, "host2") for device in ("eth1", "eth2"))
-        pool.xe("host2", "bond-create", f"network-uuid={bond}", f"pif-uuids={nics}", "mode=active-backup")
-    pool.xe("host3", "pif-forget", f"uuid={pif(pool, 'host3', 'eth2', 'host3')}")
+    nics = ",".join(pif(pool, "host1", device, "host2") for device in ("eth1", "eth2"))
+    made = pool.xe(
+        "host2", "pool-bond-create", f"network-uuid={bond}", f"pif-uuids={nics}", "mode=active-backup"
+    )
+    assert len(made.split()) == 2
+    eth1, eth2 = (pif(pool, "host3", device, "host3") for device in ("eth1", "eth2"))
+    pool.xe("host3", "pif-forget", f"uuid={eth2}")
+    own = pool.xe("host3", "network-create", "name-label=own")
+    pool.xe("host3", "bond-create", f"network-uuid={own}", f"pif-uuids={eth1}", "mode=active-backup")
+    pool.start_vm("host3", "in-the-way", own, "10.41.0.1/24")
     coordinator = pool.xe("host2", "host-list", "name-label=host2", "params=address", "--minimal")
-    pool.xe(
-        "host3",
+    words = (
         "pool-join",
         f"master-address={coordinator}",
         "master-username=root",
         f"master-password={pool.lab.password}",
     )
+    told = pool.xe("host3", *words, "--dry-run").splitlines()
+    assert told[0] == "host host3 cannot join the pool of host2"
+    uuid = pool.xe("host3", "bond-list", "--minimal")
+    assert f"    xe bond-destroy uuid={uuid}" in told
+    assert any(line.startswith("    xe vm-shutdown uuid=") for line in told)
+    code, text = xe(pool, "host3", *words, "--fix")
+    assert code == 1, text
+    assert pool.xe("host3", "bond-list", "--minimal") == uuid, "a VM runs, so nothing was removed"
+    pool.xe("host3", "vm-uninstall", "vm=in-the-way", "--force")
+    told = pool.xe("host3", *words, "--fix", "--dry-run").splitlines()
+    assert told[0] == "host host3 can join the pool of host2"
+    assert any(line.startswith("  bond0 of eth1 (") and "'bond'" in line for line in told), told
+    pool.xe("host3", *words, "--fix")
     eventually(lambda: hosts_with(pool, "host2", "enabled=true") == set(HOSTS))
     eventually(
         lambda: (

@@ -41,6 +41,9 @@ from poolnet.rules.context import CallContext, Counters
 from poolnet.rules.missing import missing
 from poolnet.xe.caller import Caller, Value
 
+EXPLAINING: Final = frozenset(("pool.explain_join",))
+"""Messages that change nothing and say what another one would do; a dry run answers what they say."""
+
 ONLY_DATABASE: Final = "nothing to do: only the database changes"
 _NETWORK: Final = re.compile(r"\bnetwork ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
 
@@ -132,7 +135,7 @@ class CliLogin:
         if not isinstance(caller, SessionCaller):
             raise TypeError("a dry run needs a session of this server")
         live = await self._sessions.check(caller.session)
-        trial = DryRunCaller(self._coordinator, self._database.begin(), live, self._undo_rule)
+        trial = DryRunCaller(self._coordinator, self._database.begin(), live, caller, self._undo_rule)
         await body(trial)
         return await trial.plan()
 
@@ -141,10 +144,17 @@ class DryRunCaller:
     """Carries calls out on one transaction that nobody commits."""
 
     def __init__(
-        self, coordinator: Coordinator, txn: Txn, live: LiveSession, undo_rule: UndoRule | None = None
+        self,
+        coordinator: Coordinator,
+        txn: Txn,
+        live: LiveSession,
+        real: SessionCaller,
+        undo_rule: UndoRule | None = None,
     ) -> None:
         self._undo_rule = undo_rule
         self._coordinator = coordinator
+        self._real = real
+        self._told: list[str] = []
         self._txn = txn
         self._live = live
         self._contexts: list[CallContext] = []
@@ -160,6 +170,9 @@ class DryRunCaller:
         _, arguments = bind(message, method, [self._live.ref, *params] if message.session_arg else params)
         if not self._live.is_local:
             require_permission(self._live.role, message, arguments, self._txn)
+        if message.full_name in EXPLAINING:
+            self._told.append(str(await self._real.call(method, *args)))
+            return None
         if name == UNDO and self._undo_rule is not None:
             self._decide(await self._undo_rule(arguments), {})
             return None
@@ -221,11 +234,13 @@ class DryRunCaller:
         return {"events": tuple(events), "token": "", "valid_ref_counts": {}}
 
     async def plan(self) -> str:
-        """The plan of every host, as text.
+        """The plan of every host, as text; or what a message has told that only explains.
 
         Raises:
             INTERNAL_ERROR: A host cannot say what it would do.
         """
+        if self._told:
+            return "\n".join(self._told)
         try:
             staged = await self._coordinator.plan(self._txn, self._contexts)
         except (HostGone, HostRefused) as error:

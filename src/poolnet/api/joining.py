@@ -7,11 +7,13 @@ network is not touched: that comes afterwards, as a change by the coordinator th
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -27,32 +29,38 @@ from poolnet.db.engine import StoredRow
 from poolnet.db.errors import DatabaseDamaged
 from poolnet.db.shape import SHAPES
 from poolnet.db.txn import View
+from poolnet.hostnet.facts import HostFacts
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pool import Pool
 from poolnet.model.failure import Failure
-from poolnet.model.types import Ref, Row
+from poolnet.model.types import Ref, Row, Value
 from poolnet.pool import membership, pki, wire
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.membership import Membership, Role, write_durably
 from poolnet.pool.peer import Peer, PeerDenied, PeerGone
 from poolnet.rules.admit import CLASSES, admit
 from poolnet.rules.context import Session
-from poolnet.rules.join import require_joinable
+from poolnet.rules.explain_admission import Admitted, explain_admission
+from poolnet.rules.join import Target, obstacles, require_joinable
+from poolnet.rules.join_advice import clear, explained
+from poolnet.rules.join_text import show_joining
 
 log = structlog.get_logger("poolnet.api.joining")
 
 ROWS_MAX: Final = 50_000
 UNPACKED_BYTES_MAX: Final = 64 * 1024 * 1024
+LOST: Final = errors.joining_host_connection_failed().code
 NEW_DIRECTORY: Final = "pool.joining"
 
 
 class Application(msgspec.Struct, frozen=True, kw_only=True):
-    """What a joining host sends: the request for its certificate, and its records."""
+    """What a joining host sends: the request for its certificate, its records, and what it reports when it only asks."""
 
     version: int
     request: str
     rows: tuple[StoredRow, ...]
+    facts: HostFacts = HostFacts()
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +72,29 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     pool_uuid: str
     coordinator_uuid: str
     coordinator_address: str
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One attempt to join: at which coordinator, and how far it has come."""
+
+    pool: PoolClient
+    files: pki.PoolFiles
+    target: Target
+    force: bool
+    held: bool = False
+    admission: Admission | None = None
+
+    def membership(self, address: str) -> Membership:
+        """What this host is once it is let in at that address."""
+        if self.admission is None:
+            raise TypeError("it is not let in")
+        return Membership(
+            role=Role.MEMBER,
+            coordinator_uuid=self.admission.coordinator_uuid,
+            coordinator_address=self.admission.coordinator_address or address,
+            pool_uuid=self.admission.pool_uuid,
+        )
 
 
 class Joining:
@@ -98,50 +129,99 @@ class Joining:
         self._pool_port = pool_port
         self._become = become
 
-    async def join(self, address: str, user: str, password: str, *, force: bool) -> None:
-        """Joins the pool of that coordinator. Raises Failure: of the checks, or of the coordinator."""
+    async def join(self, address: str, user: str, password: str, *, force: bool, fix: bool = False) -> None:
+        """Joins the pool of that coordinator. With `fix`, what the pool's way of networking replaces is removed before.
+
+        That is one change of this host together with the joining: if it is not let in, the host is as it was.
+
+        Raises Failure: of the checks, or of the coordinator.
+        """
         async with PoolClient(address, self._https_port) as pool:
             await pool.login(user, password)
-            await self._coordinator.hold()
+            entry = _Entry(pool, pki.PoolFiles(self._state_dir / NEW_DIRECTORY), await pool.target(), force)
             try:
-                admission = await self._enter(pool, force=force)
-                self._become(
-                    Membership(
-                        role=Role.MEMBER,
-                        coordinator_uuid=admission.coordinator_uuid,
-                        coordinator_address=admission.coordinator_address or address,
-                        pool_uuid=admission.pool_uuid,
-                    )
-                )
+                if fix:
+                    await self._clear_and_enter(entry)
+                else:
+                    await self._coordinator.hold()
+                    entry.held = True
+                    await self._enter(entry, self._database.view)
+                self._keep(entry.files)
+                self._become(entry.membership(address))
             except BaseException:
-                self._coordinator.release()
+                if entry.held:
+                    self._coordinator.release()
+                if entry.admission is not None:
+                    await _withdraw(pool, self._me(self._database.view).uuid)
                 raise
+            finally:
+                shutil.rmtree(entry.files.directory, ignore_errors=True)
 
-    async def _enter(self, pool: PoolClient, *, force: bool) -> Admission:
-        me = self._database.view.get(Host, self._host)
-        require_joinable(self._database.view, me, await pool.target(), force=force)
-        files = pki.PoolFiles(self._state_dir / NEW_DIRECTORY)
+    async def _clear_and_enter(self, entry: _Entry) -> None:
+        """Removes what is in the way, and enters, before the removal is confirmed; nothing is carried out afterwards."""
+        holding: list[asyncio.Task[None]] = []
+
+        async def enter(view: View) -> None:
+            holding.append(asyncio.create_task(self._coordinator.hold()))  # the next turn is nobody else's
+            await self._enter(entry, view)
+
+        arguments: dict[str, Value] = {}
+        call = RuleCall(
+            method="pool.join", rule=clear, arguments=arguments, session=Session(), before_commit=enter
+        )
         try:
-            admission = await self._apply(pool, me.uuid, files)
-            try:
-                await self._try(files, admission)
-                self._keep(files)
-            except (Failure, OSError):
-                await _withdraw(pool, me.uuid)
-                raise
-            return admission
+            await self._coordinator.run(call)
         finally:
-            shutil.rmtree(files.directory, ignore_errors=True)
+            for task in holding:
+                await task
+                entry.held = True
 
-    async def _apply(self, pool: PoolClient, uuid: str, files: pki.PoolFiles) -> Admission:
+    def _me(self, view: View) -> Host:
+        return view.get(Host, self._host)
+
+    async def _enter(self, entry: _Entry, view: View) -> None:
+        me = self._me(view)
+        require_joinable(view, me, entry.target, force=entry.force)
+        entry.admission = await self._apply(entry.pool, me.uuid, entry.files, view)
+        await self._try(entry.files, entry.admission)
+
+    async def explain(self, address: str, user: str, password: str, *, force: bool, fix: bool) -> str:
+        """What joining would do, NIC by NIC, and what is in the way. Raises Failure: the coordinator does not answer."""
+        async with PoolClient(address, self._https_port) as pool:
+            await pool.login(user, password)
+            target = await pool.target()
+            txn = self._database.begin()
+            me = self._me(txn)
+            found = [explained(txn, me, target, each) for each in obstacles(txn, me, target, force=force)]
+            if fix:
+                with suppress(Failure):  # it remains an obstacle then
+                    trial = txn.nested()
+                    clear(self._coordinator.context(trial, Session()))
+                    trial.merge()
+            admitted = None
+            with suppress(Failure, msgspec.MsgspecError, TypeError):  # an obstacle says why
+                application = Application(
+                    version=wire.VERSION,
+                    request="",
+                    rows=tuple(stored_rows(txn)),
+                    facts=self._coordinator.facts_here,
+                )
+                text = await pool.call("pool.explain_admission", me.uuid, _packed(application))
+                admitted = msgspec.json.decode(text, type=Admitted)
+            return show_joining(me.name_label, target.coordinator.name_label, found, admitted, fix=fix)
+
+    async def _apply(self, pool: PoolClient, uuid: str, files: pki.PoolFiles, view: View) -> Admission:
         try:
             request = pki.request_certificate(files, uuid)
         except OSError as error:
             raise errors.internal_error(f"the key cannot be written: {error.strerror}") from error
-        rows = tuple(stored_rows(self._database.view))
-        application = Application(version=wire.VERSION, request=request, rows=rows)
-        packed = base64.b64encode(zlib.compress(msgspec.json.encode(application))).decode()
-        answer = await pool.call("pool.exchange_certificates_on_join", uuid, packed)
+        application = Application(version=wire.VERSION, request=request, rows=tuple(stored_rows(view)))
+        try:
+            answer = await pool.call("pool.exchange_certificates_on_join", uuid, _packed(application))
+        except Failure as failure:
+            if failure.code == LOST:  # it may have been let in all the same
+                await _withdraw(pool, uuid)
+            raise
         try:
             admission = msgspec.convert(answer, Admission)
             write_durably(files.ca, admission.ca.encode())
@@ -244,6 +324,13 @@ class Admitting:
         )
         return {name: str(value) for name, value in msgspec.to_builtins(admission).items()}
 
+    def explain(self, uuid: str, packed: str) -> str:
+        """What would become of a host if it was let in, as a JSON text. Raises OPERATION_NOT_ALLOWED, HA_IS_ENABLED."""
+        application, rows = _unpacked(packed)
+        context = self._coordinator.context(self._database.begin(), Session())
+        admitted = explain_admission(context, uuid=uuid, rows=rows, facts=application.facts)
+        return msgspec.json.encode(admitted).decode()
+
     def _make_pool(self) -> None:
         """Makes the pool's CA at its first use. Raises OSError."""
         if self._files.complete() and self._files.ca_key.is_file() and self._files.secret.is_file():
@@ -251,6 +338,11 @@ class Admitting:
         pool = next(iter(self._database.view.all(Pool)))
         local = self._database.view.get(Host, self._host)
         pki.make_pool(self._files, pool.uuid, local.uuid, self._clock())
+
+
+def _packed(application: Application) -> str:
+    """What a joining host sends, as one text."""
+    return base64.b64encode(zlib.compress(msgspec.json.encode(application))).decode()
 
 
 def _unpacked(packed: str) -> tuple[Application, tuple[Row, ...]]:

@@ -90,6 +90,9 @@ class PoolCalls:
         return {
             "pool.join": self._join,
             "pool.join_force": self._join_force,
+            "pool.join_fixing": self._join_fixing,
+            "pool.explain_join": self._explain_join,
+            "pool.explain_admission": self._explain_admission,
             "pool.exchange_certificates_on_join": self._admit,
             "pool.eject": self._eject,
             "pool.recover_slaves": self._recover_slaves,
@@ -108,13 +111,25 @@ class PoolCalls:
     async def _join_force(self, call: Call) -> Result:
         return await self._join_pool(call, force=True)
 
-    async def _join_pool(self, call: Call, *, force: bool) -> Result:
+    async def _join_fixing(self, call: Call) -> Result:
+        return await self._join_pool(call, force=call.arguments["force"], fix=True)
+
+    async def _explain_join(self, call: Call) -> Result:
+        a = call.arguments
+        return await self._joining.explain(
+            a["master_address"], a["master_username"], a["master_password"], force=a["force"], fix=a["fix"]
+        )
+
+    async def _explain_admission(self, call: Call) -> Result:
+        return self._admitting.explain(call.arguments["uuid"], call.arguments["records"])
+
+    async def _join_pool(self, call: Call, *, force: bool, fix: bool = False) -> Result:
         a = call.arguments
         if self._changing_role.locked():
             raise errors.other_operation_in_progress("pool", self._pool().ref, ())
         async with self._changing_role:
             await self._joining.join(
-                a["master_address"], a["master_username"], a["master_password"], force=force
+                a["master_address"], a["master_username"], a["master_password"], force=force, fix=fix
             )
         return None
 

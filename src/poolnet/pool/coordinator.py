@@ -35,7 +35,7 @@ from poolnet.pool.audit_entry import Audited
 from poolnet.pool.guard import USUAL, Guard
 from poolnet.pool.host_work import HostWork
 from poolnet.pool.hostlink import HostGone, HostRefused
-from poolnet.pool.rollout import Hosts, Rollouts
+from poolnet.pool.rollout import Agreement, Hosts, Rollouts
 from poolnet.pool.storage import METHODS as STORAGE_METHODS
 from poolnet.pool.storage import StorageCalls
 from poolnet.rules.context import CallContext, Counters, Session
@@ -62,7 +62,11 @@ Rule = Callable[..., Any]  # fn(context, **arguments) -> Value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleCall:
-    """One call of a client that a rule decides: its message, decoded arguments and who asks."""
+    """One call of a client that a rule decides: its message, decoded arguments and who asks.
+
+    `before_commit` is asked, with what is going to be committed, once the hosts have changed; if it raises a Failure all go
+    back, and that is the call's.
+    """
 
     method: str
     rule: Rule
@@ -70,6 +74,7 @@ class RuleCall:
     session: Session
     task: Ref[Any] = NULL
     guard: Guard = USUAL
+    before_commit: Agreement | None = None
 
 
 @dataclass(slots=True)
@@ -185,6 +190,11 @@ class Coordinator:
         self._may_begin.set()
         for turn in self._turns:
             turn.release()
+
+    @property
+    def facts_here(self) -> HostFacts:
+        """What the host that this server runs on has reported last."""
+        return self._hosts.facts().get(self._local_host, HostFacts())
 
     @property
     def view(self) -> View:
@@ -311,7 +321,8 @@ class Coordinator:
             self._wake.clear()
             while self._queue:
                 await self._company()
-                batch, self._queue = self._queue[:CALLS_PER_BATCH_MAX], self._queue[CALLS_PER_BATCH_MAX:]
+                count = _together(self._queue)
+                batch, self._queue = self._queue[:count], self._queue[count:]
                 self._under_way = batch
                 try:
                     async with self._turns[0]:
@@ -338,8 +349,16 @@ class Coordinator:
         try:
             guards = [d.pending.call.guard for d in decided]
             await self._rollouts.carry_out(
-                txn, contexts, changes, guards, lambda plans: _notes(decided, txn, plans)
+                txn,
+                contexts,
+                changes,
+                guards,
+                lambda plans: _notes(decided, txn, plans),
+                decided[0].pending.call.before_commit,
             )
+        except errors.Failure as failure:
+            _fail(decided[0].pending.answer, failure)
+            return
         except (HostRefused, HostGone, DatabaseError) as error:
             await self._try_apart([d.pending for d in decided], error, txn)
             return
@@ -528,6 +547,14 @@ def _note_of(write: _Write, written: Txn, before: View) -> bytes | None:
         return None
     decided = audit_entry.Decided(changes=changes, destroyed=audit_entry.destroyed_rows(changes, before))
     return audit_entry.entry_of(write.audited, audit_entry.SUCCESS, decided=decided, view=written)
+
+
+def _together(queue: Sequence[_Pending]) -> int:
+    """How many of the first calls in the queue may be planned together: one that has to be agreed on is alone."""
+    if queue[0].call.before_commit is not None:
+        return 1
+    alone = (number for number, each in enumerate(queue) if each.call.before_commit is not None)
+    return min(next(alone, len(queue)), CALLS_PER_BATCH_MAX)
 
 
 def _new_uuid() -> str:

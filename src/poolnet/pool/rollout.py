@@ -7,7 +7,7 @@ runs at a time: whoever changes a host knows that nobody else is changing it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
@@ -32,6 +32,8 @@ from poolnet.pool.progress import Progress, Step
 from poolnet.rules.context import CallContext
 
 T = TypeVar("T")
+Agreement = Callable[[View], Awaitable[None]]
+"""Asked before a change is kept; raises a Failure to have it taken back."""
 log = structlog.get_logger("poolnet.pool")
 
 DRY_RUN: Final = "dry-run"
@@ -113,6 +115,7 @@ class Rollouts:
         changes: Sequence[Changes],
         guards: Sequence[Guard] = (),
         notes: Callable[[Mapping[Ref[Host], str]], Sequence[bytes]] = lambda _: (),
+        agreement: Agreement | None = None,
     ) -> None:
         """Makes the hosts what `view` says, and commits the changes that lead there.
 
@@ -121,7 +124,8 @@ class Rollouts:
         Raises:
             HostRefused: A host could not be made so, or could not be reached afterwards.
             HostGone: A host cannot be reached.
-            DatabaseError: The changes could not be committed. In all three cases all hosts are brought back.
+            DatabaseError: The changes could not be committed.
+            Failure: The agreement is refused. In all these cases all hosts are brought back.
         """
         async with self._one_at_a_time:
             works = self._works(view, contexts)
@@ -130,6 +134,8 @@ class Rollouts:
             progress = Progress(tasks, works, self._write)
             try:
                 armed = await self._switch(view, works, contexts, guards, progress)
+                if agreement is not None:
+                    await agreement(view)
                 if not others:
                     await self._confirm(armed)
                     await self._database.commit(changes, notes(_plans(works)))

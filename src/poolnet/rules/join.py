@@ -5,7 +5,7 @@ The joining host asks, with its own database and what the pool's coordinator say
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -24,7 +24,11 @@ from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VmPowerState
 from poolnet.rules.features import the_pool
 
-_NBD: Final = ("nbd", "insecure_nbd")
+NBD: Final = ("nbd", "insecure_nbd")
+BACKENDS_DIFFER: Final = "Network backends differ"
+ADDRESS_TYPE_DIFFERS: Final = "Primary address type differs"
+PURPOSES_DIFFER: Final = "Incompatible network purposes: nbd and insecure_nbd"
+_SAME_PRODUCT: Final = ("platform_version", "product_brand", "platform_name")
 _SAME_SOFTWARE: Final = ("xapi", "build_number", "product_version")
 
 
@@ -32,6 +36,7 @@ class PoolHost(Struct, frozen=True, kw_only=True):
     """A host of the pool, as far as a joining one cares; names are those of the API."""
 
     uuid: str
+    name_label: str = ""
     API_version_major: int
     API_version_minor: int
     software_version: Mapping[str, str]
@@ -71,83 +76,94 @@ def require_joinable(view: View, me: Host, target: Target, *, force: bool) -> No
         POOL_JOINING_HOST_MANAGEMENT_VLAN_DOES_NOT_MATCH, POOL_JOINING_EXTERNAL_AUTH_MISMATCH,
         POOL_JOINING_HOST_MUST_HAVE_SAME_API_VERSION: in the order of spec §20.1.
     """
+    for failure in obstacles(view, me, target, force=force):
+        raise failure
+
+
+def obstacles(view: View, me: Host, target: Target, *, force: bool) -> Iterator[errors.Failure]:
+    """Everything that keeps a host from joining, in the order of the checks; see `require_joinable`."""
     management = next((pif for pif in view.where(PIF, host=me.ref) if pif.management), None)
     if management is None:
-        raise errors.host_still_booting()
+        yield errors.host_still_booting()
+        return
     if the_pool(view).ha_enabled or target.ha_enabled:
-        raise errors.ha_is_enabled()
+        yield errors.ha_is_enabled()
     if me.uuid == target.coordinator.uuid:
-        raise errors.operation_not_allowed("Host cannot become slave of itself")
-    if me.uuid in target.hosts:
-        raise errors.operation_not_allowed("Host is already part of a pool")
+        yield errors.operation_not_allowed("Host cannot become slave of itself")
+    elif me.uuid in target.hosts:
+        yield errors.operation_not_allowed("Host is already part of a pool")
     if view.count(Host) > 1:
-        raise errors.joining_host_cannot_be_master_of_other_hosts()
-    _require_quiet(view)
-    _require_alike(me, target.coordinator, force=force)
-    if any(sr.shared and sr.content_type != "iso" for sr in view.all(SR)):
-        raise errors.joining_host_cannot_contain_shared_srs()
-    _require_plain_network(view, management, target)
-    _require_same_way(view, me, management, target)
+        yield errors.joining_host_cannot_be_master_of_other_hosts()
+    yield from _not_quiet(view)
+    yield from _not_alike(me, target.coordinator, force=force)
+    if any(is_in_the_way(sr) for sr in view.all(SR)):
+        yield errors.joining_host_cannot_contain_shared_srs()
+    yield from _not_plain(view, management, target)
+    yield from _not_the_same_way(view, me, management, target)
 
 
-def _require_quiet(view: View) -> None:
-    """No VM of it runs, or is being worked on."""
+def is_in_the_way(sr: SR) -> bool:
+    """Whether this storage is shared with others, which the pool would not know of."""
+    return sr.shared and sr.content_type != "iso"
+
+
+def _not_quiet(view: View) -> Iterator[errors.Failure]:
+    """A VM of it runs, or is being worked on."""
     vms = [vm for vm in view.all(VM) if not vm.is_control_domain]
     if any(vm.power_state is VmPowerState.RUNNING for vm in vms):
-        raise errors.joining_host_cannot_have_running_vms()
+        yield errors.joining_host_cannot_have_running_vms()
     if any(vm.current_operations or vm.power_state is VmPowerState.PAUSED for vm in vms):
-        raise errors.joining_host_cannot_have_vms_with_current_operations()
+        yield errors.joining_host_cannot_have_vms_with_current_operations()
 
 
-def _require_alike(me: Host, coordinator: PoolHost, *, force: bool) -> None:
+def _not_alike(me: Host, coordinator: PoolHost, *, force: bool) -> Iterator[errors.Failure]:
     mine, theirs = me.software_version, coordinator.software_version
-    for key in ("platform_version", "product_brand", "platform_name"):
-        if mine.get(key) != theirs.get(key):
-            raise errors.hosts_not_compatible()
+    if any(mine.get(key) != theirs.get(key) for key in _SAME_PRODUCT):
+        yield errors.hosts_not_compatible()
     if force:
         return
     if any(mine.get(key) != theirs.get(key) for key in _SAME_SOFTWARE):
-        raise errors.hosts_not_homogeneous("Software version differs")
+        yield errors.hosts_not_homogeneous("Software version differs")
     if me.cpu_info.get("vendor") != coordinator.cpu_info.get("vendor"):
-        raise errors.hosts_not_homogeneous("CPUs differ")
+        yield errors.hosts_not_homogeneous("CPUs differ")
 
 
-def _require_plain_network(view: View, management: PIF, target: Target) -> None:
-    """It has nothing but NICs, and perhaps the VLAN of its management; the pool's way comes with the pool."""
+def _not_plain(view: View, management: PIF, target: Target) -> Iterator[errors.Failure]:
+    """It has more than NICs, and perhaps the VLAN of its management; the pool's way comes with the pool."""
     if view.count(Bond):
-        raise errors.pool_joining_host_has_bonds()
+        yield errors.pool_joining_host_has_bonds()
     if view.count(Tunnel):
-        raise errors.pool_joining_host_has_tunnels()
+        yield errors.pool_joining_host_has_tunnels()
     if view.count(NetworkSriov):
-        raise errors.pool_joining_host_has_network_sriovs()
+        yield errors.pool_joining_host_has_network_sriovs()
     if any(vlan.untagged_PIF != management.ref for vlan in view.all(VLAN)):
-        raise errors.pool_joining_host_has_non_management_vlans()
+        yield errors.pool_joining_host_has_non_management_vlans()
     if target.management_vlan != management.VLAN:
-        raise errors.pool_joining_host_management_vlan_does_not_match(management.VLAN, target.management_vlan)
+        yield errors.pool_joining_host_management_vlan_does_not_match(management.VLAN, target.management_vlan)
 
 
-def _require_same_way(view: View, me: Host, management: PIF, target: Target) -> None:
-    """Its services are those of the pool."""
+def _not_the_same_way(view: View, me: Host, management: PIF, target: Target) -> Iterator[errors.Failure]:
+    """Its services are not those of the pool."""
     theirs = target.coordinator
     if (me.external_auth_type, me.external_auth_service_name) != (
         theirs.external_auth_type,
         theirs.external_auth_service_name,
     ):
-        raise errors.pool_joining_external_auth_mismatch()
+        yield errors.pool_joining_external_auth_mismatch()
     backends = (host.software_version.get("network_backend") for host in (me, theirs))
     if len(set(backends)) > 1:
-        raise errors.operation_not_allowed("Network backends differ")
+        yield errors.operation_not_allowed(BACKENDS_DIFFER)
     mine = f"{me.API_version_major}.{me.API_version_minor}"
     pools = f"{theirs.API_version_major}.{theirs.API_version_minor}"
     if mine != pools:
-        raise errors.pool_joining_host_must_have_same_api_version(mine, pools)
+        yield errors.pool_joining_host_must_have_same_api_version(mine, pools)
     if management.primary_address_type.value != target.primary_address_type:
-        raise errors.operation_not_allowed("Primary address type differs")
+        yield errors.operation_not_allowed(ADDRESS_TYPE_DIFFERS)
     own = _nbd([str(purpose) for network in view.all(Network) for purpose in network.purpose])
     others = _nbd(target.purposes)
     if own and others and own != others:
-        raise errors.operation_not_allowed("Incompatible network purposes: nbd and insecure_nbd")
+        yield errors.operation_not_allowed(PURPOSES_DIFFER)
 
 
 def _nbd(purposes: Sequence[str]) -> str:
-    return next((purpose for purpose in purposes if purpose in _NBD), "")
+    return next((purpose for purpose in purposes if purpose in NBD), "")

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from poolnet.db.txn import View
 from poolnet.hostnet.facts import AddressFacts
 from poolnet.hostnet.state import HostNetwork
+from poolnet.model import errors
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vlan import VLAN
@@ -104,6 +106,35 @@ def test_the_call_that_a_host_refuses_fails_alone_and_leaves_nothing(tmp_path: P
         assert bridges(server.host.network) == {1, 2, 4, 5}
         assert {vlan.tag for vlan in server.database.view.all(VLAN)} == {1, 2, 4, 5}
         assert len(server.database.view.where(PIF, VLAN=3)) == 0
+
+    with_server(tmp_path, body)
+
+
+def test_a_change_that_has_to_be_agreed_on_goes_back_if_it_is_not(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        made = await networks(server, 3)
+        seen: list[tuple[set[int], int, int]] = []
+
+        async def refuse(view: View) -> None:
+            seen.append((bridges(server.host.network), view.count(VLAN), server.database.view.count(VLAN)))
+            raise errors.host_offline(server.host.host)
+
+        async def agree(_: View) -> None:
+            seen.append((bridges(server.host.network), 0, 0))
+
+        calls = [vlan_call(server, tag, network) for tag, network in enumerate(made, 1)]
+        calls[1] = replace(calls[1], before_commit=refuse)
+        calls[2] = replace(calls[2], before_commit=agree)
+        one, two, three = await asyncio.gather(
+            *(server.coordinator.run(call) for call in calls), return_exceptions=True
+        )
+        assert isinstance(one, str)
+        assert isinstance(two, Failure)
+        assert two.code == "HOST_OFFLINE"
+        assert isinstance(three, str)
+        assert seen == [({1, 2}, 2, 1), ({1, 3}, 0, 0)], "the host has changed, the database has not"
+        assert bridges(server.host.network) == {1, 3}
+        assert {vlan.tag for vlan in server.database.view.all(VLAN)} == {1, 3}
 
     with_server(tmp_path, body)
 

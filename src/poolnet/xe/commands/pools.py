@@ -35,10 +35,17 @@ EJECT_WARNINGS: Final = (
 
 async def _join(call: Call) -> None:
     params = call.params
-    method = "pool.join_force" if params.flag("force") else "pool.join"
+    force, fix = params.flag("force"), params.flag("fix")
     names = ("master-address", "master-username", "master-password")
+    where = [params.required(name) for name in names]
+    if call.dry:
+        await call.api("pool.explain_join", *where, force, fix)
+        return
     try:
-        await call.api(method, *[params.required(name) for name in names])
+        if fix:
+            await call.api("pool.join_fixing", *where, force)
+        else:
+            await call.api("pool.join_force" if force else "pool.join", *where)
     except Failure as failure:
         if failure.code != "POOL_JOINING_HOST_CONNECTION_FAILED":
             raise
@@ -384,8 +391,9 @@ COMMANDS: Final = (
         name="pool-join",
         action=_join,
         required=("master-address", "master-username", "master-password"),
-        optional=("force",),
-        summary="Makes this host a member of another pool.",
+        optional=("force", "fix"),
+        summary="Makes this host a member of another pool. --dry-run says what would become of its interfaces, and what is "
+        "in the way; --fix removes bonds, VLANs, tunnels and SR-IOV networks that are.",
     ),
     Command(
         name="pool-eject",
