@@ -18,8 +18,10 @@ from typing import TypeVar
 
 from poolnet.api.audit_calls import undo_messages
 from poolnet.api.auditing import Auditor
-from poolnet.api.credentials import Credentials
+from poolnet.api.budgets import Budgets
+from poolnet.api.credentials import Credentials, Identity, SystemAccounts
 from poolnet.api.desk import open_desk
+from poolnet.api.directory import Directory, DirectoryGone, Entry
 from poolnet.api.dispatch import Dispatcher
 from poolnet.api.events import Events
 from poolnet.api.sessions import Sessions
@@ -31,9 +33,12 @@ from poolnet.db.errors import StorageFailed
 from poolnet.hostnet import protocol
 from poolnet.hostnet.diff import diff
 from poolnet.hostnet.facts import HostFacts, NicFacts
+from poolnet.hostnet.laws import ImpossibleStateError
 from poolnet.hostnet.state import HostNetwork, IpConfig, Ipv4Mode
 from poolnet.hostnet.storage import AttachStorage, DetachStorage, StorageAction, StorageFault
 from poolnet.model.classes.host import Host
+from poolnet.model.classes.session import Session
+from poolnet.model.roles import Role
 from poolnet.model.types import Ref
 from poolnet.pool.audit_log import AuditLog
 from poolnet.pool.coordinator import Coordinator
@@ -98,7 +103,11 @@ class ModelHost:
     async def stage(self, host: Ref[Host], command: protocol.Stage) -> protocol.Staged:
         if not command.dry_run:
             self.staged[command.rollout] = command
-        return protocol.Staged(plan=diff(self.network, command.desired), plan_hash="")
+        try:
+            return protocol.Staged(plan=diff(self.network, command.desired), plan_hash="")
+        except ImpossibleStateError as error:
+            refused = protocol.Refused(fault=protocol.Fault.MALFORMED, message=str(error))
+            raise HostRefused(refused) from error
 
     async def switch(self, host: Ref[Host], command: protocol.Switch) -> protocol.Done:
         if self.gate is not None:
@@ -150,6 +159,35 @@ class ModelHost:
 
 
 @dataclass
+class KnownPeople:
+    """A directory of whoever is put in, in the place of the system's: users and groups of the tests' own."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    groups: dict[str, frozenset[str]] = field(default_factory=dict)
+    gone: bool = False
+
+    def add(self, name: str, identifier: str, *groups: str) -> None:
+        self.entries[name] = Entry(identifier, name, {"subject-name": name})
+        self.groups[identifier] = frozenset(groups)
+
+    async def named(self, name: str) -> Entry | None:
+        self._require()
+        return self.entries.get(name)
+
+    async def identified(self, identifier: str) -> Entry | None:
+        self._require()
+        return next((entry for entry in self.entries.values() if entry.identifier == identifier), None)
+
+    async def memberships(self, identifier: str) -> frozenset[str]:
+        self._require()
+        return self.groups.get(identifier, frozenset())
+
+    def _require(self) -> None:
+        if self.gone:
+            raise DirectoryGone("no answer")
+
+
+@dataclass
 class InProcess:
     """The parts of a running server."""
 
@@ -162,10 +200,18 @@ class InProcess:
     host: ModelHost
     audit_log: AuditLog
     auditor: Auditor
+    budgets: Budgets
 
 
 @asynccontextmanager
-async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIterator[InProcess]:
+async def in_process(
+    state_dir: Path,
+    engine: Engine | None = None,
+    *,
+    accounts: SystemAccounts | None = None,
+    directory: Directory | None = None,
+    refusal_delay_s: float = 0.0,
+) -> AsyncIterator[InProcess]:
     """A server with one user, root with the password "secret"."""
     async with AsyncExitStack() as stack:
         database = Database.open(engine or MemoryEngine())
@@ -187,15 +233,18 @@ async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIter
         stack.push_async_callback(coordinator.stop)
         await coordinator.converge(opened.local_host)
         (state_dir / "users.toml").write_bytes(_users_file())
+        budgets = Budgets()
         desk = open_desk(
             stack=stack,
             database=database,
             coordinator=coordinator,
-            credentials=Credentials(state_dir / "users.toml", None),
+            credentials=Credentials(state_dir / "users.toml", accounts),
+            directory=directory or KnownPeople(),
+            budgets=budgets,
             hosts=host,
             host=opened.local_host,
             clock=now,
-            refusal_delay_s=0.0,
+            refusal_delay_s=refusal_delay_s,
         )
         audit_log = AuditLog(state_dir / "audit", database)
         audit_log.open()
@@ -213,12 +262,19 @@ async def in_process(state_dir: Path, engine: Engine | None = None) -> AsyncIter
             host=host,
             audit_log=audit_log,
             auditor=auditor,
+            budgets=budgets,
         )
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
+
+
+async def login_as(server: InProcess, role: Role | None) -> Ref[Session]:
+    """A session of that role, without a password; None is the superuser's."""
+    identity = Identity("root" if role is None else role.value, role)
+    return await server.sessions.admit(identity, originator="test")
 
 
 @cache
@@ -242,11 +298,18 @@ class BrokenDisk(MemoryEngine):
         super().append(record)
 
 
-def with_server(tmp_path: Path, body: Callable[[InProcess], Awaitable[T]], engine: Engine | None = None) -> T:
+def with_server(
+    tmp_path: Path,
+    body: Callable[[InProcess], Awaitable[T]],
+    engine: Engine | None = None,
+    *,
+    accounts: SystemAccounts | None = None,
+    directory: Directory | None = None,
+) -> T:
     """Runs `body` with a server of its own."""
 
     async def run() -> T:
-        async with in_process(tmp_path, engine) as server:
+        async with in_process(tmp_path, engine, accounts=accounts, directory=directory) as server:
             return await body(server)
 
     return asyncio.run(run())

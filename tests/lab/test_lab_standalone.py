@@ -78,6 +78,7 @@ def test_flags_alone_write_the_whole_configuration(root: Path) -> None:
     }
     assert written(root) == [
         "etc/pam.d/poolnet",
+        "etc/pam.d/poolnet-directory",
         "etc/poolnet/api.toml",
         "etc/poolnet/hostd.toml",
         "etc/systemd/system/ovs-vswitchd.service.d/poolnet.conf",

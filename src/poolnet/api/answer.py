@@ -6,6 +6,7 @@ answer carries its value as Python values, or, where the bytes are at hand (cach
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -54,10 +55,29 @@ class Origin:
 class Encoded:
     """A value that is already encoded, or cheaply put together from encoded pieces (see `fragments`).
 
-    `pieces` is called once, with the caller's codec, in the same turn of the event loop in which the answer arrives.
+    `pieces` is called once, with the caller's codec, in the same turn of the event loop in which the answer arrives; what
+    it gives may be read bit by bit, with pauses.
     """
 
     pieces: Callable[[Codec], Iterable[bytes]]
+    shared: Shared | None = None
+    """Where the encoded value is kept for others who get the same answer."""
+
+
+class Shared:
+    """One value for many clients: the first of them has it encoded, in small steps, and the others wait for it."""
+
+    def __init__(self) -> None:
+        self._locks: dict[Codec, asyncio.Lock] = {}
+        self._kept: dict[Codec, bytes] = {}
+
+    async def get(self, codec: Codec, make: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The encoded value; `make` is called unless somebody has made it."""
+        async with self._locks.setdefault(codec, asyncio.Lock()):
+            kept = self._kept.get(codec)
+            if kept is None:
+                kept = self._kept[codec] = await make()
+            return kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,13 @@ from poolnet.api.cli_login import CliLogin
 from poolnet.api.config import rooted
 from poolnet.api.credentials import Credentials
 from poolnet.api.desk import open_desk
+from poolnet.api.directory import SystemDirectory
 from poolnet.api.events import Events
 from poolnet.api.joining import Admitting, Joining
 from poolnet.api.parts import PamThroughHostd, Parts
 from poolnet.api.pool_calls import PoolCalls
 from poolnet.api.pool_door import PoolDoor
-from poolnet.api.sessions import SWEEP_S, Sessions
+from poolnet.api.sessions import REVALIDATE_S, SWEEP_S, Sessions
 from poolnet.api.tasks import Tasks
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
@@ -143,14 +144,18 @@ def _open_gate(
     hosts: PoolHosts,
 ) -> Events:
     database = parts.database
+    directory = SystemDirectory()
+    parts.stack.callback(directory.close)
     desk = open_desk(
         stack=parts.stack,
         database=database,
         coordinator=coordinator,
         credentials=credentials,
+        directory=directory,
         hosts=hosts,
         host=host,
         clock=parts.clock,
+        budgets=parts.budgets,
     )
     sessions = desk.sessions
     calls = _pool_calls(parts, coordinator, sessions, pool, host)
@@ -217,8 +222,12 @@ def _pool_calls(
 
 
 async def sweep(sessions: Sessions, tasks: Tasks) -> None:
-    """Removes old sessions and tasks, forever."""
+    """Removes old sessions and tasks, forever, and those of users whom the directory knows otherwise now."""
+    next_validation = asyncio.get_running_loop().time() + REVALIDATE_S
     while True:
         await asyncio.sleep(SWEEP_S)
         await sessions.sweep()
+        if asyncio.get_running_loop().time() >= next_validation:
+            await sessions.revalidate()
+            next_validation = asyncio.get_running_loop().time() + REVALIDATE_S
         await tasks.sweep()

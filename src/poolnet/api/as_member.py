@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from poolnet.api.answer import Origin
 from poolnet.api.config import rooted
 from poolnet.api.credentials import Credentials
+from poolnet.api.directory import SystemDirectory
 from poolnet.api.member_calls import MemberCalls, MemberLogin
 from poolnet.api.parts import PamThroughHostd, Parts
 from poolnet.api.pool_door import PoolDoor
@@ -43,6 +44,7 @@ async def start_member(parts: Parts) -> None:
     sessions = Sessions(
         database=database,
         credentials=Credentials(state_dir / "users.toml", PamThroughHostd(link)),
+        directory=SystemDirectory(),
         this_host=NULL,
         clock=parts.clock,
     )

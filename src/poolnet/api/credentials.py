@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,10 +22,15 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from poolnet.model.classes.subject import Subject
 from poolnet.model.roles import Role
+from poolnet.model.types import NULL, Ref
 
 log = structlog.get_logger("poolnet.api.credentials")
 
+ROOT = "root"
+HASHES_AT_ONCE = 2
+HASH_NICENESS = 10
 PASSWORD_BYTES_MAX = 1024  # a longer one is no password but a way to keep the hash busy
 
 
@@ -45,17 +51,29 @@ class UsersFileBroken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who logged in; `role` is None for a superuser."""
+    """Who logged in; `role` is None for a superuser.
+
+    A user of the directory has its identifier in `sid`, itself and its groups in `groups`, and the subject that admits it.
+    A local user with a role has its name for an identifier.
+    """
 
     user: str
     role: Role | None
+    sid: str = ""
+    groups: frozenset[str] = frozenset()
+    subject: Ref[Subject] = NULL
+
+    @property
+    def identifier(self) -> str:
+        """The user's identifier; empty for superusers."""
+        return "" if self.role is None else self.sid or self.user
 
 
 class SystemAccounts(Protocol):
     """Asks the system about a user and a password."""
 
-    async def accepts(self, user: str, password: str) -> bool:
-        """Whether the system's own authentication accepts them."""
+    async def accepts(self, user: str, password: str, *, directory: bool = False) -> bool:
+        """Whether the system's own authentication accepts them: as administrators, or as users of the directory."""
 
 
 class Credentials:
@@ -73,8 +91,11 @@ class Credentials:
         self._writing = threading.Lock()
         self._nobody = _nobody()
 
-    async def verify(self, user: str, password: str) -> Identity | None:
-        """The identity that user name and password give, or None."""
+    async def verify(self, user: str, password: str, *, only_root: bool = False) -> Identity | None:
+        """The identity that user name and password give, or None.
+
+        The system's accounts are superusers, if its administrators let them in; with `only_root` none but root is asked.
+        """
         if len(password.encode()) > PASSWORD_BYTES_MAX:
             return None
         broken = False
@@ -85,12 +106,20 @@ class Credentials:
             log.warning("users-file-broken", reason=str(error))
             broken = True  # the system's accounts are not asked: the file may give one of them a role
         stored = local.password_hash if local is not None else self._nobody
-        matches = await asyncio.to_thread(self._matches, stored, password)
+        matches = await asyncio.get_running_loop().run_in_executor(
+            _threads(), self._matches, stored, password
+        )
         if local is not None:
             return Identity(user, _role(local.role)) if matches else None
-        if not broken and self._system is not None and await self._system.accepts(user, password):
-            return Identity(user, None)
-        return None
+        if broken or self._system is None or (only_root and user != ROOT):
+            return None
+        return Identity(user, None) if await self._system.accepts(user, password) else None
+
+    async def in_directory(self, user: str, password: str) -> bool:
+        """Whether user name and password are those of a user of the directory."""
+        if self._system is None or len(password.encode()) > PASSWORD_BYTES_MAX:
+            return False
+        return await self._system.accepts(user, password, directory=True)
 
     def set_password(self, user: str, password: str) -> None:
         """Writes a local user's new password hash; the file's other users stay as they are. Any thread may call it.
@@ -107,7 +136,11 @@ class Credentials:
             self._write(msgspec.toml.encode(_UsersFile(users=users)))
 
     def is_local(self, user: str) -> bool:
-        """Whether users.toml names this user."""
+        """Whether users.toml names this user.
+
+        Raises:
+            UsersFileBroken: It cannot be read.
+        """
         return user in self._local_users()
 
     def _write(self, text: bytes) -> None:
@@ -140,6 +173,16 @@ class Credentials:
             return self._hasher.verify(stored, password)
         except (VerificationError, InvalidHashError):
             return False
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Where passwords are hashed: at a lower priority than the event loop, which has other clients."""
+    return ThreadPoolExecutor(HASHES_AT_ONCE, thread_name_prefix="hash", initializer=_yield_to_others)
+
+
+def _yield_to_others() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HASH_NICENESS)  # Linux: of this thread alone
 
 
 @cache

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from poolnet.api.auditing import Auditor
+from poolnet.api.budgets import Budgets
 from poolnet.api.credentials import Credentials
+from poolnet.api.directory import Directory
 from poolnet.api.dispatch import Dispatcher, Own
 from poolnet.api.events import Events
 from poolnet.api.locks import AskedHosts
+from poolnet.api.logins import REFUSAL_DELAY_S
 from poolnet.api.own import own_messages
-from poolnet.api.sessions import REFUSAL_DELAY_S, Sessions
+from poolnet.api.sessions import Sessions
 from poolnet.api.tasks import Tasks
 from poolnet.db.database import Database
 from poolnet.model.classes.host import Host
@@ -31,6 +34,7 @@ class Desk:
     tasks: Tasks
     events: Events
     own: Mapping[str, Own]
+    budgets: Budgets
 
     def dispatcher(self, more: Mapping[str, Own], auditor: Auditor) -> Dispatcher:
         """Who answers calls; `more` are messages that are answered besides those of every coordinator."""
@@ -41,6 +45,7 @@ class Desk:
             tasks=self.tasks,
             own={**self.own, **more},
             auditor=auditor,
+            budgets=self.budgets,
         )
 
 
@@ -50,6 +55,8 @@ def open_desk(
     database: Database,
     coordinator: Coordinator,
     credentials: Credentials,
+    directory: Directory,
+    budgets: Budgets,
     hosts: AskedHosts,
     host: Ref[Host],
     clock: Callable[[], datetime],
@@ -61,6 +68,7 @@ def open_desk(
     sessions = Sessions(
         database=database,
         credentials=credentials,
+        directory=directory,
         this_host=host,
         clock=clock,
         has_work=tasks.has_work,
@@ -76,6 +84,8 @@ def open_desk(
         events=events,
         coordinator=coordinator,
         hosts=hosts,
+        directory=directory,
+        budgets=budgets,
     )
     return Desk(
         database=database,
@@ -84,4 +94,5 @@ def open_desk(
         tasks=tasks,
         events=events,
         own=own,
+        budgets=budgets,
     )

@@ -17,6 +17,7 @@ from poolnet.api import implicit
 from poolnet.api.answer import Answer, Origin, Refusal, Success
 from poolnet.api.auditing import READING, Auditor
 from poolnet.api.binding import bind
+from poolnet.api.budgets import Budgets
 from poolnet.api.events import EventBatch
 from poolnet.api.permissions import require_permission
 from poolnet.api.results import encoded_class, encoded_events, encoded_rows, result_xml
@@ -63,6 +64,7 @@ class Dispatcher:
         coordinator: Who carries out what rules decide.
         sessions: Who is logged in.
         tasks: The tasks around calls.
+        budgets: Whose turn it is.
         own: Messages that the API itself carries out, by full name: sessions, events, cancelling.
         auditor: Who keeps the audit log.
     """
@@ -76,6 +78,7 @@ class Dispatcher:
         tasks: Tasks,
         own: Mapping[str, Own],
         auditor: Auditor,
+        budgets: Budgets,
     ) -> None:
         self._database = database
         self._coordinator = coordinator
@@ -83,6 +86,7 @@ class Dispatcher:
         self._tasks = tasks
         self._own = own
         self._auditor = auditor
+        self._budgets = budgets
 
     async def dispatch(self, method: str, params: Sequence[Wire], origin: Origin) -> Answer:
         """Answers a call that came over the wire; nothing that a client sends raises."""
@@ -131,6 +135,7 @@ class Dispatcher:
         message = MESSAGES.get(name)
         if message is None:
             raise errors.message_method_unknown(method)
+        await self._budgets.turn(origin.peer)
         call = await self._admit(
             message, method, [session, *params] if message.session_arg else params, origin
         )
@@ -241,6 +246,7 @@ def session_of(live: LiveSession | None) -> Session:
         return Session(user="", is_superuser=False, is_pool_session=False, role=None)
     return Session(
         user=live.user,
+        sid=live.identity.identifier,
         is_superuser=live.is_superuser,
         is_pool_session=live.is_pool,
         role=live.role,

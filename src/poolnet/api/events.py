@@ -10,13 +10,13 @@ import asyncio
 import hashlib
 import re
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from poolnet.api.answer import Codec
+from poolnet.api.answer import Codec, Shared
 from poolnet.api.fragments import encode_record
 from poolnet.db.database import Database
 from poolnet.db.feed import Delta, Published
@@ -28,6 +28,10 @@ BATCHING_S = 0.05  # spec §5.2: changes that follow a first one closely are rep
 FOREVER_S = 24 * 3600.0  # spec §5.2: a negative timeout
 QUEUE_BYTES_MAX = 10_000_000  # spec §5.3
 HEARTBEAT_S = 30.0
+BATCHES_MAX = (
+    4  # kept of one state of the database, for those who ask for the same; each may be as large as all of it
+)
+BATCHES_KEPT_S = 5.0
 SUBSCRIPTIONS_MAX = 20_000  # of one session, in all its registrations; one body holds about as many
 EVENT_CLASSES = {decl.name.lower(): name for name, decl in CLASSES.items() if decl.events}
 COUNTED_CLASSES = {decl.name.lower(): decl.python_type for decl in CLASSES.values() if decl.in_database}
@@ -55,6 +59,7 @@ class EventBatch:
     events: tuple[ChangeEvent, ...]
     token: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    shared: Shared = field(default_factory=Shared, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +137,23 @@ class Events:
         self._unsubscribe: Callable[[], None] | None = None
         self._heart: asyncio.Task[None] | None = None
         self._ended: dict[str, set[asyncio.Future[None]]] = {}
+        self._batches: dict[tuple[Subscriptions, int, int], EventBatch] = {}
+        self._batches_of = -1
 
     # --- event.from --------------------------------------------------------------------------------------------
 
-    async def from_(self, session: str, entries: Sequence[str], token: str, timeout_s: float) -> EventBatch:
+    async def from_(
+        self,
+        session: str,
+        entries: Sequence[str],
+        token: str,
+        timeout_s: float,
+        turn: Callable[[], Awaitable[None]] | None = None,
+    ) -> EventBatch:
         """Waits for changes after a token, and answers them with the next token (spec §5.2).
 
         A token of a later state than this one is of another database: all that there is answers it, as for a new
-        client, for it would wait in vain.
+        client, for it would wait in vain. `turn` waits for the client's turn: a change wakes all that wait.
 
         Raises:
             EVENT_FROM_TOKEN_PARSE_FAILURE: The token is not two numbers.
@@ -154,15 +168,36 @@ class Events:
         with self._until_ended(session) as ended:
             while True:
                 number = feed.number
-                events = self._collect(subscriptions, since, message_since)
+                batch = self._batch(subscriptions, since, message_since)
                 remaining = deadline - loop.time()
-                if events or token == "" or remaining <= 0:
-                    return EventBatch(events=events, token=make_token(number, number), counts=self._counts())
+                if batch.events or token == "" or remaining <= 0:
+                    return batch
                 since = message_since = number  # nothing of it matched, so nobody misses it
                 if await _either(ended, feed.wait(number), remaining) and not subscriptions.only_tasks():
                     await _either(ended, None, min(BATCHING_S, max(0.0, deadline - loop.time())))
+                if turn is not None:
+                    await turn()
                 if ended.done():
                     raise errors.session_invalid(Ref(session))
+
+    def _batch(self, subscriptions: Subscriptions, since: int, message_since: int) -> EventBatch:
+        """What has changed since then; clients that have seen the same and want the same get the same object."""
+        number = self._database.feed.number
+        if self._batches_of != number:
+            self._batches, self._batches_of = {}, number
+        key = (subscriptions, since, message_since)
+        batch = self._batches.get(key)
+        if batch is None:
+            batch = EventBatch(
+                events=self._collect(subscriptions, since, message_since),
+                token=make_token(number, number),
+                counts=self._counts(),
+            )
+            if not self._batches:
+                asyncio.get_running_loop().call_later(BATCHES_KEPT_S, self._batches.clear)
+            if len(self._batches) < BATCHES_MAX:
+                self._batches[key] = batch
+        return batch
 
     def _collect(
         self, subscriptions: Subscriptions, since: int, message_since: int

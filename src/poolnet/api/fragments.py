@@ -16,7 +16,7 @@ import json.encoder
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from poolnet.api.answer import Codec
@@ -75,11 +75,19 @@ def struct(codec: Codec, members: Iterable[bytes]) -> list[bytes]:
     return [b"{", b",".join(members), b"}"]
 
 
-def array(codec: Codec, fragments: Iterable[bytes]) -> list[bytes]:
-    """Makes a set of fragments, in pieces that are to be joined."""
+def items(codec: Codec, fragments: Iterable[bytes]) -> Iterator[bytes]:
+    """Makes a set of fragments, in pieces that are to be joined; each fragment is taken when its piece is."""
     if codec is Codec.XML:
-        return [b"<value><array><data>", *fragments, b"</data></array></value>"]
-    return [b"[", b",".join(fragments), b"]"]
+        yield b"<value><array><data>"
+        yield from fragments
+        yield b"</data></array></value>"
+        return
+    yield b"["
+    separator = b""
+    for fragment in fragments:
+        yield separator + fragment
+        separator = b","
+    yield b"]"
 
 
 def date_time_text(moment: dt.datetime) -> str:

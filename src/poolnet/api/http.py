@@ -26,6 +26,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from poolnet.api import jsonrpc, limits, xmlrpc
 from poolnet.api.answer import (
+    Answer,
     Codec,
     Dispatch,
     Download,
@@ -37,12 +38,13 @@ from poolnet.api.answer import (
     Request,
     Success,
 )
+from poolnet.api.budgets import Budgets
 from poolnet.api.bytestream import ByteStream
 from poolnet.api.caller_path import CallerConnection, plain_address
 from poolnet.api.fragments import encode_value
 from poolnet.api.listener import Budget, Listener, Slot, bind_tcp, bind_unix
 from poolnet.api.thincli import CliConnection, ClientGone, ThinClient, words_of
-from poolnet.api.wire import Malformed
+from poolnet.api.wire import Malformed, WireCall
 from poolnet.xe.client import Client
 
 _log = structlog.get_logger("poolnet.api.http")
@@ -97,6 +99,7 @@ class HttpServer:
         *,
         relay_cli: RelayCli | None = None,
         downloads: Mapping[str, Download] | None = None,
+        budgets: Budgets | None = None,
         timeouts: Timeouts | None = None,
         connections_max: int = limits.CONNECTIONS_MAX,
         connections_reserved: int = limits.CONNECTIONS_RESERVED_LOCAL,
@@ -106,6 +109,7 @@ class HttpServer:
         self._run_cli = run_cli
         self._relay_cli = relay_cli
         self._downloads = downloads or {}
+        self._budgets = budgets or Budgets()
         self._timeouts = timeouts or Timeouts()
         self._budget = Budget(connections_max, connections_reserved, connections_of_address)
         self._listeners: list[Listener] = []
@@ -199,29 +203,70 @@ class HttpServer:
 
     async def _call_xml(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await self._body(request, limits.RPC_BODY_BYTES_MAX)
+        origin = _origin(request, body)
+        await self._budgets.admit_request(origin.peer, len(body))
         try:
             call = xmlrpc.decode_call(body)
         except Malformed as error:
             raise _unparsable(error) from None
-        answer = await self._dispatch.dispatch(call.method, call.params, _origin(request, body))
+        answer = await self._carry_out(call, origin)
         if isinstance(answer, Relayed):
             return await self._send(request, (answer.body,), answer.content_type)
         if isinstance(answer, Refusal):
             pieces = [xmlrpc.encode_failure(answer.code, answer.params)]
         else:
-            pieces = xmlrpc.success_pieces(_value_pieces(Codec.XML, answer), bare=answer.bare)
-        return await self._send(request, pieces, "text/xml")
+            value = await self._value_pieces(Codec.XML, answer, origin)
+            pieces = xmlrpc.success_pieces(value, bare=answer.bare)
+        return await self._send(request, pieces, "text/xml", peer=origin.peer)
 
     async def _call_json(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await self._body(request, limits.RPC_BODY_BYTES_MAX)
+        origin = _origin(request, body)
+        await self._budgets.admit_request(origin.peer, len(body))
         try:
             call = jsonrpc.decode_call(body)
         except Malformed as error:
             raise _unparsable(error) from None
-        answer = await self._dispatch.dispatch(call.call.method, call.call.params, _origin(request, body))
+        answer = await self._carry_out(call.call, origin)
         if isinstance(answer, Relayed):
             return await self._send(request, (answer.body,), answer.content_type)
-        return await self._send(request, _json_pieces(call, answer), "application/json")
+        if isinstance(answer, Success):
+            value = await self._value_pieces(Codec.JSON, answer, origin)
+            pieces: Iterable[bytes] = jsonrpc.success_pieces(call, value)
+        elif answer.before_dispatch:
+            pieces = (jsonrpc.encode_failure_before_dispatch(answer.code, answer.params),)
+        else:
+            pieces = (jsonrpc.encode_failure(call, answer.code, answer.params),)
+        return await self._send(request, pieces, "application/json", peer=origin.peer)
+
+    async def _carry_out(self, call: WireCall, origin: Origin) -> Answer:
+        session = call.params[0] if call.params else ""
+        await self._budgets.admit_call(origin.peer, session if isinstance(session, str) else "")
+        return await self._dispatch.dispatch(call.method, call.params, origin)
+
+    async def _value_pieces(self, codec: Codec, answer: Success, origin: Origin) -> Iterable[bytes]:
+        """The pieces of an answer's value; a large one that is still to be encoded lets others have their turns."""
+        value = answer.value
+        if not isinstance(value, Encoded):
+            return (encode_value(codec, answer.wire_type, value),)
+        if value.shared is None:
+            return value.pieces(codec)
+        pieces = value.pieces(codec)
+
+        async def make() -> bytes:
+            return await self._in_slices(pieces, origin.peer)
+
+        return (await value.shared.get(codec, make),)
+
+    async def _in_slices(self, pieces: Iterable[bytes], peer: str) -> bytes:
+        clock = asyncio.get_running_loop().time
+        made, until = bytearray(), clock() + limits.SLICE_S
+        for piece in pieces:
+            made += piece
+            if clock() > until:
+                await self._budgets.turn(peer)
+                until = clock() + limits.SLICE_S
+        return bytes(made)
 
     async def _download(self, request: web.BaseRequest, download: Download) -> web.StreamResponse:
         """Answers a GET with what it asks for, as it comes."""
@@ -263,6 +308,7 @@ class HttpServer:
         if transport is None:
             raise ConnectionResetError("the client hung up")
         origin = _origin(request, body)
+        await self._budgets.admit_request(origin.peer, len(body))
         pass_on = self._relay_cli(words_of(body), origin) if self._relay_cli is not None else None
         if pass_on is not None:
             await pass_on(ByteStream.take_over(transport, former))
@@ -305,7 +351,13 @@ class HttpServer:
         return bytes(body)
 
     async def _send(
-        self, request: web.BaseRequest, pieces: Iterable[bytes], content_type: str, status: int = 200
+        self,
+        request: web.BaseRequest,
+        pieces: Iterable[bytes],
+        content_type: str,
+        status: int = 200,
+        *,
+        peer: str = "",
     ) -> web.StreamResponse:
         """Sends an answer in slices, so that a big one is never in memory twice, nor waits for ever."""
         pieces = list(pieces)
@@ -316,10 +368,13 @@ class HttpServer:
         if status != 200:
             response.force_close()
         try:
-            await self._before_stall(response.prepare(request))
-            for slice_ in _slices(pieces, ends):
-                await self._before_stall(response.write(slice_))
-            await self._before_stall(response.write_eof())
+            async with self._budgets.sending(peer, response.content_length):
+                await self._before_stall(response.prepare(request))
+                for number, slice_ in enumerate(_slices(pieces, ends)):
+                    if number:
+                        await self._budgets.turn(peer)
+                    await self._before_stall(response.write(slice_))
+                await self._before_stall(response.write_eof())
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
@@ -424,20 +479,6 @@ def _preflight(request: web.BaseRequest) -> web.StreamResponse:
         response.headers["Access-Control-Allow-Headers"] = f"{asked}, X-Requested-With"
     response.headers["Access-Control-Allow-Methods"] = "POST"
     return response
-
-
-def _value_pieces(codec: Codec, answer: Success) -> Iterable[bytes]:
-    if isinstance(answer.value, Encoded):
-        return answer.value.pieces(codec)
-    return (encode_value(codec, answer.wire_type, answer.value),)
-
-
-def _json_pieces(call: jsonrpc.JsonCall, answer: Success | Refusal) -> Iterable[bytes]:
-    if isinstance(answer, Success):
-        return jsonrpc.success_pieces(call, _value_pieces(Codec.JSON, answer))
-    if answer.before_dispatch:
-        return (jsonrpc.encode_failure_before_dispatch(answer.code, answer.params),)
-    return (jsonrpc.encode_failure(call, answer.code, answer.params),)
 
 
 def _slices(pieces: Sequence[bytes], ends: Sequence[int]) -> Iterator[bytes | memoryview]:

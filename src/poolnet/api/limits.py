@@ -28,6 +28,29 @@ CONNECTIONS_MAX: Final = (
 CONNECTIONS_OF_ADDRESS_MAX: Final = 256  # of one machine: it takes three to shut the others out
 CONNECTIONS_RESERVED_LOCAL: Final = 64  # of these, kept for the Unix socket: root must get in during a flood
 BACKLOG: Final = CONNECTIONS_MAX
+CONNECTS_OF_MACHINE_BURST: Final = 300  # a script of `xe` commands makes 15 a second at most; more wait
+CONNECTS_OF_MACHINE_PER_S: Final = 50.0
+
+# Calls. Above the rate a client waits longer for its answers; a GUI's start-up and 800 calls at once stay below.
+CALLS_OF_MACHINE_BURST: Final = 2000
+CALLS_OF_MACHINE_PER_S: Final = 1000.0
+CALLS_OF_SESSION_BURST: Final = 2000
+CALLS_OF_SESSION_PER_S: Final = 500.0
+BYTES_OF_MACHINE_BURST: Final = 4 * 1024 * 1024  # parsing takes about 0.1 s a MiB
+BYTES_OF_MACHINE_PER_S: Final = 1024 * 1024
+SESSION_CHARS: Final = 64  # of what is given as a session; real ones have 46
+POLLS_OF_SESSION_MAX: Final = 32  # blocked event calls; GUIs have one, a script one for each thread
+POLLS_OF_MACHINE_MAX: Final = 128
+FULL_POLLS_OF_MACHINE_BURST: Final = (
+    10  # event calls that are answered with all of the database; GUIs begin with one
+)
+FULL_POLLS_OF_MACHINE_PER_S: Final = 2.0
+LARGE_ANSWER_BYTES: Final = 1024 * 1024
+LARGE_ANSWERS: Final = 16  # under way at the same time; the others wait, and keep nothing but what they share
+LARGE_ANSWERS_OF_MACHINE: Final = 2
+BACKGROUND_OF_SESSION_MAX: Final = 1000  # calls under way as `Async.`; 800 VLANs are made in one burst
+BACKGROUND_MAX: Final = 4000
+SLICE_S: Final = 0.002  # of work for one answer, until others have their turn
 
 # Times, in seconds.
 BODY_TIMEOUT_S: Final = 30.0  # for the whole body; 300 KiB in that time is 10 KiB/s
@@ -38,7 +61,7 @@ LINGER_S: Final = 1.0  # the rest of a refused body is read that long, so that t
 SHUTDOWN_GRACE_S: Final = 5.0  # running calls may finish that long after a stop
 
 # Answers.
-SEND_SLICE_BYTES: Final = 512 * 1024  # written at once; more only makes copies that wait for the client
+SEND_SLICE_BYTES: Final = 256 * 1024  # written at once; more only makes copies that wait for the client
 
 # The thin command line (xe-cli §11).
 CLI_HELLO_TIMEOUT_S: Final = 30.0  # for the client's 35 bytes

@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 import stat
+import time
 from collections import Counter
 from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -21,6 +22,8 @@ from typing import Final
 
 import structlog
 
+from poolnet.api import limits
+from poolnet.api.fairness import Rates
 from poolnet.api.limits import BACKLOG
 
 _log = structlog.get_logger("poolnet.api.listener")
@@ -45,6 +48,13 @@ class Budget:
         self._reserved = reserved
         self._of_machine = of_machine
         self._by_machine: Counter[str] = Counter()
+        self._rates = Rates(
+            limits.CONNECTS_OF_MACHINE_BURST, limits.CONNECTS_OF_MACHINE_PER_S, time.monotonic
+        )
+
+    def pause_s(self, machine: str) -> float:
+        """How long a new connection should wait for its handshake, which costs more than most calls."""
+        return 0.0 if machine == LOCAL else self._rates.take(machine)
 
     @property
     def used(self) -> int:
@@ -86,12 +96,12 @@ class Slot:
 
     def __init__(self, budget: Budget, machine: str) -> None:
         self._budget: Budget | None = budget
-        self._machine = machine
+        self.machine = machine
 
     def release(self) -> None:
         """Gives the place back."""
         if self._budget is not None:
-            self._budget.give_back(self._machine)
+            self._budget.give_back(self.machine)
             self._budget = None
 
 
@@ -157,6 +167,9 @@ class Listener:
     async def _start(self, client: socket.socket, slot: Slot) -> None:
         """Gives a client its protocol, after the TLS handshake if there is one."""
         try:
+            pause_s = self._budget.pause_s(slot.machine)
+            if pause_s > 0:
+                await asyncio.sleep(pause_s)
             await self._loop.connect_accepted_socket(
                 lambda: self._make_protocol(slot),
                 client,

@@ -23,6 +23,7 @@ import structlog
 from poolnet.api.as_coordinator import start_coordinator
 from poolnet.api.as_member import start_member
 from poolnet.api.auditing import Auditor
+from poolnet.api.budgets import Budgets
 from poolnet.api.config import ApiConfig, ConfigError, load_config, rooted
 from poolnet.api.doors import Doors
 from poolnet.api.gate import Gate
@@ -95,12 +96,13 @@ async def _start(config: ApiConfig, stack: AsyncExitStack, background: Backgroun
     audit_log = AuditLog(state_dir / DIRECTORY, database)
     audit_log.open()
     stack.callback(audit_log.close)
-    gate = Gate()
+    gate, budgets = Gate(), Budgets()
     server = HttpServer(
         gate,
         gate.run_cli,
         relay_cli=gate.relay_cli,
         downloads={"/audit_log": gate.audit_log},
+        budgets=budgets,
         timeouts=Timeouts(shutdown_s=CALLS_GRACE_S),
     )
     stack.push_async_callback(server.close)
@@ -111,6 +113,7 @@ async def _start(config: ApiConfig, stack: AsyncExitStack, background: Backgroun
         office=office,
         database=database,
         gate=gate,
+        budgets=budgets,
         server=server,
         doors=_listen(config, server, database),
         clock=_now,

@@ -237,7 +237,9 @@ class MemberCalls:
         return await self._sessions.local_pool_login(accepted)
 
     async def _local_login(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
-        return await self._sessions.local_login(arguments["uname"], arguments["pwd"], origin.local_root)
+        return await self._sessions.local_login(
+            arguments["uname"], arguments["pwd"], origin.local_root, origin.peer
+        )
 
     async def _local_logout(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
         await self._sessions.logout(session)
@@ -275,12 +277,13 @@ class MemberLogin:
             return caller
         if not local:
             raise self._member.emergency or errors.host_is_slave(self._member.coordinator_address)
+        origin = self._origin
         try:
-            session = await self._sessions.local_login(user, password, self._origin.local_root)
+            session = await self._sessions.local_login(user, password, origin.local_root, origin.peer)
         except errors.Failure as failure:
-            self._calls.auditor.login(user, self._origin, failure)
+            self._calls.auditor.login(user, origin, failure)
             raise
-        self._calls.auditor.login(user, self._origin, None)
+        self._calls.auditor.login(user, origin, None)
         return MemberCaller(self._calls, session, self._origin)
 
     async def resume(self, session: str) -> Caller:

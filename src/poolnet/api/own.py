@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from poolnet.api.auth import auth_messages
+from poolnet.api.budgets import Budgets
 from poolnet.api.data_sources import data_source_messages
+from poolnet.api.directory import Directory
 from poolnet.api.dispatch import Call, Own, Result, session_of
 from poolnet.api.events import Events
 from poolnet.api.locks import AskedHosts, lock_messages
@@ -32,11 +35,14 @@ def own_messages(
     events: Events,
     coordinator: Coordinator,
     hosts: AskedHosts,
+    directory: Directory,
+    budgets: Budgets,
 ) -> Mapping[str, Own]:
     """The API's own messages, by full name."""
     return {
         **_session_messages(sessions),
-        **_event_messages(events),
+        **_event_messages(events, budgets),
+        **auth_messages(database, directory),
         "task.cancel": _cancel(database, tasks, coordinator),
         **lock_messages(database, hosts),
         **data_source_messages(database, hosts),
@@ -47,12 +53,12 @@ def _session_messages(sessions: Sessions) -> Mapping[str, Own]:
     async def login_with_password(call: Call) -> Result:
         a = call.arguments
         return await sessions.login_with_password(
-            a["uname"], a["pwd"], a["originator"], call.origin.local_root
+            a["uname"], a["pwd"], a["originator"], call.origin.local_root, call.origin.peer
         )
 
     async def local_login(call: Call) -> Result:
         a = call.arguments
-        return await sessions.local_login(a["uname"], a["pwd"], call.origin.local_root)
+        return await sessions.local_login(a["uname"], a["pwd"], call.origin.local_root, call.origin.peer)
 
     async def logout(call: Call) -> Result:
         await sessions.logout(_live(call).ref)
@@ -80,10 +86,16 @@ def _session_messages(sessions: Sessions) -> Mapping[str, Own]:
     }
 
 
-def _event_messages(events: Events) -> Mapping[str, Own]:
+def _event_messages(events: Events, budgets: Budgets) -> Mapping[str, Own]:
     async def from_(call: Call) -> Result:
         a = call.arguments
-        return await events.from_(_live(call).ref, a["classes"], a["token"], a["timeout"])
+        peer, session = call.origin.peer, _live(call).ref
+        with budgets.poll(peer, session):
+            if a["token"] == "":
+                await budgets.admit_full_poll(peer)
+            return await events.from_(
+                session, a["classes"], a["token"], a["timeout"], lambda: budgets.turn(peer)
+            )
 
     async def register(call: Call) -> Result:
         events.register(_live(call).ref, call.arguments["classes"])
@@ -94,7 +106,8 @@ def _event_messages(events: Events) -> Mapping[str, Own]:
         return None
 
     async def next_(call: Call) -> Result:
-        return await events.next(_live(call).ref)
+        with budgets.poll(call.origin.peer, _live(call).ref):
+            return await events.next(_live(call).ref)
 
     async def current_id(_: Call) -> Result:
         return events.current_id

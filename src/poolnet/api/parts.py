@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from poolnet.api.auditing import Auditor
+from poolnet.api.budgets import Budgets
 from poolnet.api.config import ApiConfig
 from poolnet.api.doors import Doors
 from poolnet.api.gate import Gate
@@ -33,9 +34,9 @@ class PamThroughHostd:
     def __init__(self, link: HostLink) -> None:
         self._link = link
 
-    async def accepts(self, user: str, password: str) -> bool:
+    async def accepts(self, user: str, password: str, *, directory: bool = False) -> bool:
         """Whether PAM accepts the user; no daemon, no."""
-        command = protocol.Authenticate(user=user, password=password)
+        command = protocol.Authenticate(user=user, password=password, directory=directory)
         with suppress(HostGone, HostRefused):
             return (await self._link.request(command, protocol.Authenticated, PAM_TIMEOUT_S)).accepted
         return False
@@ -90,6 +91,7 @@ class Parts:
     office: Office
     database: Database
     gate: Gate
+    budgets: Budgets
     server: HttpServer
     doors: Doors
     clock: Callable[[], datetime]

@@ -5,12 +5,12 @@ The dispatcher calls it for what is not a plain value: rows, maps of rows, and b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from poolnet.api.answer import Codec, Encoded
 from poolnet.api.events import ChangeEvent, EventBatch
-from poolnet.api.fragments import array, encode_record, encode_value, member, struct
+from poolnet.api.fragments import encode_record, encode_value, items, member, struct
 from poolnet.api.implicit import record_of
 from poolnet.db.database import Database
 from poolnet.model.declare import ClassDecl
@@ -38,7 +38,10 @@ def encoded_class(database: Database, decl: ClassDecl) -> Encoded:
 
 def encoded_events(database: Database, batch: EventBatch) -> Encoded:
     """The answer of `event.from`, or of `event.next` when there is no token."""
-    return Encoded(lambda codec: _batch(codec, batch, lambda c, row: _record(database, c, row)))
+    return Encoded(
+        lambda codec: _batch(codec, batch, lambda c, row: _record(database, c, row)),
+        batch.shared if batch.token is not None else None,
+    )
 
 
 def result_xml(wire_type: WireType, value: object) -> str:
@@ -106,19 +109,31 @@ def _encode_named(codec: Codec, row: Row) -> bytes:
     return member(codec, row.ref, _encode(codec, row))
 
 
-def _batch(codec: Codec, batch: EventBatch, snapshot: Callable[[Codec, Row], bytes]) -> list[bytes]:
-    events = array(codec, [b"".join(_event(codec, event, snapshot)) for event in batch.events])
+def _batch(codec: Codec, batch: EventBatch, snapshot: Callable[[Codec, Row], bytes]) -> Iterator[bytes]:
+    """The pieces of a batch, each made when it is asked for: all of the database is too much for one turn."""
+    events = items(codec, (b"".join(_event(codec, event, snapshot)) for event in batch.events))
     if batch.token is None:
-        return events
+        yield from events
+        return
     counts = struct(
         codec, [member(codec, name, encode_value(codec, _COUNT, n)) for name, n in batch.counts.items()]
     )
-    members = [
-        member(codec, "events", b"".join(events)),
+    rest = [
         member(codec, "valid_ref_counts", b"".join(counts)),
         member(codec, "token", encode_value(codec, _TEXT, batch.token)),
     ]
-    return struct(codec, members)
+    if codec is Codec.XML:
+        yield b"<value><struct><member><name>events</name>"
+        yield from events
+        yield b"</member>"
+        yield from rest
+        yield b"</struct></value>"
+    else:
+        yield b'{"events":'
+        yield from events
+        for each in rest:
+            yield b"," + each
+        yield b"}"
 
 
 def _event(codec: Codec, event: ChangeEvent, snapshot: Callable[[Codec, Row], bytes]) -> Iterable[bytes]:

@@ -9,26 +9,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 import structlog
 
-from poolnet.api.credentials import Credentials, Identity, UsersFileBroken
+from poolnet.api.credentials import ROOT, Credentials, Identity, UsersFileBroken
+from poolnet.api.directory import Directory, DirectoryGone
+from poolnet.api.logins import REFUSAL_DELAY_S, Logins, role_of, subjects_of
 from poolnet.api.permissions import permissions_of
 from poolnet.db.database import Database
 from poolnet.db.errors import Conflict
+from poolnet.db.feed import Published
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.session import Session as SessionRow
+from poolnet.model.classes.subject import Subject
 from poolnet.model.roles import Role
 from poolnet.model.types import Ref
+from poolnet.rules.external_auth import uses_directory
 
 log = structlog.get_logger("poolnet.api.sessions")
 
-ROOT = "root"
-REFUSAL_DELAY_S = 5.0  # spec §3.2: guessing passwords is slow
 IDLE_MAX = timedelta(hours=24)  # spec §3.5
 SWEEP_S = 30.0
 TOUCH_AFTER = timedelta(seconds=600)  # spec §3.4: last_active is refreshed at most this often
@@ -36,22 +39,34 @@ PER_ORIGINATOR_MAX = 500
 PER_USER_MAX = 500
 ROOT_MAX = 400
 POOL_MAX = 400
-LOGINS_AT_ONCE_MAX = 16  # each takes 64 MiB and a core for its hash
+SUPERUSERS_MAX = 4000  # with originators of any number, each of which may be a new one
+REVALIDATE_S = (
+    300.0  # how soon a change of the directory's groups is noticed; the pool's own changes count at once
+)
 
 
 @dataclass(slots=True)
 class LiveSession:
-    """A session and what its row does not say. `role` is None for a superuser."""
+    """A session and what its row does not say."""
 
     ref: Ref[SessionRow]
-    user: str
-    role: Role | None
+    identity: Identity
     originator: str
     is_pool: bool
     is_local: bool
     last_used: datetime
     noted: datetime
     """What its row says of its last use."""
+
+    @property
+    def user(self) -> str:
+        """The name that logged in."""
+        return self.identity.user
+
+    @property
+    def role(self) -> Role | None:
+        """What it may do; None for a superuser, to whom role checks do not apply."""
+        return self.identity.role
 
     @property
     def is_superuser(self) -> bool:
@@ -64,11 +79,12 @@ class Sessions:
 
     Args:
         database: Where the rows are kept.
-        credentials: Who checks passwords.
+        credentials: Who has the passwords of local users.
+        directory: Who knows the groups of the directory's users.
         this_host: The host that serves the logins.
         clock: The current time in UTC.
         has_work: Whether a session has unfinished tasks, and so is kept (spec §3.5).
-        refusal_delay_s: How long a refused login waits for its answer.
+        refusal_delay_s: When a refused login is answered.
     """
 
     def __init__(
@@ -78,6 +94,7 @@ class Sessions:
         credentials: Credentials,
         this_host: Ref[Host],
         clock: Callable[[], datetime],
+        directory: Directory,
         has_work: Callable[[Ref[SessionRow]], bool] = lambda _: False,
         refusal_delay_s: float = REFUSAL_DELAY_S,
     ) -> None:
@@ -86,37 +103,43 @@ class Sessions:
         self._this_host = this_host
         self._clock = clock
         self._has_work = has_work
-        self._refusal_delay_s = refusal_delay_s
+        self._directory = directory
+        self._logins = Logins(
+            database=database, credentials=credentials, directory=directory, refusal_delay_s=refusal_delay_s
+        )
         self._live: dict[str, LiveSession] = {}
         self._on_end: list[Callable[[str], None]] = []
-        self._logins = asyncio.Semaphore(LOGINS_AT_ONCE_MAX)
+        self._removals: set[asyncio.Task[None]] = set()
+        database.feed.subscribe(self._hear)
 
     def on_end(self, hear: Callable[[str], None]) -> None:
         """Calls `hear(session ref)` whenever a session ends, so that its blocked calls can be woken."""
         self._on_end.append(hear)
 
     async def login_with_password(
-        self, user: str, password: str, originator: str, local_root: bool
+        self, user: str, password: str, originator: str, local_root: bool, peer: str = ""
     ) -> Ref[SessionRow]:
-        """Makes a session (spec §3.2).
+        """Makes a session (spec §3.2) for a client at the address `peer`, or for whoever may use the Unix socket.
 
         Raises:
-            SESSION_AUTHENTICATION_FAILED: After a delay, when user name and password do not fit.
+            SESSION_AUTHENTICATION_FAILED, SESSION_AUTHORIZATION_FAILED, RBAC_PERMISSION_DENIED, TOO_BUSY: See `Logins`.
         """
-        identity = await self._identify(user, password, local_root)
-        if identity is None:
-            raise await self._refusal(user)
-        return await self._create(identity, originator=originator)
+        identity = await self._identify(user, password, local_root, peer)
+        return await self.admit(identity, originator=originator)
 
-    async def local_login(self, user: str, password: str, local_root: bool) -> Ref[SessionRow]:
+    async def local_login(
+        self, user: str, password: str, local_root: bool, peer: str = ""
+    ) -> Ref[SessionRow]:
         """Makes a session that lives on this host alone and needs no database (spec §3.3).
 
         Raises:
-            SESSION_AUTHENTICATION_FAILED: After a delay, to anybody but superusers.
+            SESSION_AUTHENTICATION_FAILED: After a delay, to anybody but superusers; and others of `Logins`.
         """
-        identity = await self._identify(user, password, local_root)
-        if identity is None or identity.role is not None:
-            raise await self._refusal(user)
+        identity = await self._identify(user, password, local_root, peer)
+        if identity.role is not None:
+            raise await self._logins.refuse(
+                errors.session_authentication_failed(user, "Authentication failure")
+            )
         return await self._admit_locally(user)
 
     async def local_pool_login(self, accepted: bool) -> Ref[SessionRow]:
@@ -125,26 +148,13 @@ class Sessions:
         Raises:
             SESSION_AUTHENTICATION_FAILED: After a delay, when it has not.
         """
-        if not accepted:
-            await asyncio.sleep(self._refusal_delay_s)
-            raise errors.session_authentication_failed("localhost", "Pool credentials invalid")
+        await self._require_secret(accepted, "localhost")
         return await self._admit_locally("")
 
     async def _admit_locally(self, user: str) -> Ref[SessionRow]:
-        ref: Ref[SessionRow] = Ref(f"OpaqueRef:{uuid4()}")
-        await self._admit(
-            LiveSession(
-                ref=ref,
-                user=user,
-                role=None,
-                originator="",
-                is_pool=False,
-                is_local=True,
-                last_used=self._clock(),
-                noted=self._clock(),
-            )
-        )
-        return ref
+        live = self._new(Identity(user, None), originator="", is_pool=False, is_local=True)
+        await self._admit(live)
+        return live.ref
 
     async def pool_login(self, accepted: bool, target: str) -> Ref[SessionRow]:
         """Makes a session for another host of the pool, which has shown the pool secret (spec §3.3).
@@ -152,54 +162,53 @@ class Sessions:
         Raises:
             SESSION_AUTHENTICATION_FAILED: After a delay, when it has not.
         """
-        if not accepted:
-            await asyncio.sleep(self._refusal_delay_s)
-            raise errors.session_authentication_failed(target, "Pool credentials invalid")
-        return await self._create(Identity("", None), originator="", is_pool=True)
+        await self._require_secret(accepted, target)
+        return await self.admit(Identity("", None), originator="", is_pool=True)
 
-    async def _identify(self, user: str, password: str, local_root: bool) -> Identity | None:
+    async def _require_secret(self, accepted: bool, target: str) -> None:
+        if not accepted:
+            refused = errors.session_authentication_failed(target, "Pool credentials invalid")
+            raise await self._logins.refuse(refused)
+
+    async def _identify(self, user: str, password: str, local_root: bool, peer: str) -> Identity:
         if local_root:
             return Identity(user, None)
-        async with self._logins:
-            return await self._credentials.verify(user, password)
+        return await self._logins.identify(user, password, peer)
 
-    async def _refusal(self, user: str) -> errors.Failure:
-        log.warning("login-refused", user=user[:64])
-        await asyncio.sleep(self._refusal_delay_s)
-        return errors.session_authentication_failed(user, "Authentication failure")
-
-    async def _create(self, identity: Identity, *, originator: str, is_pool: bool = False) -> Ref[SessionRow]:
-        now = self._clock()
-        ref: Ref[SessionRow] = Ref(f"OpaqueRef:{uuid4()}")
+    async def admit(self, identity: Identity, *, originator: str, is_pool: bool = False) -> Ref[SessionRow]:
+        """Makes a session for whoever has been identified."""
+        live = self._new(identity, originator=originator, is_pool=is_pool, is_local=False)
         row = SessionRow(
-            ref=ref,
+            ref=live.ref,
             uuid=str(uuid4()),
             this_host=self._this_host,
-            last_active=now,
-            validation_time=now,
+            last_active=live.noted,
+            validation_time=live.noted,
             pool=is_pool,
             is_local_superuser=identity.role is None,
+            subject=identity.subject,
             auth_user_name=identity.user,
-            auth_user_sid="" if identity.role is None else identity.user,
+            auth_user_sid=identity.identifier,
             rbac_permissions=() if identity.role is None else permissions_of(identity.role),
             originator=originator,
         )
         txn = self._database.begin()
         txn.create(row)
         await self._database.commit(txn.changes())
-        await self._admit(
-            LiveSession(
-                ref=ref,
-                user=identity.user,
-                role=identity.role,
-                originator=originator,
-                is_pool=is_pool,
-                is_local=False,
-                last_used=now,
-                noted=now,
-            )
+        await self._admit(live)
+        return live.ref
+
+    def _new(self, identity: Identity, *, originator: str, is_pool: bool, is_local: bool) -> LiveSession:
+        now = self._clock()
+        return LiveSession(
+            ref=Ref(f"OpaqueRef:{uuid4()}"),
+            identity=identity,
+            originator=originator,
+            is_pool=is_pool,
+            is_local=is_local,
+            last_used=now,
+            noted=now,
         )
-        return ref
 
     async def check(self, ref: str) -> LiveSession:
         """The session of that reference, refreshed (spec §3.4).
@@ -223,16 +232,25 @@ class Sessions:
 
     async def logout(self, ref: str) -> None:
         """Ends a session and wakes its blocked calls."""
+        live = self._forget(ref)
+        if live is not None:
+            await self._remove(live)
+
+    def _forget(self, ref: str) -> LiveSession | None:
+        """Ends a session at once; its row is still to be removed."""
         live = self._live.pop(ref, None)
-        if live is None:
+        if live is not None:
+            for hear in self._on_end:
+                hear(ref)
+        return live
+
+    async def _remove(self, live: LiveSession) -> None:
+        if live.is_local:
             return
-        for hear in self._on_end:
-            hear(ref)
-        if not live.is_local:
-            txn = self._database.begin()
-            if txn.find(SessionRow, live.ref) is not None:
-                txn.destroy(SessionRow, live.ref)
-                await self._database.commit(txn.changes())
+        txn = self._database.begin()
+        if txn.find(SessionRow, live.ref) is not None:
+            txn.destroy(SessionRow, live.ref)
+            await self._database.commit(txn.changes())
 
     async def change_password(self, live: LiveSession, new: str) -> None:
         """Gives the local superuser a new password: the caller, or root if the caller is no local user (spec §3.3).
@@ -255,12 +273,51 @@ class Sessions:
     async def logout_subject(self, keep: LiveSession, subject: str) -> None:
         """Ends all sessions of a subject but the caller's own and superusers' (spec §3.3)."""
         for live in list(self._live.values()):
-            if live.user == subject and not live.is_superuser and live.ref != keep.ref:
+            if live.identity.identifier == subject and not live.is_superuser and live.ref != keep.ref:
                 await self.logout(live.ref)
 
     def subjects(self) -> tuple[str, ...]:
-        """The subjects that have a session: users who are no superusers."""
-        return tuple(sorted({live.user for live in self._live.values() if not live.is_superuser}))
+        """The identifiers of the users that have a session, without superusers."""
+        return tuple(
+            sorted({live.identity.identifier for live in self._live.values() if not live.is_superuser})
+        )
+
+    def _hear(self, published: Published) -> None:
+        """Ends, at once, the sessions whose rights a commit has changed: the next call of theirs is refused."""
+        rows = (*published.created, *published.modified, *published.deleted)
+        if any(isinstance(row, Subject | Host) for row in rows):
+            self._end_if(lambda live: not self._still_valid(live.identity))
+
+    def _still_valid(self, identity: Identity) -> bool:
+        """Whether a user of the directory would get the same rights now; others' do not depend on the database."""
+        if not identity.sid:
+            return True
+        view = self._database.view
+        subjects = subjects_of(view, identity.groups)
+        return uses_directory(view) and role_of(view, subjects) is identity.role
+
+    def _end_if(self, unfit: Callable[[LiveSession], bool]) -> None:
+        for live in [each for each in self._live.values() if unfit(each)]:
+            log.info("session-ended", user=live.user[:64], reason="its rights have changed")
+            self._forget(live.ref)
+            removal = asyncio.get_running_loop().create_task(self._remove(live))
+            self._removals.add(removal)
+            removal.add_done_callback(self._removals.discard)
+
+    async def revalidate(self) -> None:
+        """Ends the sessions of users who have left the directory, or groups there that mattered (spec §3.2)."""
+        now: dict[str, frozenset[str]] = {}
+        for sid in {live.identity.sid for live in self._live.values() if live.identity.sid}:
+            try:
+                known = await self._directory.identified(sid) is not None
+                groups = await self._directory.memberships(sid)
+            except DirectoryGone:
+                return  # nobody has left because the way there is cut
+            now[sid] = frozenset((sid, *groups)) if known else frozenset()
+        for live in self._live.values():
+            if live.identity.sid in now:
+                live.identity = replace(live.identity, groups=now[live.identity.sid])
+        self._end_if(lambda live: not self._still_valid(live.identity))
 
     async def sweep(self) -> None:
         """Ends sessions that were idle too long; called every `SWEEP_S` seconds."""
@@ -273,12 +330,20 @@ class Sessions:
         """Adds a session; ends the least recently used ones of its group while there are too many (spec §3.5)."""
         self._live[newest.ref] = newest
         group, limit = _group(newest)
-        members = [live for live in self._live.values() if _group(live)[0] == group]
+        await self._keep([live for live in self._live.values() if _group(live)[0] == group], limit, newest)
+        if newest.is_superuser:
+            await self._keep(
+                [live for live in self._live.values() if live.is_superuser], SUPERUSERS_MAX, newest
+            )
+
+    async def _keep(self, members: list[LiveSession], limit: int, newest: LiveSession) -> None:
+        if len(members) <= limit:
+            return
         idle = sorted(
             (live for live in members if live is not newest and not self._has_work(live.ref)),
             key=lambda live: live.last_used,
         )
-        for live in idle[: max(0, len(members) - limit)]:
+        for live in idle[: len(members) - limit]:
             await self.logout(live.ref)
 
 

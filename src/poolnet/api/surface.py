@@ -8,6 +8,9 @@ from poolnet.rules.catalog import RULES
 
 OWN_MESSAGES = frozenset(
     {
+        "auth.get_subject_identifier",
+        "auth.get_subject_information_from_identifier",
+        "auth.get_group_membership",
         "VM.query_data_source",
         "host.query_data_source",
         "session.login_with_password",

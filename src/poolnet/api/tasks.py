@@ -7,6 +7,7 @@ on here. Tasks live in memory only.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 import structlog
 
+from poolnet.api import limits
 from poolnet.db.database import Database
 from poolnet.db.errors import Conflict, DatabaseError
 from poolnet.db.txn import Txn
@@ -48,6 +50,7 @@ class Tasks:
         self._clock = clock
         self._running: dict[str, asyncio.Task[None]] = {}
         self._owners: dict[str, str] = {}
+        self._background: Counter[str] = Counter()  # the sessions of tasks that `create` made
         self._pending: list[Callable[[Txn], object]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -55,15 +58,31 @@ class Tasks:
         """Makes a pending task for a background call of that session; it is there when this returns.
 
         Raises:
+            TOO_MANY_PENDING_TASKS: The session has too many already, or all sessions together have.
             SESSION_INVALID: The session has just ended.
         """
+        if (
+            self._background.total() >= limits.BACKGROUND_MAX
+            or self._background[session] >= limits.BACKGROUND_OF_SESSION_MAX
+        ):
+            raise errors.too_many_pending_tasks()
+        self._background[session] += 1
         row = self._new(label, session, headers)
         try:
             await self._change(lambda txn: txn.create(row))
         except Conflict as error:
+            self._uncount(session)
             raise errors.session_invalid(session) from error
+        except BaseException:
+            self._uncount(session)
+            raise
         self._owners[row.ref] = session
         return row.ref
+
+    def _uncount(self, session: str) -> None:
+        self._background[session] -= 1
+        if not self._background[session]:
+            del self._background[session]
 
     async def remove(self, ref: Ref[Task]) -> None:
         """Removes a task, if it is still there."""
@@ -120,9 +139,10 @@ class Tasks:
 
     def run(self, ref: Ref[Task], work: Callable[[], Awaitable[str]]) -> None:
         """Runs a call in the background; its result (as XML) or failure becomes the task's."""
-        self._running[ref] = asyncio.create_task(self._run(ref, work), name=f"task {ref}")
+        session = self._owners.get(ref, "")
+        self._running[ref] = asyncio.create_task(self._run(ref, session, work), name=f"task {ref}")
 
-    async def _run(self, ref: Ref[Task], work: Callable[[], Awaitable[str]]) -> None:
+    async def _run(self, ref: Ref[Task], session: str, work: Callable[[], Awaitable[str]]) -> None:
         try:
             result = await work()
         except errors.Failure as failure:
@@ -137,6 +157,7 @@ class Tasks:
         finally:
             self._running.pop(ref, None)
             self._owners.pop(ref, None)
+            self._uncount(session)
 
     async def succeed(self, ref: Ref[Task], result: str) -> None:
         """Completes a pending task with its result."""

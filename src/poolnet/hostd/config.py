@@ -71,6 +71,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     guest_runtime: Literal["netns", "none"] = "none"
     api_user: str = ""
     pam_service: str = "poolnet"
+    pam_directory_service: str = "poolnet-directory"
     storage_directories: tuple[str, ...] = STORAGE_DIRECTORIES
     management: ManagementConfig | None = None
 

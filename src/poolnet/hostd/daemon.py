@@ -247,8 +247,9 @@ class Daemon:
                 return await self._trace(command)
             case VerifyLocks() as command:
                 return await self._verify(command)
-            case Authenticate(user=user, password=password):
-                return await pam.authenticate(user, password, self._config.pam_service)
+            case Authenticate(user=user, password=password, directory=directory):
+                service = self._config.pam_directory_service if directory else self._config.pam_service
+                return await pam.authenticate(user, password, service)
             case SetHostname(hostname=hostname):
                 return await self._set_hostname(hostname)
             case ChangeStorage(action=action):

@@ -8,11 +8,9 @@ import pamela
 
 from poolnet.hostnet.protocol import Authenticated
 
-SERVICE = "poolnet"  # /etc/pam.d/poolnet
 
-
-async def authenticate(user: str, password: str, service: str = SERVICE) -> Authenticated:
-    """Asks PAM in a thread of its own, because it waits after a wrong password. Nothing of it is logged."""
+async def authenticate(user: str, password: str, service: str) -> Authenticated:
+    """Asks a service of PAM (a file of `/etc/pam.d`) in a thread of its own, because it waits after a wrong password. Nothing of it is logged."""
     return await asyncio.to_thread(_authenticate, user, password, service)
 
 

@@ -241,10 +241,14 @@ class VerifyLocks(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Authenticate(Struct, frozen=True, kw_only=True, tag=True):
-    """Does PAM accept this user and password? Answered by `Authenticated`. Never logged."""
+    """Does PAM accept this user and password? Answered by `Authenticated`. Never logged.
+
+    With `directory` any user of the directory will do, else only those that administer the host.
+    """
 
     user: str
     password: str
+    directory: bool = False
 
 
 class ChangeStorage(Struct, frozen=True, kw_only=True, tag=True):

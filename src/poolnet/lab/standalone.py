@@ -80,6 +80,7 @@ def upgrade() -> int:
     try:
         source = packaging()
         _install_units(root, source, programs(root, source))
+        _install_settings(root, source, anew=False)
     except OSError as error:
         sys.stderr.write(f"poolnet upgrade: {error}\n")
         return 1
@@ -168,15 +169,19 @@ def write(root: Path, choices: Choices, directory: Path) -> str:
     _write(root / "etc/poolnet/api.toml", "https_port = 443\nhttp_port = 80\n", 0o644)
     source = packaging()
     _install_units(root, source, directory)
-    for name, target in (
-        ("pam.d/poolnet", "etc/pam.d/poolnet"),
-        ("tmpfiles.d/poolnet.conf", "etc/tmpfiles.d/poolnet.conf"),
-    ):
-        _write(root / target, (source / name).read_text(encoding="utf-8"), 0o644)
+    _install_settings(root, source)
     _write(
         root / "etc/poolnet/hostd.toml", hostd_toml(choices), 0o644
     )  # last: it says that the machine is set up
     return password
+
+
+def _install_settings(root: Path, source: Path, *, anew: bool = True) -> None:
+    """Installs what an administrator may change; without `anew` only what is not there."""
+    for name in ("pam.d/poolnet", "pam.d/poolnet-directory", "tmpfiles.d/poolnet.conf"):
+        target = root / "etc" / name
+        if anew or not target.exists():
+            _write(target, (source / name).read_text(encoding="utf-8"), 0o644)
 
 
 def _install_units(root: Path, source: Path, directory: Path) -> None:

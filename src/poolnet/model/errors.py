@@ -1,6 +1,6 @@
 """Which errors can a call end with? Functions named after the codes: `raise errors.mac_invalid(mac)`.
 
-`errors_call`, `errors_network`, `errors_guest`, `errors_storage` and `errors_pool` declare them; this module has them all.
+`errors_auth`, `errors_call`, `errors_network`, `errors_guest`, `errors_storage` and `errors_pool` declare them; this module has them all.
 `ERRORS` has every documented code, with a description for people.
 """
 
@@ -11,6 +11,7 @@ from typing import Final
 
 from poolnet.model.error_codes_guests import GUEST_CODES
 from poolnet.model.error_codes_hosts import HOST_CODES
+from poolnet.model.errors_auth import *  # noqa: F403
 from poolnet.model.errors_call import *  # noqa: F403
 from poolnet.model.errors_guest import *  # noqa: F403
 from poolnet.model.errors_network import *  # noqa: F403

@@ -26,6 +26,7 @@ _WIRE_NAMES: Final[Mapping[str, str]] = {
     "PIFMetrics": "PIF_metrics",
     "Pool": "pool",
     "PoolUpdate": "pool_update",
+    "Auth": "auth",
     "RoleRecord": "role",
     "Secret": "secret",
     "Session": "session",

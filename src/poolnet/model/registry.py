@@ -9,6 +9,7 @@ from typing import Final
 
 from poolnet.model import enums
 from poolnet.model.classes import (
+    auth,
     bond,
     certificate,
     event,
@@ -83,6 +84,7 @@ _DECLARED: Final[tuple[tuple[type[Row], Iterable[MessageSpec]], ...]] = (
     (pci.PCI, pci.MESSAGES),
     (feature.Feature, ()),
     (certificate.Certificate, ()),
+    (auth.Auth, auth.MESSAGES),
 )
 
 CLASSES: Final[Mapping[str, ClassDecl]] = {

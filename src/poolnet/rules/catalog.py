@@ -13,6 +13,7 @@ from typing import Any, Final
 from poolnet.rules import (
     bond,
     explain_placement,
+    external_auth,
     host,
     leave,
     member,
@@ -118,6 +119,10 @@ RULES: Final[Mapping[str, Rule]] = {
     "host.destroy": leave.destroy,
     "pool.create_bond": pool_bond.create_bond,
     "host.explain_missing": missing.explain_missing,
+    "host.enable_external_auth": external_auth.enable_on_host,
+    "host.disable_external_auth": external_auth.disable_on_host,
+    "pool.enable_external_auth": external_auth.enable_in_pool,
+    "pool.disable_external_auth": external_auth.disable_in_pool,
     "host.sync_vlans": member.sync_vlans,
     "host.sync_tunnels": member.sync_tunnels,
     **_of(

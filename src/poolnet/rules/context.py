@@ -36,9 +36,13 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Who asks; `role` is None for superusers. `ref` is null where nobody is logged in."""
+    """Who asks; `role` is None for superusers. `ref` is null where nobody is logged in.
+
+    `sid` identifies the user in the directory, or a local user with a role; superusers have none.
+    """
 
     user: str = "root"
+    sid: str = ""
     is_superuser: bool = True
     is_pool_session: bool = False
     role: Role | None = None

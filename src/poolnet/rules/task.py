@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from poolnet.db.txn import View
 from poolnet.model import errors
@@ -13,9 +14,19 @@ from poolnet.model.roles import Role, allows, roles_with
 from poolnet.model.types import Ref
 from poolnet.rules.context import CallContext, Session
 
+PENDING_OF_SESSION_MAX: Final = 500
+"""Of the tasks that a client drives itself; those of its calls under way count as well."""
+
 
 def create(ctx: CallContext, *, label: str, description: str) -> Ref[Task]:
-    """Makes a pending task that the client drives itself."""
+    """Makes a pending task that the client drives itself.
+
+    Raises:
+        TOO_MANY_PENDING_TASKS: The session has left many of them pending.
+    """
+    own = ctx.txn.where(Task, session=ctx.session.ref)
+    if sum(task.status is TaskStatusType.PENDING for task in own) >= PENDING_OF_SESSION_MAX:
+        raise errors.too_many_pending_tasks()
     return ctx.txn.create(
         Task(
             ref=ctx.new_ref(),
@@ -42,7 +53,7 @@ def own_task(txn: View, who: Session, ref: Ref[Task]) -> Task:
     if who.is_superuser or who.role is None or allows(who.role, Role.POOL_OPERATOR):
         return task
     starter = txn.find(SessionRow, task.session)
-    if task.session == who.ref or (starter is not None and starter.auth_user_sid == who.user):
+    if task.session == who.ref or (starter is not None and starter.auth_user_sid == who.sid):
         return task
     holders = ", ".join(roles_with(Role.POOL_OPERATOR))
     raise errors.rbac_permission_denied(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poolnet.api.answer import Origin
+from poolnet.api.credentials import Identity
 from poolnet.model.classes.network import Network
 from poolnet.model.roles import Role
 from poolnet.pool.audit_chain import Head, findings
@@ -95,7 +96,7 @@ def test_denied_calls_are_logged_those_that_read_too(tmp_path: Path) -> None:
     async def body(server: InProcess) -> None:
         session = await login(server)
         live = await server.sessions.check(session)
-        live.role = Role.READ_ONLY
+        live.identity = Identity(live.user, Role.READ_ONLY)
         assert refused(await call(server, "network.destroy", session, "x"))[0] == "RBAC_PERMISSION_DENIED"
         said = await last(server)
         assert (said["role"], said["method"], said["result"][0]) == (

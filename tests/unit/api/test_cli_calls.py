@@ -12,6 +12,7 @@ import pytest
 from poolnet.api.answer import Origin
 from poolnet.api.audit_calls import undo_rule
 from poolnet.api.cli_login import CliLogin
+from poolnet.api.credentials import Identity
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.session import Session
@@ -26,7 +27,7 @@ from poolnet.model.types import NULL, Ref
 from poolnet.xe.caller import Caller, Value
 from poolnet.xe.commands.run import run as run_command
 from tests.golden.xe_world import Terminal
-from tests.in_process import InProcess, with_server
+from tests.in_process import InProcess, login_as, with_server
 from tests.unit.api.test_events import minimal_vm
 from tests.unit.pool.test_coordinator import eth1, networks
 
@@ -226,12 +227,23 @@ def test_a_dry_run_of_something_that_concerns_no_host_says_so(tmp_path: Path) ->
     with_server(tmp_path, body)
 
 
+def test_a_dry_run_of_what_concerns_connections_does_nothing(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        reader = await login_as(server, Role.READ_ONLY)
+        words = ("session-subject-identifier-logout-all", "--dry-run")
+        said = await xe(server, *words, "username=root", "password=secret")
+        assert (said.code, said.err) == (0, "")
+        await server.sessions.check(reader)
+
+    with_server(tmp_path, body)
+
+
 def test_a_dry_run_needs_the_role_that_the_run_needs(tmp_path: Path) -> None:
     async def body(server: InProcess) -> None:
         login = login_of(server)
         caller = await login.login("root", "", local=False)
         (row,) = server.database.view.all(Session)
-        (await server.sessions.check(row.ref)).role = Role.READ_ONLY
+        (await server.sessions.check(row.ref)).identity = Identity("root", Role.READ_ONLY)
 
         async def work(trial: Caller) -> None:
             await trial.call("network.create", {"name_label": "n", "other_config": {}})

@@ -9,7 +9,7 @@ import xmlrpc.client
 import pytest
 
 from poolnet.api.answer import Codec
-from poolnet.api.fragments import array, encode_record, encode_value, member, struct
+from poolnet.api.fragments import encode_record, encode_value, items, member, struct
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.enums import BondMode, VifLockingMode
 from poolnet.model.registry import CLASSES
@@ -81,7 +81,7 @@ def test_a_record_has_every_public_field_in_the_order_of_the_wire() -> None:
 
 
 @pytest.mark.parametrize("codec", Codec)
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", [name for name, decl in CLASSES.items() if decl.fields])
 def test_records_of_every_class_encode_from_rows_and_from_mappings_alike(codec: Codec, cls: str) -> None:
     decl = CLASSES[cls]
     row = decl.python_type(ref=Ref("OpaqueRef:1"))
@@ -93,8 +93,8 @@ def test_records_of_every_class_encode_from_rows_and_from_mappings_alike(codec: 
 def test_fragments_put_together_are_what_encoding_at_once_gives(codec: Codec) -> None:
     texts = ("a", "b<", "")
     fragments = [encode_value(codec, StringT(), text) for text in texts]
-    assert b"".join(array(codec, fragments)) == encode_value(codec, parse_wire_type("set:string"), texts)
-    assert b"".join(array(codec, [])) == encode_value(codec, parse_wire_type("set:string"), ())
+    assert b"".join(items(codec, fragments)) == encode_value(codec, parse_wire_type("set:string"), texts)
+    assert b"".join(items(codec, [])) == encode_value(codec, parse_wire_type("set:string"), ())
     members = [member(codec, f"k&{n}", fragment) for n, fragment in enumerate(fragments)]
     at_once = {f"k&{n}": text for n, text in enumerate(texts)}
     assert b"".join(struct(codec, members)) == encode_value(

@@ -20,7 +20,7 @@ from poolnet.model.errors import Failure
 from poolnet.model.registry import MESSAGES
 from poolnet.model.roles import Role, allows, roles_with
 from poolnet.model.types import NULL, Ref
-from tests.in_process import InProcess, with_server
+from tests.in_process import InProcess, login_as, with_server
 
 EMPTY = Database.open(MemoryEngine()).view
 ROLES: tuple[Role | None, ...] = (*Role, None)
@@ -101,9 +101,7 @@ def test_setting_a_whole_map_needs_the_role_of_each_protected_key_that_changes(
 
 async def a_session(server: InProcess, role: Role | None) -> Ref[Session]:
     """A session of a role, without the time that a hash takes."""
-    ref = await server.sessions.login_with_password("user", "", "", local_root=True)
-    (await server.sessions.check(ref)).role = role
-    return ref
+    return await login_as(server, role)
 
 
 SAMPLES = (

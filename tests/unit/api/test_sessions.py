@@ -19,6 +19,7 @@ from poolnet.model.classes.session import Session
 from poolnet.model.errors import Failure
 from poolnet.model.roles import Role
 from poolnet.model.types import Ref
+from tests.in_process import KnownPeople
 
 
 class Clock:
@@ -47,7 +48,7 @@ class Known(Credentials):
     def set_password(self, user: str, password: str) -> None:
         self.changed.append((user, password))
 
-    async def verify(self, user: str, password: str) -> Identity | None:
+    async def verify(self, user: str, password: str, *, only_root: bool = False) -> Identity | None:
         self.asked.append(user)
         roles = {"root": None, "reader": Role.READ_ONLY}
         return Identity(user, roles[user]) if password == "right" and user in roles else None
@@ -67,6 +68,7 @@ class World:
         self.sessions = Sessions(
             database=self.database,
             credentials=self.credentials,
+            directory=KnownPeople(),
             this_host=host.ref,
             clock=self.clock,
             has_work=lambda ref: ref in self.working,
@@ -226,7 +228,7 @@ class Accounts:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def accepts(self, user: str, password: str) -> bool:
+    async def accepts(self, user: str, password: str, *, directory: bool = False) -> bool:
         self.asked.append(user)
         return True
 

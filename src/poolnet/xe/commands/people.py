@@ -43,7 +43,8 @@ async def _message_destroy_all(call: Call) -> None:
 async def _subject_add(call: Call) -> None:
     name = call.params.required("subject-name")
     identifier = await call.api("auth.get_subject_identifier", name)
-    record: dict[str, Value] = {"subject_identifier": identifier, "other_config": {}}
+    facts = await call.api("auth.get_subject_information_from_identifier", identifier)
+    record: dict[str, Value] = {"subject_identifier": identifier, "other_config": facts}
     await uuid_of("subject")(call, await call.api("subject.create", record))
 
 
@@ -74,6 +75,25 @@ async def _identifiers(call: Call) -> None:
 async def _logout_all(call: Call) -> None:
     for identifier in cast("tuple[str, ...]", await call.api("session.get_all_subject_identifiers")):
         await call.api("session.logout_subject_identifier", identifier)
+
+
+async def _enable_external_auth(call: Call) -> None:
+    await _alone(call)
+    host, config = await call.find("host", "host-uuid"), call.params.mapping("config")
+    service, kind = call.params.required("service-name"), call.params.required("auth-type")
+    await call.api("host.enable_external_auth", host, config, service, kind)
+
+
+async def _disable_external_auth(call: Call) -> None:
+    await _alone(call)
+    await call.api(
+        "host.disable_external_auth", await call.find("host", "host-uuid"), call.params.mapping("config")
+    )
+
+
+async def _alone(call: Call) -> None:
+    if "force" not in call.params:
+        raise Refused("The hosts of a pool share one directory. A host is treated alone only with --force.")
 
 
 async def _secret_create(call: Call) -> None:
@@ -154,6 +174,22 @@ COMMANDS: Final = (
         name="session-subject-identifier-logout-all",
         action=_logout_all,
         summary="Ends the sessions of all users of the directory service.",
+    ),
+    Command(
+        name="host-enable-external-auth",
+        action=_enable_external_auth,
+        required=("host-uuid", "auth-type", "service-name"),
+        optional=("config:",),
+        hidden=True,
+        summary="Lets a directory's users log in on one host. Only with force.",
+    ),
+    Command(
+        name="host-disable-external-auth",
+        action=_disable_external_auth,
+        required=("host-uuid",),
+        optional=("config:",),
+        hidden=True,
+        summary="Ends the use of a directory on one host. Only with force.",
     ),
     Command(
         name="secret-create",

@@ -67,25 +67,6 @@ async def _restore_database(call: Call) -> None:
     raise not_implemented("PUT /pool/xmldbdump")
 
 
-async def _enable_external_auth(call: Call) -> None:
-    await _alone(call)
-    host, config = await call.find("host", "host-uuid"), call.params.mapping("config")
-    service, kind = call.params.required("service-name"), call.params.required("auth-type")
-    await call.api("host.enable_external_auth", host, config, service, kind)
-
-
-async def _disable_external_auth(call: Call) -> None:
-    await _alone(call)
-    await call.api(
-        "host.disable_external_auth", await call.find("host", "host-uuid"), call.params.mapping("config")
-    )
-
-
-async def _alone(call: Call) -> None:
-    if "force" not in call.params:
-        raise Refused("The hosts of a pool share one directory. A host is treated alone only with --force.")
-
-
 async def _license_add(call: Call) -> None:
     host = await host_or_master("host-uuid")(call)
     name = call.params.required("license-file")
@@ -282,22 +263,6 @@ _HOSTS: Final = (
         hidden=True,
         changes=False,
         summary="Shows where workload balancing would move a host's VMs.",
-    ),
-    Command(
-        name="host-enable-external-auth",
-        action=_enable_external_auth,
-        required=("host-uuid", "auth-type", "service-name"),
-        optional=("config:",),
-        hidden=True,
-        summary="Lets a directory's users log in on one host. Only with force.",
-    ),
-    Command(
-        name="host-disable-external-auth",
-        action=_disable_external_auth,
-        required=("host-uuid",),
-        optional=("config:",),
-        hidden=True,
-        summary="Ends the use of a directory on one host. Only with force.",
     ),
     one_call(
         "host-external-auth-set-ldaps",

@@ -1,0 +1,184 @@
+"""What one client can have of the server at once, and what others notice of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from poolnet.api import limits
+from poolnet.api.answer import Codec, Encoded, Origin, Refusal, Success
+from poolnet.api.budgets import Budgets
+from poolnet.api.tasks import Tasks
+from poolnet.db.database import Database
+from poolnet.db.engine_memory import MemoryEngine
+from poolnet.model.classes.pool import Pool
+from poolnet.model.errors import Failure
+from poolnet.model.roles import Role
+from poolnet.model.types import NULL
+from poolnet.rules import task
+from tests.in_process import InProcess, login_as, with_server
+from tests.unit.api.test_sessions import Clock
+
+HERE, THERE = "192.0.2.1", "192.0.2.2"
+
+
+def test_blocked_calls_are_bounded_for_each_session_and_each_address() -> None:
+    async def body() -> None:
+        budgets = Budgets()
+        with ExitStack() as stack:
+            for at in range(limits.POLLS_OF_MACHINE_MAX):
+                stack.enter_context(budgets.poll(HERE, f"s{at // limits.POLLS_OF_SESSION_MAX}"))
+            with pytest.raises(Failure, match="TOO_BUSY"), budgets.poll(HERE, "new"):
+                pass
+            with pytest.raises(Failure, match="TOO_BUSY"), budgets.poll(THERE, "s0"):
+                pass
+            stack.enter_context(budgets.poll(THERE, "new"))
+            stack.enter_context(budgets.poll("", "console"))
+        with ExitStack() as stack:
+            for _ in range(limits.POLLS_OF_SESSION_MAX):
+                stack.enter_context(budgets.poll(HERE, "s0"))
+
+    asyncio.run(body())
+
+
+def test_too_many_event_calls_of_a_session_are_told_so(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        session = await login_as(server, Role.READ_ONLY)
+        token = (await server.events.from_(session, ["pool"], "", 0.0)).token
+        origin = Origin(local_root=False, peer=HERE)
+
+        async def poll() -> object:
+            return await server.dispatcher.dispatch(
+                "event.from", [session, ["pool"], str(token), 60.0], origin
+            )
+
+        waiting = [asyncio.create_task(poll()) for _ in range(limits.POLLS_OF_SESSION_MAX)]
+        await asyncio.sleep(0)
+        assert await poll() == Refusal("TOO_BUSY", ())
+        await server.sessions.logout(session)
+        answers = await asyncio.gather(*waiting)
+        assert {answer.code for answer in answers if isinstance(answer, Refusal)} == {"SESSION_INVALID"}
+        assert len(answers) == limits.POLLS_OF_SESSION_MAX
+
+    with_server(tmp_path, body)
+
+
+def test_background_calls_are_bounded_and_their_places_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        monkeypatch.setattr(limits, "BACKGROUND_OF_SESSION_MAX", 3)
+        tasks = Tasks(database=Database.open(MemoryEngine()), this_host=NULL, clock=Clock())
+        hold = asyncio.Event()
+
+        async def work() -> str:
+            await hold.wait()
+            return ""
+
+        for _ in range(3):
+            tasks.run(await tasks.create("x", NULL, {}), work)
+        with pytest.raises(Failure, match="TOO_MANY_PENDING_TASKS"):
+            await tasks.create("x", NULL, {})
+        hold.set()
+        async with asyncio.timeout(10):
+            while tasks.has_work(NULL):  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.005)
+        tasks.run(await tasks.create("x", NULL, {}), work)
+        await tasks.stop()
+
+    asyncio.run(body())
+
+
+def test_tasks_that_a_client_drives_itself_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(server: InProcess) -> None:
+        monkeypatch.setattr(task, "PENDING_OF_SESSION_MAX", 2)
+        session = await login_as(server, Role.READ_ONLY)
+
+        async def create() -> object:
+            answer = await server.dispatcher.dispatch(
+                "task.create", [session, "l", ""], Origin(local_root=False, peer=HERE)
+            )
+            return answer.value if isinstance(answer, Success) else answer
+
+        first, _ = await create(), await create()
+        assert await create() == Refusal("TOO_MANY_PENDING_TASKS", ())
+        await server.dispatcher.dispatch(
+            "task.set_status", [session, str(first), "success"], Origin(local_root=False, peer=HERE)
+        )
+        assert isinstance(await create(), str)
+
+    with_server(tmp_path, body)
+
+
+def test_clients_that_want_the_same_events_get_the_same_answer(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        one, two = await login_as(server, None), await login_as(server, None)
+        first = await server.events.from_(one, ["*"], "", 0.0)
+        assert await server.events.from_(two, ["*"], "", 0.0) is first
+        other = await server.events.from_(two, ["pool"], "", 0.0)
+        assert {event.cls for event in other.events} == {"pool"}
+        made = 0
+
+        async def make() -> bytes:
+            nonlocal made
+            made += 1
+            await asyncio.sleep(0)
+            return b"x"
+
+        assert await asyncio.gather(*(first.shared.get(Codec.XML, make) for _ in range(5))) == [b"x"] * 5
+        assert made == 1
+        txn = server.database.begin()
+        pool = next(iter(server.database.view.all(Pool)))
+        txn.update(Pool, pool.ref, name_label="changed")
+        await server.database.commit(txn.changes())
+        again = await server.events.from_(one, ["*"], "", 0.0)
+        assert again is not first
+        assert any(getattr(event.row, "name_label", "") == "changed" for event in again.events)
+
+    with_server(tmp_path, body)
+
+
+def test_who_is_cancelled_while_encoding_leaves_it_to_the_next(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        batch = await server.events.from_(await login_as(server, None), ["*"], "", 0.0)
+
+        async def hangs() -> bytes:
+            await asyncio.Event().wait()
+            return b""
+
+        async def makes() -> bytes:
+            return b"made"
+
+        first = asyncio.create_task(batch.shared.get(Codec.JSON, hangs))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(batch.shared.get(Codec.JSON, makes))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await asyncio.wait_for(second, 5) == b"made"
+
+    with_server(tmp_path, body)
+
+
+def test_an_answer_encoded_in_pieces_is_the_answer(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        session = await login_as(server, None)
+        answer = await server.dispatcher.dispatch(
+            "event.from", [session, ["*"], "", 0.0], Origin(local_root=True)
+        )
+        assert isinstance(answer, Success)
+        assert isinstance(answer.value, Encoded)
+        found = json.loads(b"".join(answer.value.pieces(Codec.JSON)))
+        assert set(found) == {"events", "valid_ref_counts", "token"}
+        assert {"pool", "host", "pif", "role"} <= {event["class"] for event in found["events"]}
+        none = await server.dispatcher.dispatch(
+            "event.from", [session, ["nothing"], "", 0.0], Origin(local_root=True)
+        )
+        assert isinstance(none, Success)
+        assert isinstance(none.value, Encoded)
+        assert json.loads(b"".join(none.value.pieces(Codec.JSON)))["events"] == []
+
+    with_server(tmp_path, body)
