@@ -1,5 +1,5 @@
 # The verbs of README.md. Everything that they need is installed first (packaging/bootstrap).
-.PHONY: help run stop test bootstrap-tests soak soak-locks chaos lint bench docs lock bootstrap
+.PHONY: help run stop test bootstrap-tests fuzz soak soak-locks chaos lint bench docs lock bootstrap
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -11,6 +11,7 @@ help:
 	@echo "make soak   500 changes that would cut hosts off: none may be lost (about an hour)"
 	@echo "make soak-locks  10,000 changes of locks and 50 deaths of the switch under attack: nothing may pass"
 	@echo "make chaos  1000 changes of a pool with faults (N=… for another number)"
+	@echo "make fuzz   an hour of random requests to every door (MINUTES=… for another time)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make bench  measure, each number beside its floor"
 	@echo "make docs   build the documentation into docs/_build/html"
@@ -48,6 +49,10 @@ soak-locks: bootstrap-tests
 N ?= 1000
 chaos: bootstrap-tests
 	@$(BIN)/python -m tests.lab.pool_chaos --changes $(N)
+
+MINUTES ?= 60
+fuzz: bootstrap-tests
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 bench: bootstrap-tests
 	@$(BIN)/python -m bench
