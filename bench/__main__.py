@@ -23,6 +23,7 @@ from bench import (
     event_latency,
     locking,
     locks,
+    noisy,
     rates,
     records,
     restart,
@@ -81,6 +82,10 @@ def _locking() -> Sequence[Figure | Skipped]:
     return asyncio.run(locking.figures())
 
 
+def _noisy() -> Sequence[Figure | Skipped]:
+    return asyncio.run(noisy.figures())
+
+
 def _lock_streams() -> Sequence[Figure | Skipped]:
     return asyncio.run(locking.stream_figures())
 
@@ -91,6 +96,7 @@ BENCHES: Mapping[str, Callable[[], Sequence[Figure | Skipped]]] = {
     "commits": _commits,
     "events": _events,
     "xe": _xe,
+    "noisy": _noisy,
     "vlans": _vlans,
     "many-vlans": _many_vlans,
     "vlans-in-turn": _vlans_in_turn,

@@ -26,6 +26,7 @@ from poolnet.api.answer import Answer, Encoded, Origin, Success
 from poolnet.api.audit_calls import undo_rule
 from poolnet.api.cli_login import CliLogin
 from poolnet.api.http import HttpServer
+from poolnet.api.logins import REFUSAL_DELAY_S
 from poolnet.api.wire import Wire
 from poolnet.db.engine_sqlite import SqliteEngine
 from poolnet.model.classes.network import Network
@@ -48,6 +49,7 @@ class Served:
     root: Path
     port: int = 0
     session: str = ""
+    server: HttpServer = field(init=False)
     fixed: dict[str, bytes] = field(default_factory=dict)
     heard: Callable[[str], None] = lambda _: None
 
@@ -100,9 +102,9 @@ async def serving() -> AsyncIterator[Served]:
     with tempfile.TemporaryDirectory(prefix="poolnet-bench-") as directory:
         root = Path(directory)
         (root / "run/poolnet").mkdir(parents=True)
-        async with in_process(root, SqliteEngine(root / "pool.db")) as parts:
+        async with in_process(root, SqliteEngine(root / "pool.db"), refusal_delay_s=REFUSAL_DELAY_S) as parts:
             served = Served(parts, root)
-            server = HttpServer(served, served.run_cli)
+            server = served.server = HttpServer(served, served.run_cli, budgets=parts.budgets)
             try:
                 served.port = server.listen_tcp("127.0.0.1", 0)
                 server.listen_unix(root / "run/poolnet/xapi.sock", mode=0o600)

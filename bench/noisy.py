@@ -1,0 +1,84 @@
+"""What does one noisy client do to another's `VIF.get_record`?
+
+The noise is unbounded logins, 500 event calls that wait for changes (with 20 changes a second), and 2,000 calls a second,
+all from one address. The floor is the same client's calls without the noise, just before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from bench.figure import Figure, percentile
+from bench.server import fill, serving
+from poolnet.api.tls import ensure_identities, server_context
+from poolnet.model.classes.network import Network
+
+VIFS: Final = 1000
+QUIET_S: Final = 10.0
+NOISE_S: Final = 30.0
+EVERY_S: Final = 0.005
+WANTED: Final = 5.0
+NOISE: Final = {"callers": 64, "calls_per_s": 2000, "logins": 16, "polls": 500}
+
+
+async def figures() -> Sequence[Figure]:
+    """Measures in quiet, then in noise."""
+    async with serving() as served:
+        vifs = await fill(served, VIFS)
+        now = datetime.now(UTC)
+        identities = ensure_identities(
+            served.root / "tls", names=("localhost",), addresses=("127.0.0.1",), now=now
+        )
+        port = served.server.listen_tcp("127.0.0.1", 0, tls=server_context(identities))
+        network = next(
+            row.ref for row in served.parts.database.view.all(Network) if row.name_label == "bench"
+        )
+        common = {"port": port, "session": served.session, "vif": vifs[0], "network": network}
+        asking = {**common, "do": "quiet", "source": "127.0.0.1", "every_s": EVERY_S}
+        quiet = await _client({**asking, "seconds": QUIET_S})
+        noise = {
+            **common,
+            **NOISE,
+            "do": "noise",
+            "source": "127.0.0.2",
+            "password": "secret",
+            "seconds": NOISE_S,
+        }
+        noisy, seen = await asyncio.gather(_client({**asking, "seconds": NOISE_S}), _client(noise))
+    _tell(seen)
+    return [_figure(noisy, quiet)]
+
+
+def _figure(noisy: Sequence[float], quiet: Sequence[float]) -> Figure:
+    floor, value = percentile(quiet, 99), percentile(noisy, 99)
+    return Figure(
+        name="VIF.get_record beside a noisy client, p99",
+        value=value * 1e3,
+        unit="ms",
+        floor=floor * 1e3,
+        floor_name="the same without the noise, p99",
+        ratio=value / floor,
+        samples=len(noisy),
+        wanted=WANTED,
+    )
+
+
+def _tell(seen: Mapping[str, int]) -> None:
+    """What became of the noise, so that nobody believes in silence."""
+    sys.stderr.write(", ".join(f"{what} {count}" for what, count in sorted(seen.items())) + "\n")
+
+
+async def _client(work: Mapping[str, Any]) -> Any:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.noisy_client", stdin=PIPE, stdout=PIPE
+    )
+    output, _ = await process.communicate(json.dumps(work).encode())
+    if process.returncode != 0:
+        raise RuntimeError(f"the client ended with {process.returncode}")
+    return json.loads(output)
