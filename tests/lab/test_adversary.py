@@ -222,7 +222,7 @@ def test_a_real_kernel_in_a_locked_guest_is_not_hindered(stage: Stage) -> None:
         lab.guest(name, "sh", "-e", "-c", wake)
     try:
         for name, _ in guests:
-            settled = lambda name=name: "tentative" not in lab.guest(name, "ip", "-6", "address")  # noqa: E731
+            settled = lambda name=name: "tentative" not in lab.guest(name, "ip", "-6", "address")  # noqa: E731 - shorter than a function
             eventually(settled, "no address is a duplicate")
         assert "dadfailed" not in lab.guest(ATTACKER, "ip", "-6", "address")
         for target in (stage.bystander.ip, stage.bystander.ip6):

@@ -60,7 +60,7 @@ TYPES: st.SearchStrategy[WireType] = st.recursive(
 )
 MOMENTS = st.datetimes(
     min_value=dt.datetime(1, 1, 2),  # noqa: DTZ001 - the strategy adds the zone
-    max_value=dt.datetime(9999, 12, 30),  # noqa: DTZ001
+    max_value=dt.datetime(9999, 12, 30),  # noqa: DTZ001 - likewise
     timezones=st.just(dt.UTC),
 ).map(lambda moment: moment.replace(microsecond=0))
 FLOATS = (

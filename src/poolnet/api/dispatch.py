@@ -98,7 +98,7 @@ class Dispatcher:
             raise
         except Exception as error:  # a bug is this call's failure, and the server goes on
             if _has_secrets(method):  # the text of an error may quote what was wrong
-                log.error("call-failed", method=method, error=type(error).__name__)  # noqa: TRY400
+                log.error("call-failed", method=method, error=type(error).__name__)  # noqa: TRY400 - no traceback: it may quote a secret
                 return Refusal("INTERNAL_ERROR", (type(error).__name__,))
             log.exception("call-failed", method=method[:128])
             return Refusal("INTERNAL_ERROR", (f"{type(error).__name__}: {error}",))

@@ -140,6 +140,8 @@ class Listener:
 
     async def close(self) -> None:
         """Accepts no more, and drops the connections whose handshake is not done."""
+        # A connection that arrives right now would be given to the cancelled task, which asyncio complains about.
+        self._loop.remove_reader(self._socket)
         tasks = (self._accepting, *self._starting)
         for task in tasks:
             task.cancel()
@@ -198,7 +200,7 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         except OSError as error:
             if error.errno not in _NO_IPV6:
                 raise
-            host = "0.0.0.0"
+            host = "0.0.0.0"  # noqa: S104 - all addresses are what was asked for
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:

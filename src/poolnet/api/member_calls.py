@@ -102,7 +102,7 @@ class MemberCalls:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # a bug is this call's failure, and the server goes on
-            log.error("call-failed", method=method[:128], error=type(error).__name__)  # noqa: TRY400
+            log.error("call-failed", method=method[:128], error=type(error).__name__)  # noqa: TRY400 - no traceback: it may quote a secret
             return Refusal("INTERNAL_ERROR", (type(error).__name__,))
 
     async def perform(self, session: str, method: str, params: Sequence[Wire], origin: Origin) -> Value:

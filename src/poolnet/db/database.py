@@ -58,7 +58,7 @@ class _Waiting:
             self.waiter.set_result(None)
 
     def result(self) -> int:
-        assert self.outcome is not None, "the commit is not settled"
+        assert self.outcome is not None, "the commit is not settled"  # noqa: S101 - for the type checker; nothing from outside is asserted
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         return self.outcome

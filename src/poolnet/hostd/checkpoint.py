@@ -242,7 +242,7 @@ def _read(path: Path, decoded: Callable[[bytes], T]) -> tuple[T | None, bool]:
     except FileNotFoundError:
         return None, False
     except (OSError, ValueError) as error:
-        LOG.error("a state file is damaged and put aside", path=str(path), error=str(error))  # noqa: TRY400
+        LOG.error("a state file is damaged and put aside", path=str(path), error=str(error))  # noqa: TRY400 - the reason says all
         with suppress(OSError):
             path.replace(path.with_name(f"{path.name}.damaged"))
         return None, True

@@ -114,7 +114,7 @@ class Rollouts:
         try:
             self._checkpoint.confirm(rollout, network)
         except NotWritten as error:
-            LOG.error("what is confirmed cannot be written down", error=str(error))  # noqa: TRY400
+            LOG.error("what is confirmed cannot be written down", error=str(error))  # noqa: TRY400 - the reason says all
             self._checkpoint.assume(network)
 
     async def rename_nics(self, names: Mapping[str, str]) -> None:
@@ -124,7 +124,7 @@ class Rollouts:
                 self._applier.rename_nics(names)
                 self._checkpoint.rename_nics(names)
             except (NotWritten, OSError) as error:
-                LOG.error("the new names of NICs cannot be written down", error=str(error))  # noqa: TRY400
+                LOG.error("the new names of NICs cannot be written down", error=str(error))  # noqa: TRY400 - the reason says all
             if self._switched is not None:
                 self._switched.desired = renamed(self._switched.desired, names)
 

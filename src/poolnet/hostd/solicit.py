@@ -50,7 +50,7 @@ async def who_has(
     wanted = {IPv4Address(text).packed: text for text in targets}
     with _arp_socket(device) as link:
         own = {*mac_addresses().values(), *but}
-        mac, source = link.getsockname()[4], IPv4Address(sender or "0.0.0.0").packed
+        mac, source = link.getsockname()[4], IPv4Address(sender or "0.0.0.0").packed  # noqa: S104 - no socket: what stands in the packet
 
         async def answer() -> str:
             while True:

@@ -84,8 +84,8 @@ def upgrade() -> int:
     except OSError as error:
         sys.stderr.write(f"poolnet upgrade: {error}\n")
         return 1
-    subprocess.run(("systemctl", "daemon-reload"), check=True)
-    return subprocess.run(("systemctl", "restart", *_UNITS), check=False).returncode
+    subprocess.run(("systemctl", "daemon-reload"), check=True)  # noqa: S607 - found by PATH, which is root's
+    return subprocess.run(("systemctl", "restart", *_UNITS), check=False).returncode  # noqa: S603, S607 - no shell, and words of our own; found by PATH, which is root's
 
 
 def set_up(root: Path, arguments: argparse.Namespace) -> str | None:
@@ -303,7 +303,7 @@ def _ip(root: Path, *words: str) -> list[dict[str, Any]]:
     """What `ip -j` says of this machine; nothing of one below a prefix."""
     if root != Path("/"):
         return []
-    done = subprocess.run(("ip", "-j", *words), check=False, capture_output=True, text=True)
+    done = subprocess.run(("ip", "-j", *words), check=False, capture_output=True, text=True)  # noqa: S603, S607 - no shell, and words of our own; found by PATH, which is root's
     return list(json.loads(done.stdout or "[]"))
 
 
@@ -339,21 +339,21 @@ def _configured_elsewhere(root: Path, nics: Sequence[str]) -> list[str]:
 def _activate(*, start: bool) -> int:
     """Make the user, and tell systemd. The services are started only if asked for. 0 when all went well, else 1."""
     home = "/var/lib/poolnet"
-    if subprocess.run(("id", _USER), check=False, capture_output=True).returncode != 0:
+    if subprocess.run(("id", _USER), check=False, capture_output=True).returncode != 0:  # noqa: S603, S607 - no shell, and words of our own; found by PATH, which is root's
         account = ("--system", "--user-group", "--home-dir", home, "--shell", "/usr/sbin/nologin", _USER)
-        subprocess.run(("useradd", *account), check=True)
-    subprocess.run(("chown", "-R", f"{_USER}:", f"{home}/api"), check=True)
+        subprocess.run(("useradd", *account), check=True)  # noqa: S603, S607 - no shell, and words of our own; found by PATH, which is root's
+    subprocess.run(("chown", "-R", f"{_USER}:", f"{home}/api"), check=True)  # noqa: S603, S607 - no shell, and words of our own; found by PATH, which is root's
     if not Path("/run/systemd/system").exists():
         sys.stdout.write("systemd does not run here: start poolnet-hostd and poolnet-api yourself.\n")
         return 0
-    subprocess.run(("systemd-tmpfiles", "--create", "poolnet.conf"), check=True)
-    subprocess.run(("systemctl", "daemon-reload"), check=True)
-    subprocess.run(("systemctl", "enable", *_UNITS), check=True)
+    subprocess.run(("systemd-tmpfiles", "--create", "poolnet.conf"), check=True)  # noqa: S607 - found by PATH, which is root's
+    subprocess.run(("systemctl", "daemon-reload"), check=True)  # noqa: S607 - found by PATH, which is root's
+    subprocess.run(("systemctl", "enable", *_UNITS), check=True)  # noqa: S603, S607 - no shell, and words of our own; found by PATH, which is root's
     if not start:
         sys.stdout.write(
             "The units are enabled; they start at the next boot, or now with: systemctl start poolnet-api\n"
         )
-    elif subprocess.run(("systemctl", "start", *_UNITS), check=False).returncode != 0:
+    elif subprocess.run(("systemctl", "start", *_UNITS), check=False).returncode != 0:  # noqa: S603, S607 - no shell, and words of our own; found by PATH, which is root's
         sys.stderr.write(
             "poolnet init: a service did not start; see: journalctl -u poolnet-hostd -u poolnet-api\n"
         )

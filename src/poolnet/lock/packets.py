@@ -43,7 +43,7 @@ FOREIGN_MAC = parse_mac("aa:00:00:00:00:ee")
 class Expect(StrEnum):
     """What must happen to a packet from a locked port; EITHER when the verdict alone decides nothing."""
 
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105 - a word of the protocol, no secret
     DROP = "drop"
     EITHER = "either"
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from poolnet.model.enums_elsewhere import ENUMS_ELSEWHERE
-from poolnet.model.enums_vm import *  # noqa: F403
+from poolnet.model.enums_vm import *  # noqa: F403 - one name for all enums
 from poolnet.model.enums_vm import VM_ENUMS
 
 

@@ -11,12 +11,12 @@ from typing import Final
 
 from poolnet.model.error_codes_guests import GUEST_CODES
 from poolnet.model.error_codes_hosts import HOST_CODES
-from poolnet.model.errors_auth import *  # noqa: F403
-from poolnet.model.errors_call import *  # noqa: F403
-from poolnet.model.errors_guest import *  # noqa: F403
-from poolnet.model.errors_network import *  # noqa: F403
-from poolnet.model.errors_pool import *  # noqa: F403
-from poolnet.model.errors_storage import *  # noqa: F403
+from poolnet.model.errors_auth import *  # noqa: F403 - one name for all errors
+from poolnet.model.errors_call import *  # noqa: F403 - one name for all errors
+from poolnet.model.errors_guest import *  # noqa: F403 - one name for all errors
+from poolnet.model.errors_network import *  # noqa: F403 - one name for all errors
+from poolnet.model.errors_pool import *  # noqa: F403 - one name for all errors
+from poolnet.model.errors_storage import *  # noqa: F403 - one name for all errors
 from poolnet.model.failure import DOCUMENTED, UNDOCUMENTED, ErrorDecl
 from poolnet.model.failure import Failure as Failure
 

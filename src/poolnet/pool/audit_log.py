@@ -102,7 +102,7 @@ class AuditLog:
             try:
                 await self.flush()
             except OSError as error:
-                log.error("audit-log-not-written", reason=str(error), waiting=len(self._waiting))  # noqa: TRY400
+                log.error("audit-log-not-written", reason=str(error), waiting=len(self._waiting))  # noqa: TRY400 - the reason says all
                 await asyncio.sleep(RETRY_S)
                 self._wake.set()
 
@@ -131,7 +131,7 @@ class AuditLog:
         try:
             self._flush_now()
         except OSError as error:
-            log.error("audit-log-not-written", reason=str(error), waiting=len(self._waiting))  # noqa: TRY400
+            log.error("audit-log-not-written", reason=str(error), waiting=len(self._waiting))  # noqa: TRY400 - the reason says all
 
     def files(self) -> list[Path]:
         """The files, oldest first."""

@@ -34,7 +34,7 @@ def test_an_event_is_one_line_whatever_it_says(logs: StringIO) -> None:
     log.debug("too much")
     try:
         secret = "local"
-        raise ValueError("two\nlines")  # noqa: TRY301
+        raise ValueError("two\nlines")  # noqa: TRY301 - raised to be logged
     except ValueError:
         log.exception("failed")
     first, second = logs.getvalue().splitlines()

@@ -272,7 +272,7 @@ def _vlan_row(bridge: Bridge, is_management: bool) -> PortRow:
 
 def _uplink_row(bridge: Bridge) -> PortRow:
     uplink = bridge.uplink
-    assert uplink is not None, "only bridges with an uplink have an uplink port"
+    assert uplink is not None, "only bridges with an uplink have an uplink port"  # noqa: S101 - for the type checker; nothing from outside is asserted
     external_ids = _owned(Role.UPLINK)
     columns: dict[str, Value] = {"external_ids": external_ids}
     config: dict[str, str] = {}
@@ -298,7 +298,7 @@ def _uplink_row(bridge: Bridge) -> PortRow:
 def _tunnel_rows(bridge: Bridge) -> Iterator[PortRow]:
     """One port for each other end; the switch passes nothing from one protected port to another."""
     uplink = bridge.uplink
-    assert uplink is not None, "only bridges with an uplink have a tunnel"
+    assert uplink is not None, "only bridges with an uplink have a tunnel"  # noqa: S101 - for the type checker; nothing from outside is asserted
     for name, interface_type, options in tunnels.interfaces(uplink):
         columns: dict[str, Value] = {
             "type": interface_type,
