@@ -141,9 +141,10 @@ class Rig:
                 os.kill(msgspec.json.decode(record.read_bytes())["pid"], signal.SIGKILL)
 
     def cable(self, one: str, other: str) -> None:
-        """Two connected interfaces; the other end is up, as that of a switch in the cabinet."""
+        """Two connected interfaces that are up; the other end is that of a switch in the cabinet."""
         self.sh("ip", "link", "add", one, "type", "veth", "peer", "name", other)
         self.sh("ip", "link", "set", other, "up")
+        self.sh("ip", "link", "set", one, "up")
 
     def flows(self, bridge: str) -> str:
         """The flows of a bridge, without counters."""

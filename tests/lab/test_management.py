@@ -76,7 +76,7 @@ def is_reached(lab: RunningLab, address: str = "") -> bool:
 BAD = {
     "a gateway that does not exist": "the gateway {subnet}.77 does not answer on xenbr0",
     "an address in a network where nobody is": "nobody answers on xenbr0",
-    "an address that the gateway has": "another machine on xenbr0 has the address {subnet}.254",
+    "an address that the gateway has": "xenbr0 cannot have the address {subnet}.254: another machine has it",
     "a server that never leases": "no DHCP server has given xenbr0 an address",
     "a NIC that nothing is connected to": "xenbr1 has no link: nothing is connected to eth1",
     "a VLAN that the switch does not carry": "the gateway 10.98.0.254 does not answer on xapi",

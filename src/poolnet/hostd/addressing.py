@@ -22,9 +22,17 @@ import structlog
 from poolnet.hostd import neighbours
 from poolnet.hostd.backend import ApplyFailed
 from poolnet.hostd.checkpoint import read_state, write_durably
+from poolnet.hostd.claims import Before, Claim, claims, involved, require_unclaimed
 from poolnet.hostd.dhcp import DhcpClients, is_installed
 from poolnet.hostd.dhcp_lease import as_leased
-from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink, index_of, link_is_up
+from poolnet.hostd.netlink import (
+    NO_ADDRESSES,
+    Addresses,
+    LinkError,
+    Netlink,
+    index_of,
+    link_is_up,
+)
 from poolnet.hostd.resolver import Resolver
 from poolnet.hostnet.protocol import Fault
 from poolnet.hostnet.state import NO_IP, Bridge, HostNetwork, IpConfig, Ipv4Mode, Ipv6Mode, Uplink
@@ -83,18 +91,49 @@ class Addressing:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
+    async def before(self, steps: Sequence[Step], confirmed: HostNetwork) -> Before:
+        """What is the host's before it carries these steps out, as far as they need to know.
+
+        Its addresses are those that it has on any interface, and those of its confirmed network. Raises ApplyFailed.
+        """
+        if not claims(steps, Before()):
+            return Before()
+        try:
+            there = await self._netlink.addresses()
+            states = await self._netlink.states(involved(steps))
+        except LinkError as error:
+            raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
+        found = [text for one in there.values() for text in one.ipv4]
+        found += [bridge.ip.ipv4_address for bridge in confirmed.bridges]
+        own = frozenset(text.partition("/")[0] for text in found)
+        return Before(addresses=own, states=states)
+
+    async def apply(
+        self, steps: Sequence[Step], *, strict: bool = True, before: Before | None = None
+    ) -> None:
         """Carries out what the steps say about addresses; bridges and uplinks are there already.
 
         A bridge without addresses works while its own interface is down: `raise_idle_links` sets it up when there is time,
         for each takes the kernel as long as the switch needs to make it.
 
+        The addresses that the host had `before` it may move about. Any other static IPv4 address is set only if nobody else
+        has it. None sets all: on the way back, and at a boot, a host without its address would be lost.
+
         Raises ApplyFailed; without `strict` what concerns a device that does not exist is left out.
         """
         async with self._turn:
-            await self._apply(steps, strict)
+            await self._apply(steps, strict, before)
 
-    async def _apply(self, steps: Sequence[Step], strict: bool) -> None:
+    async def _require_unclaimed(self, wanted: Sequence[Claim]) -> None:
+        """Raises ApplyFailed; the bridges' interfaces are set up, silent until they have their addresses."""
+        for name in (claim.device for claim in wanted):
+            index = index_of(name)
+            if index is not None and not link_is_up(name):
+                neighbours.speak_for_bridge(name, ipv6=False)
+                await self._netlink.set_link(index, up=True)
+        await require_unclaimed(wanted)
+
+    async def _apply(self, steps: Sequence[Step], strict: bool, known: Before | None) -> None:
         was_uplink: set[str] = set()
         is_uplink: set[str] = set()
         before: dict[str, IpConfig] = {}
@@ -118,6 +157,7 @@ class Addressing:
                         is_uplink |= _members(new)
             _say_given_back(await self._release(was_uplink - is_uplink, strict))
             await self._take(is_uplink, strict)
+            await self._require_unclaimed(claims(steps, known) if known is not None else ())
             for step in steps:
                 match step:
                     case CreateBridge(bridge=bridge) if bridge.ip != NO_IP:

@@ -7,16 +7,19 @@ bond in a switch that was started anew has chosen another member, that is the wr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
+import structlog
+
 from poolnet.hostd.backend import Backend
 from poolnet.hostd.netlink import NO_ADDRESSES, Addresses, LinkError, Netlink
-from poolnet.hostd.solicit import announce, who_has
+from poolnet.hostd.solicit import announce, holder_of
 from poolnet.hostnet.state import NO_IP, HostNetwork
 from poolnet.hostnet.steps import CreateBridge, ReplaceBridge, ReplaceUplink, SetAddresses, Step
 
+LOG = structlog.stdlib.get_logger("poolnet.hostd.announce")
 AFTER_S: Final = (
     0.0,
     0.5,
@@ -42,9 +45,12 @@ def moves_addresses(step: Step) -> bool:
 class Announcer:
     """Announces this host's addresses, and its guests' in their names."""
 
-    def __init__(self, netlink: Netlink, backend: Backend) -> None:
+    def __init__(self, netlink: Netlink, backend: Backend, conflict: Callable[[str], None]) -> None:
+        """`conflict` is told in words, once, that another machine has an address of this host."""
         self._netlink = netlink
         self._backend = backend
+        self._conflict = conflict
+        self._contested: set[tuple[str, str]] = set()  # what somebody else has, and what was said of it
         self._guests: tuple[str, ...] = ()
         self._ours: set[tuple[str, str]] = (
             set()
@@ -94,9 +100,19 @@ class Announcer:
         for text in has.ipv4:
             address = text.partition("/")[0]
             if (bridge, address) not in self._ours:
-                if await who_has(bridge, "", (address,), CLAIM_S):
+                holder = await holder_of(bridge, "", (address,), CLAIM_S)
+                if holder is not None:
+                    self._say(bridge, address, holder[1].hex(":"))
                     continue
                 self._ours.add((bridge, address))
+            self._contested.discard((bridge, address))
             found.append(address)
         self._ours &= {(name, address) for name, address in self._ours if name != bridge or address in found}
         return found
+
+    def _say(self, bridge: str, address: str, mac: str) -> None:
+        if (bridge, address) in self._contested:
+            return
+        self._contested.add((bridge, address))
+        LOG.warning("another machine has an address of this host", bridge=bridge, address=address, mac=mac)
+        self._conflict(f"another machine ({mac}) has the address {address} of {bridge}")

@@ -127,16 +127,24 @@ class Applier:
         return plan
 
     async def carry_out(
-        self, desired: HostNetwork, guests_before: Sequence[GuestAction], guests_after: Sequence[GuestAction]
+        self,
+        desired: HostNetwork,
+        guests_before: Sequence[GuestAction],
+        guests_after: Sequence[GuestAction],
+        confirmed: HostNetwork,
     ) -> None:
-        """Makes it so. Raises ApplyFailed or BackendGone; then any part may have been done."""
+        """Makes it so. An address that is neither there nor `confirmed` is set only if nobody else has it.
+
+        Raises ApplyFailed (also ADDRESS_TAKEN) or BackendGone; then any part may have been done.
+        """
         await self._act(guests_before)
         planned, self._planned = self._planned, None  # forgotten when anything changed since it was staged
         plan = planned[1] if planned is not None and planned[0] == desired else await self.plan(desired)
+        before = await self._addressing.before(plan.steps, confirmed)
         await self._backend.apply(plan.steps)
         await self._functions.apply(plan.steps)  # before the options: drivers start the NIC anew
         self._links.apply(plan.steps)
-        await self._addressing.apply(plan.steps)
+        await self._addressing.apply(plan.steps, before=before)
         await self._firewall.apply(plan.steps)
         if plan.steps:
             await self._verify(_with_links(desired))

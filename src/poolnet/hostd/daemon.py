@@ -111,7 +111,7 @@ class Daemon:
         self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)
         self._firewall = Firewall()
         links = Links(paths.state_dir)
-        self._announcer = Announcer(self._netlink, self._backend)
+        self._announcer = Announcer(self._netlink, self._backend, self._evidence.note_conflict)
         options = DriverOptions(paths.modprobe_dir, self._sysfs, option_is_list, rebuild_boot_image)
         self._functions = Functions(paths.state_dir, self._sysfs, FunctionsLink(), options)
         self._applier = Applier(

@@ -1,4 +1,4 @@
-"""What do the locks of this host stop, who is it, and did somebody change them?
+"""What do the locks of this host stop, who is it, did somebody change them, and who takes addresses of the host's own?
 
 The switch's counters are looked at every other second as long as somebody watches, added up (a lock that is replaced
 begins to count at zero), and told when they have moved. What a guest does is told once for each reason, then not again for
@@ -30,7 +30,7 @@ COUNTS_S: Final = 5.0  # between two reports that say nothing but other numbers
 WAIT_FOR_FRAME_S: Final = 4.0
 AGAIN_S: Final = 600.0  # until the same guest is told of again for the same reason
 OFFENCES_MAX: Final = 20  # of one report
-REPAIRS_MAX: Final = 20  # that nobody has heard of yet
+REPAIRS_MAX: Final = 20  # that nobody has heard of yet; and so many conflicts
 
 _Key = tuple[str, str]  # device, reason
 
@@ -55,6 +55,7 @@ class Evidence:
         self._pending: dict[_Key, _Pending] = {}
         self._told: dict[_Key, float] = {}
         self._repaired: deque[str] = deque(maxlen=REPAIRS_MAX)
+        self._conflicts: deque[str] = deque(maxlen=REPAIRS_MAX)
         self._news = asyncio.Event()
         self._has_looked = False  # what was counted before is no news
         self._looking = asyncio.Lock()
@@ -63,6 +64,12 @@ class Evidence:
         """Somebody else changed the locks, and they were put back."""
         if text not in self._repaired:
             self._repaired.append(text)
+        self._news.set()
+
+    def note_conflict(self, text: str) -> None:
+        """Another machine has an address of this host."""
+        if text not in self._conflicts:
+            self._conflicts.append(text)
         self._news.set()
 
     def close(self) -> None:
@@ -89,12 +96,14 @@ class Evidence:
                 if (
                     offences
                     or self._repaired
+                    or self._conflicts
                     or (ports != said and (said is None or now - said_at >= COUNTS_S))
                 ):
-                    repaired = tuple(self._repaired)
+                    repaired, conflicts = tuple(self._repaired), tuple(self._conflicts)
                     self._repaired.clear()
+                    self._conflicts.clear()
                     said, said_at = ports, now
-                    yield LocksSeen(ports=ports, offences=offences, repaired=repaired)
+                    yield LocksSeen(ports=ports, offences=offences, repaired=repaired, conflicts=conflicts)
                 self._news.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), LOOK_S)

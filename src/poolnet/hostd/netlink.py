@@ -10,7 +10,9 @@ import asyncio
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any, Self, TypeVar
 
@@ -140,6 +142,19 @@ class Netlink:
             return await self._ask(dump)
         except NetlinkError as error:
             raise LinkError(f"the kernel does not list what there is: {error}") from error
+
+    async def states(self, names: Iterable[str]) -> dict[str, str]:
+        """The operational states of these interfaces (RFC 2863): `UP`, `DOWN` …; `UNKNOWN` where nobody tells, or not yet.
+
+        Those that do not exist are left out. Raises LinkError.
+        """
+        found = {}
+        for name in names:
+            index = index_of(name)
+            with suppress(NetlinkError):  # it has just gone
+                for link in await self._ask(partial(self._route.link, "get", index=index)) if index else ():
+                    found[name] = str(link.get("operstate"))
+        return found
 
     async def addresses(self) -> dict[str, Addresses]:
         """The addresses of all interfaces that have any, by name. Raises LinkError."""

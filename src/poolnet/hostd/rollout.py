@@ -218,7 +218,8 @@ class Rollouts:
             self._begin(Journal(rollout=command.rollout, undo_guests=undo))
             try:
                 async with asyncio.timeout_at(None if command.confirm_within_s is None else deadline):
-                    await self._applier.carry_out(staged.desired, staged.guests_before, staged.guests_after)
+                    guests = staged.guests_before, staged.guests_after
+                    await self._applier.carry_out(staged.desired, *guests, self._confirmed())
                 if command.confirm_within_s is None:
                     self._checkpoint.confirm(command.rollout, staged.desired)
                     return
@@ -254,7 +255,7 @@ class Rollouts:
             self._begin(Journal(rollout=command.rollout, backend=command.backend))
             try:
                 await self._applier.change_backend(command.backend, confirmed)
-                await self._applier.carry_out(confirmed, (), ())
+                await self._applier.carry_out(confirmed, (), (), confirmed)
             except BaseException as error:
                 LOG.warning("a change of the backend failed and is taken back", error=str(error))
                 await self._go_back(switched)

@@ -14,9 +14,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from poolnet.hostd.nics import mac_addresses
+
+T = TypeVar("T")
 
 _ARP: Final = 0x0806
 _BROADCAST: Final = b"\xff" * 6
@@ -47,18 +49,26 @@ async def who_has(
     Raises:
         OSError: There is no such interface, or it is down.
     """
+    found = await holder_of(device, sender, targets, within_s, but=but)
+    return found[0] if found is not None else ""
+
+
+async def holder_of(
+    device: str, sender: str, targets: Sequence[str], within_s: float, *, but: Collection[bytes] = ()
+) -> tuple[str, bytes] | None:
+    """As `who_has`, with the MAC address of who answers; None when nobody does in time. Raises OSError."""
     wanted = {IPv4Address(text).packed: text for text in targets}
     with _arp_socket(device) as link:
         own = {*mac_addresses().values(), *but}
         mac, source = link.getsockname()[4], IPv4Address(sender or "0.0.0.0").packed  # noqa: S104 - no socket: what stands in the packet
 
-        async def answer() -> str:
+        async def answer() -> tuple[str, bytes]:
             while True:
                 frame = await asyncio.get_running_loop().sock_recv(link, 2048)
                 body = frame[_ETHERNET_BYTES : _ETHERNET_BYTES + _ARP_BYTES]
                 who, address = body[8:14], body[14:18]  # who sent it, be it a request or a reply
                 if len(body) == _ARP_BYTES and who not in own and address in wanted:
-                    return wanted[address]
+                    return wanted[address], who
 
         async def ask() -> None:
             for count, target in enumerate(wanted):
@@ -66,7 +76,7 @@ async def who_has(
                     await asyncio.sleep(_BETWEEN_S)
                 await asyncio.get_running_loop().sock_sendall(link, _arp_request(mac, source, target))
 
-        return await _answered(ask, answer, within_s) or ""
+        return await _answered(ask, answer, within_s)
 
 
 async def is_neighbour(device: str, target: str, within_s: float) -> bool:
@@ -137,13 +147,13 @@ async def _icmp(
 
 
 async def _answered(
-    ask: Callable[[], Awaitable[None]], answer: Callable[[], Awaitable[str]], within_s: float
-) -> str | None:
+    ask: Callable[[], Awaitable[None]], answer: Callable[[], Awaitable[T]], within_s: float
+) -> T | None:
     """The answer, or None when none comes in time. Raises OSError if it cannot be asked."""
 
-    async def both() -> str:
+    async def both() -> T:
         asking: asyncio.Future[Any] = asyncio.ensure_future(ask())
-        listening: asyncio.Future[str] = asyncio.ensure_future(answer())
+        listening: asyncio.Future[T] = asyncio.ensure_future(answer())
         try:
             done, _ = await asyncio.wait((asking, listening), return_when=asyncio.FIRST_COMPLETED)
             if listening not in done:

@@ -352,12 +352,14 @@ class Offence(Struct, frozen=True, kw_only=True):
 class LocksSeen(Struct, frozen=True, kw_only=True, tag=True):
     """One of the answers to `WatchLocks`: the counters of all guest ports that have any, and what is new.
 
-    `repaired` are the changes of the locks by somebody else that were put back, in words.
+    `repaired` are the changes of the locks by somebody else that were put back, in words; `conflicts` the addresses of
+    the host itself that another machine has too.
     """
 
     ports: tuple[PortFacts, ...] = ()
     offences: tuple[Offence, ...] = ()
     repaired: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
 
 
 class Counters(Struct, frozen=True, kw_only=True, tag=True):
@@ -472,6 +474,7 @@ class Fault(StrEnum):
     )
     VLAN_IN_USE = "vlan-in-use"  # the kernel has VLAN device `subject` (NIC.TAG) already, and it is not ours
     NOT_VERIFIED = "not-verified"  # applied, but what is observed differs; the state before is restored
+    ADDRESS_TAKEN = "address-taken"  # another machine has an address that bridge `subject` should get
     STORAGE_FAILED = "storage-failed"  # `subject` is a `StorageFault`
     UNREACHABLE = (
         "unreachable"  # applied, but nobody could reach the host any more; the state before is restored

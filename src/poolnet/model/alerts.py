@@ -34,6 +34,9 @@ VIF_LOCK_VIOLATION: Final = "VIF_LOCK_VIOLATION"
 VIF_LOCK_ALTERED: Final = "VIF_LOCK_ALTERED"
 """About a host: somebody changed the rules of locks by hand, and they were put back. poolnet's own."""
 
+HOST_ADDRESS_CONFLICT: Final = "HOST_ADDRESS_CONFLICT"
+"""About a host: another machine has one of its addresses too. poolnet's own."""
+
 POOL_MASTER_TRANSITION: Final = "POOL_MASTER_TRANSITION"
 """About a host: it has become the pool's coordinator."""
 

@@ -591,7 +591,7 @@ def as_failure(error: Exception, view: View, call: RuleCall) -> errors.Failure:
     about_pifs = call.method.startswith(
         ("PIF.", "VLAN.", "Bond.", "tunnel.", "network.", "network_sriov.", "pool.", "host.management")
     )
-    if about_pifs or refused.fault is protocol.Fault.UNREACHABLE:
+    if about_pifs or refused.fault in (protocol.Fault.UNREACHABLE, protocol.Fault.ADDRESS_TAKEN):
         return errors.pif_configuration_error(
             _pif_of(view, call), f"{refused.subject} {refused.message}".strip()
         )

@@ -14,7 +14,12 @@ from poolnet.db.txn import Txn, View
 from poolnet.hostnet.derive import vif_device
 from poolnet.hostnet.facts import PortFacts
 from poolnet.hostnet.protocol import LocksSeen, Offence
-from poolnet.model.alerts import NETWORK_ALERT_PRIORITY, VIF_LOCK_ALTERED, VIF_LOCK_VIOLATION
+from poolnet.model.alerts import (
+    HOST_ADDRESS_CONFLICT,
+    NETWORK_ALERT_PRIORITY,
+    VIF_LOCK_ALTERED,
+    VIF_LOCK_VIOLATION,
+)
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
@@ -50,12 +55,14 @@ def record_locks(
                 obj_uuid=vm.uuid,
                 body=violation(vif, vm, offence),
             )
-    for text in seen.repaired:
+    said = [(VIF_LOCK_ALTERED, text) for text in seen.repaired]
+    said += [(HOST_ADDRESS_CONFLICT, text) for text in seen.conflicts]
+    for name, text in said:
         raise_alert(
             txn,
             new_uuid,
             now,
-            name=VIF_LOCK_ALTERED,
+            name=name,
             priority=NETWORK_ALERT_PRIORITY,
             cls=Cls.HOST,
             obj_uuid=txn.get(Host, host).uuid,

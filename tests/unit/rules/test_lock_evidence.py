@@ -85,6 +85,14 @@ def test_a_repair_is_an_alert_about_the_host() -> None:
     assert (about.cls, about.obj_uuid) == ("Host", w.txn.get(Host, LOCAL).uuid)
 
 
+def test_an_address_that_another_machine_has_is_an_alert_about_the_host() -> None:
+    w, _, _ = plugged()
+    text = "another machine (02:00:00:00:00:09) has the address 10.0.0.1 of xenbr0"
+    assert record(w, LocksSeen(conflicts=(text,))) == [("HOST_ADDRESS_CONFLICT", text)]
+    about = next(iter(w.txn.all(Message)))
+    assert (about.cls, about.obj_uuid) == ("Host", w.txn.get(Host, LOCAL).uuid)
+
+
 def test_shadow_mode_is_part_of_the_lock_that_the_host_gets() -> None:
     w, vif, _ = plugged()
     assert not w.derive().ports[0].lock.shadow
