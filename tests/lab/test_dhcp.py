@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from poolnet.lab import life
-from tests.lab.running import BACKEND, RunningLab, running_lab
+from tests.lab.running import BACKEND, PATIENCE, RunningLab, running_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
