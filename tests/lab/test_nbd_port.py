@@ -15,6 +15,7 @@ from struct import pack
 import pytest
 
 from poolnet.hostnet.state import EVERYWHERE, Bridge, HostNetwork, IpConfig, Ipv4Mode
+from poolnet.lab import datapath
 from poolnet.lock.craft import ethernet, ipv4, with_checksum
 from tests.lab.hostd_rig import Rig, eventually, with_rig
 from tests.lab.hostd_states import network, nic
@@ -96,7 +97,7 @@ def in_a_cabinet(
             await body(rig, Cabinet(rig, stack))
         assert "users_own" in rig.sh("nft", "list", "tables")
 
-    with_rig(directory, run, backend=backend)
+    with_rig(directory, run, backend=backend, datapath_type=datapath.possible())
 
 
 def with_nbd(*bridges: str) -> HostNetwork:

@@ -23,10 +23,11 @@ class Backend(Enum):
 
 
 class Where(Enum):
-    """On which kernel a test runs: this machine's, or the other one's (User Mode Linux)."""
+    """On which kernel a test runs: this machine's, the other one's (User Mode Linux), or Debian's under emulation."""
 
     HERE = "here"
     THERE = "UML"
+    DEBIAN = "Debian"
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,10 @@ ROWS = (
     by_backend(
         "network.add_purpose, network.remove_purpose: the NBD port",
         NBD_HERE,
-        NBD_HERE,
+        Cell(Where.DEBIAN, (f"{NBD}the_port_is_open_exactly_where_it_should_be[openvswitch]",)),
         Cell(Where.HERE, (f"{NBD}the_port_is_open_exactly_where_it_should_be[linuxbridge]",)),
         "The filter is at the host's own input, above any switch, and needs nftables' family `inet`, which "
-        "the other kernel does not have.",
+        "User Mode Linux does not have.",
     ),
     everywhere(
         "host.management_reconfigure to a NIC, a VLAN and a bond",
@@ -166,7 +167,7 @@ _HEAD = """# Operations and backends
 
 Each operation on one host's network, and the tests that show it with packets on each backend. *Here* is the kernel of the
 machine that runs the tests; *UML* is the other kernel, User Mode Linux, which has what that one lacks: 802.1Q, bonding,
-GRE, and Open vSwitch's datapath ([how](tests.md)). `tests/operations/table.py` is the table's source; a test fails when a
+GRE, and Open vSwitch's datapath; *Debian* is Debian's own kernel under emulation ([how](tests.md)). `tests/operations/table.py` is the table's source; a test fails when a
 cell names a test that is not run there, or when this page is not what the source says.
 
 """

@@ -34,6 +34,8 @@ def run_at(backend: Backend, where: Where) -> frozenset[str]:
     """The tests that `make test` runs for a cell of that column and place."""
     if where is Where.HERE:
         return collected("openvswitch", ("tests/lab",))
+    if where is Where.DEBIAN:
+        return collected(SUITES[backend], suite.DEBIAN)
     name = SUITES[backend]
     return collected(name, tuple(suite.MODULES[name]))
 

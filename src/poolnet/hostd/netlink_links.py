@@ -110,11 +110,21 @@ class Redirect:
 Change = NewLink | SetLink | DeleteLinks | SetDeaf | SetFarEnd | SetQueue | Redirect
 
 
+_MODULES: Final = {
+    "vlan": "8021q",
+    "bond": "bonding",
+    "gretap": "ip_gre",
+    "ip6gretap": "ip6_gre",
+    "vxlan": "vxlan",
+}
+
+
 class LinkRefused(LinkError):
     """The kernel refused to change a link; `link` is its name."""
 
     def __init__(self, link: str, number: int, text: str) -> None:
-        super().__init__(f"{link}: {text or os.strerror(number)}")
+        self.reason = text or os.strerror(number)
+        super().__init__(f"{link}: {self.reason}")
         self.link = link
         self.number = number
 
@@ -127,6 +137,7 @@ class _Message(NamedTuple):
     flags: int
     body: bytes
     harmless: frozenset[int] = frozenset()
+    makes: str = ""  # the kind of link that it asks for
 
 
 class Links:
@@ -179,7 +190,7 @@ class Links:
             case NewLink():
                 flags = codec.NLM_F_CREATE | codec.NLM_F_EXCL
                 body = codec.link_body(0, 0, 0, _new_attributes(change))
-                return [_Message(change.name, codec.RTM_NEWLINK, flags, body)]
+                return [_Message(change.name, codec.RTM_NEWLINK, flags, body, makes=change.kind)]
             case SetLink():
                 known = 0 if change.up is None else codec.IFF_UP
                 body = codec.link_body(0, known if change.up else 0, known, _set_attributes(change))
@@ -227,7 +238,8 @@ class Links:
                     continue
                 code = _error_in(body)
                 if code and code not in message.harmless and refused is None:
-                    refused = LinkRefused(message.link, code, _reason(body))
+                    text = _lacks(message.makes) if code == errno.EOPNOTSUPP else ""
+                    refused = LinkRefused(message.link, code, text or _reason(body))
         if refused is not None:
             raise refused
 
@@ -366,6 +378,12 @@ def _index_of(name: str) -> int:
 
 def _error_in(body: bytes) -> int:
     return -int.from_bytes(body[:4], "little", signed=True)
+
+
+def _lacks(kind: str) -> str:
+    """What is missing where the kernel does not know how to make a link of that kind; "" for none."""
+    module = f" (module {_MODULES[kind]})" if kind in _MODULES else ""
+    return f"it has no driver for links of the kind {kind}{module}" if kind else ""
 
 
 def _reason(body: bytes) -> str:

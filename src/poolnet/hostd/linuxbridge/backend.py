@@ -137,7 +137,9 @@ class LinuxBridgeBackend:
             except NotOurs as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error), error.name) from error
             except LinkRefused as error:
-                raise ApplyFailed(Fault.SWITCH_FAILED, f"the kernel refused: {error}", error.link) from error
+                raise ApplyFailed(
+                    Fault.SWITCH_FAILED, f"is refused by the kernel: {error.reason}", error.link
+                ) from error
             except (LinkError, FiltersFailed, OSError) as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
             except KeyError as error:

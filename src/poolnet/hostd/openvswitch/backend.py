@@ -148,7 +148,9 @@ class OpenvswitchBackend:
             except (OvsdbError, NoFreePort) as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, f"the switch refused: {error}") from error
             except LinkRefused as error:
-                raise ApplyFailed(Fault.SWITCH_FAILED, f"the kernel refused: {error}", error.link) from error
+                raise ApplyFailed(
+                    Fault.SWITCH_FAILED, f"is refused by the kernel: {error.reason}", error.link
+                ) from error
             except (SwitchGone, LinkError, OSError) as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error)) from error
             except KeyError as error:
