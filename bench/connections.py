@@ -28,6 +28,9 @@ class Connections:
     async def call(self, method: str, *params: Param) -> str:
         """The answer's value. Raises RuntimeError for a failure."""
         reader, writer = await self._idle.get()
+        if reader.at_eof():  # the server has closed it: it was idle for too long
+            writer.close()
+            reader, writer = await asyncio.open_unix_connection(self._socket)
         body = call_body(method, *params).encode()
         writer.write(f"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         head = await reader.readuntil(b"\r\n\r\n")

@@ -60,22 +60,29 @@ class FlowKeeper:
         self._turn = turn
         self._repaired = repaired
         self._bridges: dict[str, _Watched] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def keep(self, bridges: Iterable[str]) -> None:
-        """From now on these are the secure bridges; those that are new get their flows as soon as they can."""
-        wanted = set(bridges)
+        """From now on these are the secure bridges; those that are new get their flows as soon as they can.
+
+        Not when it is closed: the switch may still tell of a bridge, and a task that begins now would be left over. asyncio
+        waits for ever for a program that such a task has just started when all ends.
+        """
+        wanted = set() if self._closed else set(bridges)
         for name in self._bridges.keys() - wanted:
-            self._bridges.pop(name).task.cancel()
+            task = self._bridges.pop(name).task
+            task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
         for name in wanted - self._bridges.keys():
             self._bridges[name] = _Watched(self, name)
 
     async def close(self) -> None:
         """Stops watching; the flows stay."""
-        tasks = [watched.task for watched in self._bridges.values()]
-        self._bridges.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._closed = True
+        self.keep(())
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def ready(self, bridge: str) -> None:
         """Returns when a bridge has its flows. Raises FlowsFailed when that takes too long."""
@@ -220,10 +227,13 @@ class _Watched:
             mending = asyncio.create_task(self._mend_after_changes())
             looking = asyncio.create_task(_look_at_fragments(connection))
             tasks = (listening, mending, looking)
-            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                done = [task for task in tasks if task.done()]
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
             for task in done:
                 task.result()
         finally:
