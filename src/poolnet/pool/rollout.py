@@ -132,13 +132,18 @@ class Rollouts:
             others = [host for host in works if not self._hosts.is_local(host)]
             tasks = [context.task for context in contexts] if others else ()
             progress = Progress(tasks, works, self._write)
+            noted: list[bytes] = []
+
+            async def note() -> None:
+                noted.extend(notes(_plans(works)))
+
             try:
-                armed = await self._switch(view, works, contexts, guards, progress)
+                armed = await self._switch(view, works, contexts, guards, progress, note)
                 if agreement is not None:
                     await agreement(view)
                 if not others:
                     await self._confirm(armed)
-                    await self._database.commit(changes, notes(_plans(works)))
+                    await self._database.commit(changes, noted)
             except BaseException:
                 await self._go_back(works, contexts, progress)
                 raise
@@ -149,8 +154,7 @@ class Rollouts:
                 self._applied[host] = work.desired
             if others:
                 decided = (*changes, *_marked(view, armed))
-                what = notes(_plans(works))
-                await _to_its_end(self._decide(works, contexts, decided, armed, progress, what))
+                await _to_its_end(self._decide(works, contexts, decided, armed, progress, noted))
 
     async def _decide(
         self,
@@ -196,8 +200,12 @@ class Rollouts:
         contexts: Sequence[CallContext],
         guards: Sequence[Guard],
         progress: Progress,
+        beside: Callable[[], Coroutine[Any, Any, None]],
     ) -> dict[Ref[Host], str]:
-        """Carries the works out; gives the hosts that wait for a confirmation, and of which rollout."""
+        """Carries the works out; gives the hosts that wait for a confirmation, and of which rollout.
+
+        What is to be done `beside` needs the plans, and does not keep the last hosts waiting.
+        """
         rollout = str(uuid4())
         planning = [
             _noted(progress, host, Step.PLANNED, self._stage(host, rollout, work))
@@ -215,25 +223,28 @@ class Rollouts:
         if others:
             for host in others:
                 self._hosts.expect(host, address_to_come(view, self._database.view, host))
-        for wave in waves:
+        for wave, also in zip(waves, ((), (beside,)), strict=True):
             await _all(
                 [
-                    _noted(
-                        progress,
-                        host,
-                        Step.CHANGED,
-                        self._switch_host(
+                    *(
+                        _noted(
+                            progress,
                             host,
-                            works[host],
-                            rollout,
-                            armed,
-                            guards,
-                            risky=host in risky,
-                            several=bool(others),
-                            slowest_s=slowest_s,
-                        ),
-                    )
-                    for host in wave
+                            Step.CHANGED,
+                            self._switch_host(
+                                host,
+                                works[host],
+                                rollout,
+                                armed,
+                                guards,
+                                risky=host in risky,
+                                several=bool(others),
+                                slowest_s=slowest_s,
+                            ),
+                        )
+                        for host in wave
+                    ),
+                    *(work() for work in also),
                 ]
             )
         coordinator = self._address_of_coordinator(view)
