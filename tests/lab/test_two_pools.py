@@ -23,7 +23,7 @@ def labs() -> Iterator[Pair]:
     """Two labs of three hosts, each in one pool."""
     with (
         running_lab(hosts=3, nics=2, pool=True, silence_s=SILENCE_S) as one,
-        running_lab(hosts=3, nics=2, pool=True, silence_s=SILENCE_S) as other,
+        running_lab(hosts=3, nics=2, pool=True) as other,
     ):
         yield one, other
 
