@@ -194,12 +194,13 @@ class MemberDoor:
             await self._obey(opening, reader, writer)
 
     async def _follow(self, uuid: str, opening: wire.Follow, writer: asyncio.StreamWriter) -> None:
-        """Its coordinator says who is coordinator; without one, whoever says it of itself is believed.
+        """Its coordinator says who is coordinator; in emergency mode, whoever says it of itself is believed.
 
-        Not one of an earlier term: it does not know yet that it is coordinator no more.
+        Not one of an earlier term: it does not know yet that it is coordinator no more. And not while the own one may only be
+        starting again: of two coordinators, each with members, neither takes the other's in such a moment.
         """
         own = uuid == self._member.coordinator_uuid
-        found = not self._member.connected and uuid == opening.coordinator_uuid
+        found = self._member.emergency is not None and uuid == opening.coordinator_uuid
         if opening.term < self._member.term or not (own or found):
             await wire.write(writer, wire.Denied(reason="this host has a coordinator"))
             return

@@ -14,6 +14,7 @@ import pytest
 from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
 from poolnet.model.classes.pool import Pool as ThePool
+from poolnet.model.failure import Failure
 from poolnet.pool import membership, wire
 from poolnet.pool.door import Answering, CoordinatorDoor, MemberDoor, admit, serve
 from poolnet.pool.member import Member
@@ -170,6 +171,19 @@ def test_a_member_with_a_coordinator_follows_that_one_only(tmp_path: Path) -> No
         assert pool.became == []
         assert await ask(pool.door, pool.hosts["coordinator"], follow) == wire.Granted()
         assert len(pool.became) == 1
+
+    with_member(tmp_path, body)
+
+
+def test_a_coordinator_that_may_be_starting_again_keeps_its_members(tmp_path: Path) -> None:
+    async def body(pool: Pool) -> None:
+        pool.member._connected = True
+        pool.member._lost(Failure("HOST_STILL_BOOTING"), "it is killed")
+        other = pool.hosts["other"]
+        follow = wire.Follow(coordinator_uuid=other, address="192.0.2.3", term=TERM + 1)
+        assert isinstance(await ask(pool.door, other, follow), wire.Denied)
+        pool.member._lost_at = -1000.0
+        assert await ask(pool.door, other, follow) == wire.Granted()
 
     with_member(tmp_path, body)
 
