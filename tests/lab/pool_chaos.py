@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import subprocess
 import sys
@@ -368,13 +369,19 @@ def _refused(said: str) -> bool:
 
 
 def run(
-    lab: RunningLab, seed: int, changes: int, show: Callable[[str], None] = lambda _: None
+    lab: RunningLab,
+    seed: int,
+    changes: int,
+    show: Callable[[str], None] = lambda _: None,
+    until: float = math.inf,
 ) -> list[Outcome]:
-    """Carries the trials out, one after the other; stops at the first that leaves something wrong."""
+    """Carries the trials out, one after the other; stops at the first that leaves something wrong, or at that time."""
     chaos = Chaos(lab)
     outcomes = []
     for trial in trials(seed, changes):
         began = time.monotonic()
+        if began > until:
+            break
         outcome = chaos.carry_out(trial)
         outcomes.append(outcome)
         how = "done" if outcome.code == 0 else outcome.said.splitlines()[0][:80] if outcome.said else "failed"
@@ -389,15 +396,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no change after so long")
     options = parser.parse_args()
-    sys.stdout.write(f"seed {options.seed}\n")
+    until = time.monotonic() + 60 * options.minutes
+    print(f"seed {options.seed}", flush=True)
     with running_lab(hosts=len(HOSTS), nics=4, pool=True, silence_s=SILENCE_S) as lab:
-        outcomes = run(lab, options.seed, options.changes, lambda text: print(text, flush=True))
+        outcomes = run(lab, options.seed, options.changes, lambda text: print(text, flush=True), until)
         if outcomes[-1].wrong:
             for host in lab.lab.hosts:
                 log = lab.lab.directory / host.name / "var-log/poolnet-api.log"
                 tail = subprocess.run(("tail", "-n", "40", log), check=False, capture_output=True, text=True)
                 sys.stdout.write(f"--- {host.name}\n{tail.stdout}")
+    print(f"{sum(not outcome.wrong for outcome in outcomes)} of {len(outcomes)} without a fault")
     return 1 if outcomes[-1].wrong else 0
 
 

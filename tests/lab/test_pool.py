@@ -229,7 +229,7 @@ def test_a_member_whose_new_address_leads_nowhere_goes_back(pool: RunningLab) ->
         "IP=10.99.99.3",
         "netmask=255.255.255.0",
         "gateway=10.99.99.254",
-        "confirm-within=5",
+        "confirm-within=3",
     )
     assert code == 1
     assert pool.xe("host1", "host-list", "name-label=host3", "params=address", "--minimal") == before
