@@ -213,6 +213,7 @@ def test_the_members_address_changes_and_its_console_hears_of_it(pool: RunningLa
         f"IP={new}",
         "netmask=255.255.255.0",
         f"gateway={lab.gateway}",
+        "confirm-within=20",
     )
     eventually(lambda: answer(pool, "host2", "host-list", f"address={new}", "--minimal") != "")
     eventually(lambda: live(pool, "host2") == set(HOSTS))

@@ -10,11 +10,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from poolnet.api.wire import Wire
 from poolnet.model.types import Row, Value, WireType
 from poolnet.pool.guard import CallerPath
+
+CONFIRM_HEADER: Final = "x-poolnet-confirm-within"
+"""How a member passes on that a change is to be confirmed within so many seconds."""
 
 
 class Codec(StrEnum):
@@ -26,10 +29,11 @@ class Codec(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it came: the path, and the body."""
+    """A request as it came: the path, and the body; and how what it changes is to be confirmed, if it says so."""
 
     path: str
     body: bytes
+    confirm_within_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ import socket
 import ssl
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -26,6 +27,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from poolnet.api import jsonrpc, limits, xmlrpc
 from poolnet.api.answer import (
+    CONFIRM_HEADER,
     Answer,
     Codec,
     Dispatch,
@@ -46,6 +48,7 @@ from poolnet.api.listener import Budget, Listener, Slot, bind_tcp, bind_unix
 from poolnet.api.thincli import CliConnection, ClientGone, ThinClient, words_of
 from poolnet.api.wire import Malformed, WireCall
 from poolnet.xe.client import Client
+from poolnet.xe.commands.run import CONFIRM_WITHIN_MAX_S
 
 _log = structlog.get_logger("poolnet.api.http")
 
@@ -467,8 +470,25 @@ def _origin(request: web.BaseRequest, body: bytes) -> Origin:
     peer = "" if local else plain_address(str(transport.get_extra_info("peername")[0]))
     tls = transport.get_extra_info("sslcontext") is not None
     path = None if local else CallerConnection(transport.get_extra_info("socket"))
-    kept = Request(request.path, body)
-    return Origin(local_root=local, tls=tls, peer=peer, headers=headers, path=path, request=kept)
+    within_s = _confirm_within(headers) if local else None
+    return Origin(
+        local_root=local,
+        tls=tls,
+        peer=peer,
+        headers=headers,
+        path=path,
+        confirm_within_s=within_s,
+        request=Request(request.path, body, within_s),
+    )
+
+
+def _confirm_within(headers: Mapping[str, str]) -> float | None:
+    """How long hosts are to wait for a confirmation, as a member passes it on; nonsense is nothing said."""
+    with suppress(ValueError):
+        seconds = float(headers.get(CONFIRM_HEADER, ""))
+        if 0 <= seconds <= CONFIRM_WITHIN_MAX_S:
+            return seconds
+    return None
 
 
 def _preflight(request: web.BaseRequest) -> web.StreamResponse:

@@ -22,7 +22,7 @@ from poolnet.model.declare import MessageDecl
 from poolnet.model.failure import Failure
 from poolnet.model.registry import MESSAGES
 from poolnet.model.types import Value
-from poolnet.xe.commands.run import CONFIRM_WITHIN, DRY_RUN
+from poolnet.xe.commands.run import DRY_RUN
 
 MOVING: Final = frozenset(
     (
@@ -45,17 +45,22 @@ PassOn = Callable[[Request], Awaitable[Relayed]]
 
 
 def runs_here(name: str, words: tuple[str, ...]) -> bool:
-    """Whether a command line is carried out call by call; not one that only looks, or wants its own time."""
-    special = (f"{DRY_RUN}=", f"--{DRY_RUN}", f"{CONFIRM_WITHIN}=", f"--{CONFIRM_WITHIN}")
+    """Whether a command line is carried out call by call; not one that only looks."""
+    special = (f"{DRY_RUN}=", f"--{DRY_RUN}")
     return name in MOVING and not any(word.startswith(special) for word in words)
 
 
 class ForwardingCaller:
     """A session at the coordinator, used from a member."""
 
-    def __init__(self, pass_on: PassOn, session: str = "") -> None:
+    def __init__(self, pass_on: PassOn, session: str = "", within_s: float | None = None) -> None:
         self._pass_on = pass_on
+        self._within_s = within_s
         self.session = session
+
+    def confirming(self, within_s: float) -> ForwardingCaller:
+        """The same session, asking for a time of its own for confirmations."""
+        return ForwardingCaller(self._pass_on, self.session, within_s)
 
     async def login(self, user: str) -> None:
         """Opens the session; the console is root there as it is here. Raises Failure."""
@@ -130,7 +135,9 @@ class ForwardingCaller:
     async def _post(self, method: str, params: list[Any]) -> Any:
         body = msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params, "id": 1})
         async with asyncio.timeout(ENDS_WITHIN_S):
-            answer = msgspec.json.decode((await self._pass_on(Request("/jsonrpc", body))).body)
+            answer = msgspec.json.decode(
+                (await self._pass_on(Request("/jsonrpc", body, self._within_s))).body
+            )
         failure = answer.get("error")
         if failure is not None:
             raise Failure(str(failure["message"]), *(str(each) for each in failure.get("data", ())))

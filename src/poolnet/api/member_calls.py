@@ -13,7 +13,16 @@ from urllib.parse import urlencode
 
 import structlog
 
-from poolnet.api.answer import Answer, DownloadRefused, Origin, Refusal, Relayed, Request, Success
+from poolnet.api.answer import (
+    CONFIRM_HEADER,
+    Answer,
+    DownloadRefused,
+    Origin,
+    Refusal,
+    Relayed,
+    Request,
+    Success,
+)
 from poolnet.api.auditing import Auditor
 from poolnet.api.binding import as_wire, bind
 from poolnet.api.bytestream import ByteStream
@@ -302,8 +311,8 @@ class MemberLogin:
                 await caller.logout()
 
     def confirming(self, caller: Caller, within_s: float) -> Caller:
-        """The same: nothing that a member does by itself is confirmed."""
-        return caller
+        """The same; a call that goes to the coordinator says so there. What a member does by itself is not confirmed."""
+        return caller.confirming(within_s) if isinstance(caller, ForwardingCaller) else caller
 
     async def dry_run(self, caller: Caller, body: Callable[[Caller], Awaitable[None]]) -> str:
         """Refuses: what a member does by itself concerns no host's network."""
@@ -314,6 +323,8 @@ def _head(request: Request, *, close: bool) -> bytes:
     kind = "application/json" if request.path == "/jsonrpc" else "text/xml"
     lines = [f"POST {request.path} HTTP/1.1" if close else f"POST {request.path} HTTP/1.0", "Host: localhost"]
     lines += [f"Content-Type: {kind}", f"Content-Length: {len(request.body)}"]
+    if request.confirm_within_s is not None:
+        lines.append(f"{CONFIRM_HEADER}: {request.confirm_within_s}")
     if close:
         lines.append("Connection: close")
     return "\r\n".join([*lines, "", ""]).encode()

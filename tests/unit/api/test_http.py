@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from poolnet.api.answer import Codec, Encoded
+from poolnet.api.answer import CONFIRM_HEADER, Codec, Encoded
 from poolnet.api.http import HttpServer, Timeouts
 from poolnet.api.limits import RPC_BODY_BYTES_MAX, SEND_SLICE_BYTES
 from tests.unit.api.toy import (
@@ -193,6 +193,30 @@ def test_the_origin_says_who_asks(tmp_path: Path) -> None:
     assert remote.headers["x-word"] == "first"
     assert (local.local_root, local.peer) == (True, "")
     assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o660
+
+
+@pytest.mark.parametrize(
+    ("text", "within_s"),
+    [("7", 7.0), ("2.5", 2.5), ("-1", None), ("nan", None), ("1e9", None), ("soon", None)],
+)
+def test_a_member_passes_on_how_a_change_is_to_be_confirmed_and_nobody_else_says_so(
+    tmp_path: Path, text: str, within_s: float | None
+) -> None:
+    toy = Toy()
+    request = post("/", xml_call("toy.count"), f"{CONFIRM_HEADER}: {text}")
+
+    async def asking() -> None:
+        async with serving(toy) as (server, port):
+            await exchange(port, request)
+            server.listen_unix(tmp_path / "socket", mode=0o660)
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+            writer.write(request)
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+
+    asyncio.run(asking())
+    assert [origin.confirm_within_s for _, _, origin in toy.calls] == [None, within_s]
 
 
 def test_a_dead_servers_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from poolnet.api import member_caller
 from poolnet.api.answer import Relayed, Request
-from poolnet.api.member_caller import ForwardingCaller
+from poolnet.api.member_caller import ForwardingCaller, runs_here
 from poolnet.model.failure import Failure
 
 METHOD = "Async.PIF.unplug"
@@ -20,6 +20,7 @@ class Coordinator:
     """Answers everything but the asynchronous call itself, which begins tasks of these names."""
 
     def __init__(self, *begins: str) -> None:
+        self.within: set[float | None] = set()
         self._tasks = {"OpaqueRef:old": METHOD}
         self._begins = begins
         self.asked: list[str] = []
@@ -27,6 +28,7 @@ class Coordinator:
     async def __call__(self, request: Request) -> Relayed:
         method = msgspec.json.decode(request.body)["method"]
         self.asked.append(method)
+        self.within.add(request.confirm_within_s)
         if method.startswith("Async."):
             self._tasks |= {f"OpaqueRef:{number}": name for number, name in enumerate(self._begins)}
             await asyncio.Event().wait()
@@ -45,6 +47,30 @@ def unplug(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(member_caller, "ASKED_S", 0.05)
     caller = ForwardingCaller(coordinator, "OpaqueRef:session")
     asyncio.run(asyncio.wait_for(caller.call("PIF.unplug", "OpaqueRef:pif"), 20))
+
+
+def test_a_time_of_its_own_for_confirmations_goes_with_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member_caller, "ASKED_S", 0.05)
+    coordinator = Coordinator(METHOD)
+    caller = ForwardingCaller(coordinator, "OpaqueRef:session").confirming(7.0)
+    asyncio.run(asyncio.wait_for(caller.call("PIF.unplug", "OpaqueRef:pif"), 20))
+    assert coordinator.within == {7.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "here"),
+    [
+        (("pif-reconfigure-ip", "confirm-within=5"), True),
+        (("pif-reconfigure-ip", "--confirm-within=5"), True),
+        (("pif-reconfigure-ip", "--dry-run"), False),
+        (("pif-reconfigure-ip", "dry-run=true"), False),
+        (("host-list",), False),
+    ],
+)
+def test_what_may_cut_the_member_off_is_carried_out_call_by_call(
+    words: tuple[str, ...], *, here: bool
+) -> None:
+    assert runs_here(words[0], words) is here
 
 
 def test_the_task_is_looked_for_when_the_answer_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
