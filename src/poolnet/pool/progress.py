@@ -15,6 +15,9 @@ from poolnet.model.types import Ref, is_null
 HOST_KEY: Final = "host:"
 """The keys of a task's other_config with how far each host is: this and the host's uuid."""
 
+DETAILED_TASKS_MAX: Final = 16
+"""Of more calls that are carried out together, tasks have the fraction only: each would have a word for each host."""
+
 WHEN_ALL_ARE_THROUGH: Final = 0.95  # the task itself ends after that
 
 
@@ -63,11 +66,13 @@ class Progress:
         """Writes how far all hosts are at this moment to the tasks that are still pending."""
         self._waits_to_be_written = False
         done = sum(_DONE.get(step, 0.0) for step in self._hosts.values()) / len(self._hosts)
-        steps = {
-            f"{HOST_KEY}{row.uuid}": step.value
-            for host, step in self._hosts.items()
-            if (row := txn.find(Host, host)) is not None
-        }
+        steps = {}
+        if len(self._tasks) <= DETAILED_TASKS_MAX:
+            steps = {
+                f"{HOST_KEY}{row.uuid}": step.value
+                for host, step in self._hosts.items()
+                if (row := txn.find(Host, host)) is not None
+            }
         for ref in self._tasks:
             task = txn.find(Task, ref)
             if task is not None and task.status is TaskStatusType.PENDING:
