@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
+from poolnet.model.classes.network_sriov import NetworkSriov
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.enums import BondMode
+from poolnet.model.errors import Failure
 from poolnet.model.types import Ref
 from poolnet.rules.member import enable, to_copy
+from tests.unit.rules import sriov_nics
 from tests.unit.rules.test_leave import joined
 from tests.unit.rules.world import World
 
@@ -83,6 +88,39 @@ def test_vlans_come_unplugged_and_once() -> None:
         assert [vlan.tag for vlan in vlans] == [9]
         untagged = world.txn.get(PIF, vlans[0].untagged_PIF)
         assert (untagged.network, untagged.currently_attached) == (network, False)
+
+
+def test_sr_iov_comes_to_the_nic_at_the_same_position_once() -> None:
+    world = World.new(nics=2)
+    sriov_nics.capable(world, "eth1")
+    network = world.network(name_label="fast")
+    sriov_nics.create(world, "eth1", network)
+    host = joined(world)
+    sriov_nics.capable(world, "eth1", host=host)
+    assert copy(world, host) == ["network_sriov.create", *SYNCS]
+    sriov_nics.follow(world, host)
+    theirs = [
+        world.txn.get(PIF, sriov.physical_PIF)
+        for sriov in world.txn.all(NetworkSriov)
+        if world.txn.get(PIF, sriov.physical_PIF).host == host
+    ]
+    assert [pif.device for pif in theirs] == ["eth1"]
+    logical = next(pif for pif in world.txn.where(PIF, network=network) if pif.host == host)
+    assert logical.currently_attached
+    assert copy(world, host) == SYNCS, "there it is"
+
+
+@pytest.mark.parametrize("why", ["no such card", "another card"])
+def test_sr_iov_does_not_come_to_a_nic_that_cannot_take_part(why: str) -> None:
+    world = World.new(nics=2)
+    sriov_nics.capable(world, "eth1")
+    sriov_nics.create(world, "eth1", world.network(name_label="fast"))
+    host = joined(world)
+    if why == "another card":
+        sriov_nics.capable(world, "eth1", host=host, device_id="9999")
+    code = "PIF_IS_NOT_SRIOV_CAPABLE" if why == "no such card" else "NETWORK_HAS_INCOMPATIBLE_SRIOV_PIFS"
+    with pytest.raises(Failure, match=code):
+        copy(world, host)
 
 
 def test_a_member_can_refuse_vlans() -> None:
