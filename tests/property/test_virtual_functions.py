@@ -108,6 +108,13 @@ class Functions(RuleBasedStateMachine):
         self.attempt("VM.hard_shutdown", vm=vm)
         self.attempt("VM.start_on", vm=vm, host=self.hosts[host], start_paused=False, force=False)
 
+    @rule(number=st.integers(0, VMS - 1), host=st.integers(0, 1))
+    def migrate_live(self, number: int, host: int) -> None:
+        """Refused, whatever state it is in: what has a function stays with it."""
+        before = self.w.txn.get(VM, self.vms[number]).resident_on
+        self.attempt("VM.pool_migrate", vm=self.vms[number], host=self.hosts[host], options={})
+        assert self.w.txn.get(VM, self.vms[number]).resident_on == before
+
     @rule(again=st.booleans())
     def replug(self, again: bool) -> None:
         logical = min(self.w.txn.all(NetworkSriov), key=lambda sriov: sriov.uuid).logical_PIF

@@ -28,6 +28,7 @@ OWN_MESSAGES = frozenset(
         "event.inject",
         "task.cancel",
         "pool.audit_undo",
+        "host.evacuate",
         "VIF.verify_locks",
         "VIF.explain_lock",
         "VIF.count_dropped",

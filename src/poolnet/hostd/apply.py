@@ -33,6 +33,7 @@ from poolnet.hostnet.protocol import (
     DestroyGuest,
     Fault,
     GuestAction,
+    GuestImage,
     PauseGuest,
     PlugNic,
     ResumeGuest,
@@ -241,6 +242,28 @@ class Applier:
                     )
         return target
 
+    async def settle_guest(self, action: RunGuest | DestroyGuest, network: HostNetwork) -> None:
+        """Lets a guest that waits go on, and announces it; or ends it. Raises ApplyFailed."""
+        await self._act([action])
+        if isinstance(action, RunGuest):
+            devices = moved_guests.outwards(network, action.vm_uuid)
+            await self._backend.announce(devices)  # before anybody is told that it is here
+            self._announcer.announce(network, devices)
+
+    async def read_guest(self, vm_uuid: str) -> GuestImage:
+        """What goes with a guest that has departed. Raises ApplyFailed."""
+        try:
+            return await self._guests.read(vm_uuid)
+        except GuestError as error:
+            raise ApplyFailed(Fault.GUEST_FAILED, str(error), error.vm_uuid) from error
+
+    async def load_guest(self, image: GuestImage) -> None:
+        """Gives a guest that was received what comes with it. Raises ApplyFailed."""
+        try:
+            await self._guests.load(image)
+        except GuestError as error:
+            raise ApplyFailed(Fault.GUEST_FAILED, str(error), error.vm_uuid) from error
+
     async def _act(self, actions: Iterable[GuestAction]) -> None:
         for action in actions:
             try:
@@ -327,7 +350,10 @@ def _with_links(network: HostNetwork) -> HostNetwork:
 
 
 def undo_of(actions: Sequence[GuestAction]) -> tuple[GuestAction, ...]:
-    """The actions that take these back, last first. What ends a guest cannot be taken back."""
+    """The actions that take these back, last first. What ends a guest cannot be taken back.
+
+    A guest that departs or arrives waits: at which of two hosts it goes on is not for one of them to decide.
+    """
     created = {action.guest.vm_uuid for action in actions if isinstance(action, CreateGuest | ResumeGuest)}
     undo: list[GuestAction] = []
     for action in reversed(actions):

@@ -58,15 +58,18 @@ from poolnet.hostnet.protocol import (
     Fault,
     Greeting,
     Hello,
+    LoadGuest,
     Observation,
     Observe,
     ReadCounters,
+    ReadGuest,
     ReadTraffic,
     Refused,
     Request,
     Restore,
     Revert,
     SetHostname,
+    SettleGuest,
     Stage,
     Switch,
     SwitchBackend,
@@ -243,10 +246,8 @@ class Daemon:
                 return await self._roll_out(command)
             case ReadCounters() | ReadTraffic() as command:
                 return await self._count(command)
-            case TracePacket() as command:
-                return await self._trace(command)
-            case VerifyLocks() as command:
-                return await self._verify(command)
+            case TracePacket() | VerifyLocks() as command:
+                return await self._look_at_locks(command)
             case Authenticate(user=user, password=password, directory=directory):
                 service = self._config.pam_directory_service if directory else self._config.pam_service
                 return await pam.authenticate(user, password, service)
@@ -254,6 +255,8 @@ class Daemon:
                 return await self._set_hostname(hostname)
             case ChangeStorage(action=action):
                 return await self._storage.carry_out(action)
+            case ReadGuest() | LoadGuest() | SettleGuest() as command:
+                return await self._migrate(command)
             case Watch() | WatchLocks():
                 raise AssertionError("the server answers those who watch")
 
@@ -274,6 +277,16 @@ class Daemon:
                 await self._rollouts.revert(command)
             case Restore():
                 return await self._rollouts.restore(LOOK_FOR_S)
+        return await self._done()
+
+    async def _migrate(self, command: ReadGuest | LoadGuest | SettleGuest) -> Answer:
+        match command:
+            case ReadGuest():
+                return await self._rollouts.read_guest(command)
+            case LoadGuest():
+                await self._rollouts.load_guest(command)
+            case SettleGuest():
+                await self._rollouts.settle_guest(command)
         return await self._done()
 
     async def _switch(self, command: Switch | SwitchBackend) -> Done:
@@ -300,6 +313,11 @@ class Daemon:
 
     async def _done(self) -> Done:
         return Done(facts=await self._facts.gather())
+
+    async def _look_at_locks(self, command: TracePacket | VerifyLocks) -> Answer:
+        if isinstance(command, TracePacket):
+            return await self._trace(command)
+        return await self._verify(command)
 
     async def _trace(self, command: TracePacket) -> Answer:
         try:

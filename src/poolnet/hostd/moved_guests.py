@@ -8,11 +8,11 @@ MAC is announced by RARP, as hypervisors do after a migration: nobody answers it
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import structlog
 
-from poolnet.hostnet.state import HostNetwork, LockMode, PortLock
+from poolnet.hostnet.state import GuestPort, HostNetwork, LockMode, PortLock
 from poolnet.hostnet.steps import AddPort, CreateBridge, MovePort, RemovePort, ReplaceUplink, Step
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.moved_guests")
@@ -50,14 +50,22 @@ def moved(steps: Iterable[Step], now: HostNetwork, *, again: bool = False) -> tu
             case _:
                 pass
     cables |= {bridge.name for bridge in now.bridges if bridge.parent in cables}
-    outwards = {bridge.name for bridge in now.bridges if bridge.uplink is not None or bridge.parent}
     return tuple(
         port.device
-        for port in now.ports
-        if port.bridge in outwards
-        and port.lock.mode is not LockMode.DISABLED
-        and (port.device in replugged or (port.bridge in cables and port.device not in fresh))
+        for port in _heard(now)
+        if (port.device in replugged or (port.bridge in cables and port.device not in fresh))
     )
+
+
+def outwards(now: HostNetwork, vm_uuid: str) -> tuple[str, ...]:
+    """The devices of a guest's ports from which something out there can be told where the guest is."""
+    return tuple(port.device for port in _heard(now) if port.vm_uuid == vm_uuid)
+
+
+def _heard(now: HostNetwork) -> Iterator[GuestPort]:
+    """The ports that may send, on bridges that lead somewhere."""
+    bridges = {bridge.name for bridge in now.bridges if bridge.uplink is not None or bridge.parent}
+    return (port for port in now.ports if port.bridge in bridges and port.lock.mode is not LockMode.DISABLED)
 
 
 def frames_of(lock: PortLock, tag: int = 0) -> tuple[bytes, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from poolnet.hostd.guests.runtime import GuestError
 from poolnet.hostnet.facts import GuestFacts
-from poolnet.hostnet.protocol import CreateGuest, GuestAction, ResumeGuest
+from poolnet.hostnet.protocol import CreateGuest, GuestAction, GuestImage, ReceiveGuest, ResumeGuest
 
 
 class NoHypervisor:
@@ -20,9 +20,22 @@ class NoHypervisor:
 
     async def carry_out(self, action: GuestAction) -> None:
         """See `GuestRuntime.carry_out`."""
-        vm_uuid = action.guest.vm_uuid if isinstance(action, CreateGuest | ResumeGuest) else action.vm_uuid
-        raise GuestError(vm_uuid, "this host has no hypervisor")
+        if isinstance(action, CreateGuest | ResumeGuest | ReceiveGuest):
+            raise _refused(action.guest.vm_uuid)
+        raise _refused(action.vm_uuid)
+
+    async def read(self, vm_uuid: str) -> GuestImage:
+        """See `GuestRuntime.read`."""
+        raise _refused(vm_uuid)
+
+    async def load(self, loaded: GuestImage) -> None:
+        """See `GuestRuntime.load`."""
+        raise _refused(loaded.vm_uuid)
 
     def guests(self) -> tuple[GuestFacts, ...]:
         """See `GuestRuntime.guests`."""
         return ()
+
+
+def _refused(vm_uuid: str) -> GuestError:
+    return GuestError(vm_uuid, "this host has no hypervisor")

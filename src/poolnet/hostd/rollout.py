@@ -24,8 +24,12 @@ from poolnet.hostnet.protocol import (
     Confirm,
     Fault,
     GuestAction,
+    GuestImage,
+    LoadGuest,
+    ReadGuest,
     Restored,
     Revert,
+    SettleGuest,
     Stage,
     Staged,
     Switch,
@@ -341,6 +345,23 @@ class Rollouts:
                 and self._checkpoint.confirmed.rollout == command.rollout
             ):
                 raise _unknown(command.rollout)
+
+    async def settle_guest(self, command: SettleGuest) -> None:
+        """See `Applier.settle_guest`. Raises ApplyFailed."""
+        async with self._in_turn():
+            switched = self._switched
+            network = switched.desired if switched is not None else self._confirmed()
+            await self._applier.settle_guest(command.action, network)
+
+    async def read_guest(self, command: ReadGuest) -> GuestImage:
+        """See `Applier.read_guest`. Raises ApplyFailed."""
+        async with self._in_turn():
+            return await self._applier.read_guest(command.vm_uuid)
+
+    async def load_guest(self, command: LoadGuest) -> None:
+        """See `Applier.load_guest`. Raises ApplyFailed."""
+        async with self._in_turn():
+            await self._applier.load_guest(command.image)
 
     async def restore(self, look_for_s: float) -> Restored:
         """Drops what is staged or switched and restores the confirmed state, from whatever is there.

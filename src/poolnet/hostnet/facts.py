@@ -126,6 +126,10 @@ class AddressFacts:
     dns_servers: tuple[str, ...] = ()
 
 
+DEPARTING, ARRIVING = "departing", "arriving"
+WAITING = (DEPARTING, ARRIVING)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestFacts:
     """A guest as its runtime sees it.
@@ -135,7 +139,7 @@ class GuestFacts:
 
     vm_uuid: str
     domid: int
-    state: str  # running | paused | stopped
+    state: str  # running | paused | stopped, or WAITING for its migration to be decided
     addresses: tuple[tuple[int, str], ...] = ()
 
 

@@ -110,6 +110,22 @@ class RaiseNic(Struct, frozen=True, kw_only=True, tag=True):
     device: int
 
 
+class DepartGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """Freeze a running guest that is to go on at another host, with its NICs down: not a frame of it leaves any more.
+
+    It waits, also over a restart of the daemon and when a rollout is taken back: only `RunGuest` lets it go on here, and
+    `DestroyGuest` ends it.
+    """
+
+    vm_uuid: str
+
+
+class ReceiveGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """Make a guest that comes from another host, and its NICs, as `CreateGuest` does. It waits like one that departs."""
+
+    guest: GuestSpec
+
+
 GuestAction: TypeAlias = (
     CreateGuest
     | RunGuest
@@ -121,7 +137,29 @@ GuestAction: TypeAlias = (
     | PlugNic
     | UnplugNic
     | RaiseNic
+    | DepartGuest
+    | ReceiveGuest
 )
+
+
+class GuestRoute(Struct, frozen=True, kw_only=True):
+    """A route inside a guest, by its NIC `eth<device>`; without a gateway when the destination is on the link."""
+
+    device: int
+    destination: str
+    gateway: str = ""
+    metric: int = 0
+
+
+class GuestImage(Struct, frozen=True, kw_only=True, tag=True):
+    """What goes with a guest to another host. `addresses` are (device number of the NIC, address with its length).
+
+    The answer to `ReadGuest`.
+    """
+
+    vm_uuid: str
+    addresses: tuple[tuple[int, str], ...] = ()
+    routes: tuple[GuestRoute, ...] = ()
 
 
 class Management(Struct, frozen=True, kw_only=True):
@@ -263,6 +301,27 @@ class SetHostname(Struct, frozen=True, kw_only=True, tag=True):
     hostname: str
 
 
+class ReadGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """What goes with this guest, which has departed? Answered by `GuestImage`."""
+
+    vm_uuid: str
+
+
+class LoadGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """Give a guest that was received what comes with it. Answered by `Done`."""
+
+    image: GuestImage
+
+
+class SettleGuest(Struct, frozen=True, kw_only=True, tag=True):
+    """Carry out what has become of a guest that waits, outside of a rollout. Answered by `Done`.
+
+    One that runs is announced to the physical network.
+    """
+
+    action: RunGuest | DestroyGuest
+
+
 Command: TypeAlias = (
     Hello
     | Observe
@@ -282,6 +341,9 @@ Command: TypeAlias = (
     | Authenticate
     | SetHostname
     | ChangeStorage
+    | ReadGuest
+    | LoadGuest
+    | SettleGuest
 )
 
 
@@ -503,6 +565,7 @@ Answer: TypeAlias = (
     | Authenticated
     | StorageSpace
     | Traffic
+    | GuestImage
     | Refused
 )
 

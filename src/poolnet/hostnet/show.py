@@ -14,6 +14,7 @@ import msgspec
 from poolnet.hostnet.impact import Named, impact, named_by_uuid, overlaps
 from poolnet.hostnet.protocol import (
     CreateGuest,
+    DepartGuest,
     DestroyGuest,
     GuestAction,
     GuestNic,
@@ -21,6 +22,7 @@ from poolnet.hostnet.protocol import (
     PauseGuest,
     PlugNic,
     RaiseNic,
+    ReceiveGuest,
     ResumeGuest,
     RunGuest,
     ShutDownGuest,
@@ -196,6 +198,10 @@ def show_guest_action(action: GuestAction) -> str:
     match action:
         case CreateGuest(guest=guest):
             return f"create guest {_guest(guest)}"
+        case ReceiveGuest(guest=guest):
+            return f"receive guest {_guest(guest)}"
+        case DepartGuest(vm_uuid=vm):
+            return f"freeze guest {vm}, which goes to another host"
         case ResumeGuest(guest=guest):
             return f"resume guest {_guest(guest)}"
         case RunGuest(vm_uuid=vm):
@@ -208,6 +214,12 @@ def show_guest_action(action: GuestAction) -> str:
             return f"destroy guest {vm}"
         case SuspendGuest(vm_uuid=vm):
             return f"suspend guest {vm}"
+        case PlugNic() | UnplugNic() | RaiseNic():
+            return _change_of_nic(action)
+
+
+def _change_of_nic(action: PlugNic | UnplugNic | RaiseNic) -> str:
+    match action:
         case PlugNic(vm_uuid=vm, nic=nic):
             return f"plug NIC {nic.device} ({nic.mac}, MTU {nic.mtu_bytes}) into guest {vm}"
         case UnplugNic(vm_uuid=vm, device=device):

@@ -299,6 +299,10 @@ class Coordinator:
         """Lets a host keep what was decided while nobody could tell it; see `Rollouts.finish`."""
         await self._rollouts.finish(host)
 
+    async def settle_guests(self, host: Ref[Host]) -> None:
+        """Tells a host what has become of guests that wait there; see `Rollouts.settle_guests`."""
+        await self._rollouts.settle_guests(host)
+
     def forget(self, host: Ref[Host]) -> None:
         """Knows no more what a host is: it left, or comes back."""
         self._rollouts.forget(host)

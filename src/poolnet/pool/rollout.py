@@ -25,13 +25,16 @@ from poolnet.hostnet.steps import Disturbance
 from poolnet.hostnet.storage import StorageAction
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
+from poolnet.pool import migration
 from poolnet.pool.guard import CONFIRM_WITHIN_S, Guard, callers_to_ask, within_s
 from poolnet.pool.host_work import HostWork, address_to_come, guests_take_s, undoing, work_of
 from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.pool.progress import Progress, Step
 from poolnet.rules.context import CallContext
+from poolnet.rules.vm_migrate import what_becomes_of
 
 T = TypeVar("T")
+A = TypeVar("A", bound=protocol.Answer)
 Agreement = Callable[[View], Awaitable[None]]
 """Asked before a change is kept; raises a Failure to have it taken back."""
 log = structlog.get_logger("poolnet.pool")
@@ -72,6 +75,9 @@ class Hosts(Protocol):
 
     async def storage(self, host: Ref[Host], action: StorageAction) -> protocol.StorageSpace:
         """Has a host act on storage; raises `HostRefused` or `HostGone`."""
+
+    async def ask(self, host: Ref[Host], command: protocol.Command, expect: type[A], timeout_s: float) -> A:
+        """Asks a host for something that is no rollout; raises `HostRefused` or `HostGone`."""
 
     async def look(self, host: Ref[Host]) -> None:
         """Has a host report its facts now; raises `HostRefused` or `HostGone`."""
@@ -155,6 +161,7 @@ class Rollouts:
             if others:
                 decided = (*changes, *_marked(view, armed))
                 await _to_its_end(self._decide(works, contexts, decided, armed, progress, noted))
+                await _to_its_end(self._go_on(migration.moves(works)))
 
     async def _decide(
         self,
@@ -180,6 +187,40 @@ class Rollouts:
                 log.warning("host-not-confirmed", host=host, reason=str(outcome))
                 self._applied.pop(host, None)
                 self._astray(host)
+
+    async def _go_on(self, moved: Sequence[migration.Move]) -> None:
+        """Lets guests that have moved go on at their new hosts, and removes them from the old ones.
+
+        A host that cannot be told is brought in step; what waits there is then told what became of it.
+        """
+        for move in moved:
+            for host, action in (
+                (move.destination, protocol.RunGuest(vm_uuid=move.vm_uuid)),
+                (move.source, protocol.DestroyGuest(vm_uuid=move.vm_uuid)),
+            ):
+                try:
+                    await migration.settle(self._hosts, host, action)
+                except (HostGone, HostRefused) as error:
+                    log.warning("guest-not-settled", host=host, vm=move.vm_uuid, reason=str(error))
+                    self._astray(host)
+
+    async def settle_guests(self, host: Ref[Host]) -> None:
+        """Tells a host what has become of the guests that wait there: who was to do so has died, or was not heard.
+
+        Raises:
+            HostRefused: It cannot be made so.
+            HostGone: It cannot be reached.
+        """
+        async with self._one_at_a_time:
+            await self._hosts.look(host)
+            view = self._database.view
+            for guest in tuple(migration.waiting(self._hosts.facts()[host])):
+                action = what_becomes_of(view, host, guest)
+                if isinstance(action, protocol.RunGuest):
+                    await self._converge(host, ())  # it must find its ports, and its locks on them
+                if action is not None:
+                    log.warning("guest-settled", host=host, vm=guest.vm_uuid, action=type(action).__name__)
+                    await migration.settle(self._hosts, host, action)
 
     async def finish(self, host: Ref[Host]) -> None:
         """Lets a host keep the rollout that was decided last, if it still waits to hear so.
@@ -253,6 +294,7 @@ class Rollouts:
             for host in others
         ]
         await _all(meeting)
+        await migration.send(self._hosts, migration.moves(works))
         for context in contexts:
             for host, name in context.hostname_changes:
                 await self._hosts.set_hostname(host, name)
@@ -360,11 +402,24 @@ class Rollouts:
                 await self._hosts.settle(host, protocol.Revert(rollout=work.begun))
         try:
             await self._converge(host, () if work.refused else undoing(view, work))
+            await self._let_go_on(view, host, work)
         except (HostGone, HostRefused):
             if not self._hosts.is_local(host):
                 self._astray(host)
         else:
             progress.note(host, Step.TAKEN_BACK)
+
+    async def _let_go_on(self, view: View, host: Ref[Host], work: HostWork) -> None:
+        """Lets guests whose migration came to nothing go on here, and removes them from where they were to go.
+
+        Raises HostRefused, HostGone.
+        """
+        for action in work.before:
+            match action:
+                case protocol.DepartGuest(vm_uuid=vm_uuid):
+                    await migration.settle(self._hosts, host, protocol.RunGuest(vm_uuid=vm_uuid))
+                case protocol.ReceiveGuest(guest=guest):
+                    await migration.settle(self._hosts, host, protocol.DestroyGuest(vm_uuid=guest.vm_uuid))
 
     async def converge(self, host: Ref[Host], guests_before: Sequence[protocol.GuestAction] = ()) -> None:
         """Makes a host what the committed database says, for instance at start or when it comes back.

@@ -29,6 +29,7 @@ from poolnet.model.types import Ref, Value
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
 from poolnet.pool.hosts import PoolHosts
+from poolnet.pool.migration import waiting
 from poolnet.pool.rollout import DECIDED_KEY
 from poolnet.rules.context import CallContext, Counters, Session
 from poolnet.rules.facts import ended_guests, record_facts
@@ -208,7 +209,7 @@ def _record_locks(host: Ref[Host], seen: protocol.LocksSeen, now: datetime, txn:
 async def _record(
     coordinator: Coordinator, host: Ref[Host], facts: HostFacts, clock: Callable[[], datetime]
 ) -> None:
-    """Writes facts to the database, and halts the VMs whose guests ended by themselves."""
+    """Writes facts to the database, halts the VMs whose guests ended by themselves, and settles guests that wait."""
     try:
         await coordinator.write(lambda txn: record_facts(txn, host, facts, clock(), _new_uuid))
         for vm, domid in ended_guests(coordinator.view, host, facts):
@@ -216,5 +217,9 @@ async def _record(
             await coordinator.run(
                 RuleCall(method="VM.guest_ended", rule=guest_ended, arguments=arguments, session=Session())
             )
+        if any(waiting(facts)):
+            await coordinator.settle_guests(host)
+    except (HostGone, HostRefused) as error:
+        log.warning("guests-not-settled", reason=str(error))
     except Failure as failure:
         log.warning("facts-not-recorded", reason=str(failure))

@@ -70,6 +70,7 @@ OFFERED: Final = (
     VmOperations.HARD_SHUTDOWN,
     VmOperations.HARD_REBOOT,
     VmOperations.SUSPEND,
+    VmOperations.POOL_MIGRATE,
     VmOperations.RESUME,
     VmOperations.RESUME_ON,
     VmOperations.CHANGING_DYNAMIC_RANGE,

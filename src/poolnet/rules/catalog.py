@@ -14,6 +14,7 @@ from poolnet.rules import (
     bond,
     explain_placement,
     external_auth,
+    ha,
     host,
     leave,
     member,
@@ -37,6 +38,7 @@ from poolnet.rules import (
     vif_traffic,
     vlan,
     vm,
+    vm_migrate,
     vm_power,
     vm_settings,
 )
@@ -72,6 +74,7 @@ RULES: Final[Mapping[str, Rule]] = {
         pool,
         "create_VLAN create_VLAN_from_PIF management_reconfigure set_https_only set_igmp_snooping_enabled",
     ),
+    **_of("pool", ha, "enable_ha disable_ha"),
     **_of("VIF", vif, "create destroy plug unplug unplug_force move"),
     **_of(
         "VIF",
@@ -88,6 +91,8 @@ RULES: Final[Mapping[str, Rule]] = {
         "create destroy clone provision get_allowed_VIF_devices get_possible_hosts assert_can_boot_here "
         "assert_agile assert_operation_valid update_allowed_operations compute_memory_overhead",
     ),
+    "VM.pool_migrate": vm_migrate.pool_migrate,
+    **_of("host", vm_migrate, "get_vms_which_prevent_evacuation assert_can_evacuate"),
     "VM.explain_placement": explain_placement.explain_placement,
     **_of(
         "VM",

@@ -139,10 +139,13 @@ class CallContext:
         if not self.is_live(host):
             raise errors.host_offline(host)
 
-    def is_live(self, host: Ref[Host]) -> bool:
-        """Whether calls can be carried out on a host: on this one always, on others while they report."""
+    def is_live(self, host: Ref[Host], row: Host | None = None) -> bool:
+        """Whether calls can be carried out on a host: on this one always, on others while they report.
+
+        `row` is the host's, for who has it already.
+        """
         if host == self.local_host:
             return True
-        row = self.txn.find(Host, host)
+        row = row or self.txn.find(Host, host)
         metrics = self.txn.find(HostMetrics, row.metrics) if row is not None else None
         return metrics is not None and metrics.live

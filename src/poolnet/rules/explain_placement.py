@@ -70,8 +70,11 @@ def _is_guest(vm: VM) -> bool:
 
 
 def _row(vm: VM, hosts: Sequence[Host], cells: Sequence[Sequence[Reason]]) -> dict[str, Any]:
-    listed = []
+    listed: list[dict[str, Any]] = []
     for host, reasons in zip(hosts, cells, strict=True):
+        if not reasons:
+            listed.append({"host": host.uuid, "possible": True, "obstacles": (), "remarks": ()})
+            continue
         refusals = [reason for reason in reasons if reason.failure is not None]
         listed.append(
             {
@@ -108,20 +111,21 @@ class _Matrix:
         """The reasons on each host."""
         vifs = self._view.where(VIF, VM=vm.ref)
         everywhere = list(self._of_vm(vm, vifs))
+        reaches = [(vif, self._reaches.of(vif.network), self._remarks_on(vif.network)) for vif in vifs]
+        on_functions = any(self._is_sriov(vif.network) for vif in vifs)
         cells = []
         for index, host in enumerate(self._hosts):
             reasons = [*self._of_hosts[index], *everywhere]
-            for vif in vifs:
-                reach = self._reaches.of(vif.network)
+            for vif, reach, remarks in reaches:
                 if not reach.has(host.ref):
                     reasons.append(_missing(self._view, reach, vm, vif, host))
                 elif reach.is_bonded(self._view, host.ref):
                     reasons.append(_bonded(self._view, reach, vif, host))
                 else:
-                    reasons += self._remarks_on(vif.network)[index]
-            if any(self._is_sriov(vif.network) for vif in vifs):
+                    reasons += remarks[index]
+            if on_functions:
                 reasons += _capacity(self._view, vifs, host)
-            cells.append(list(dict.fromkeys(reasons)))
+            cells.append(list(dict.fromkeys(reasons)) if reasons else reasons)
         return cells
 
     def _is_sriov(self, network: Ref[Network]) -> bool:

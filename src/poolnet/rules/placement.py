@@ -18,7 +18,7 @@ from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VmPowerState
-from poolnet.model.types import Ref
+from poolnet.model.types import Ref, is_null
 from poolnet.rules.context import CallContext
 from poolnet.rules.functions import can_be_up_without_reboot, free_on, logical_pif, require_capacity
 from poolnet.rules.kinds import is_bond_slave, is_sriov_network, local_pif
@@ -46,7 +46,11 @@ class Reach:
     def is_bonded(self, view: View, host: Ref[Host]) -> bool:
         """Is the host's PIF a member of a bond, and so none that VMs can use?"""
         pif = self.pifs.get(host)
-        return pif is not None and view.find(Bond, pif.bond_slave_of) is not None
+        return pif is not None and not is_null(pif.bond_slave_of) and view.exists(Bond, pif.bond_slave_of)
+
+    def usable(self, view: View, host: Ref[Host]) -> bool:
+        """Can VMs on this host use it?"""
+        return self.has(host) and not self.is_bonded(view, host)
 
 
 class Reaches:
@@ -139,13 +143,9 @@ def possible_hosts(ctx: CallContext, vm: Ref[VM], reaches: Reaches | None = None
     reaches = reaches or Reaches(view)
     networks = dict.fromkeys(vif.network for vif in view.where(VIF, VM=vm))
     needed = [reaches.of(network) for network in networks]
-    fitting = [
-        host.ref
-        for host in view.all(Host)
-        if host.enabled
-        and all(one.has(host.ref) and not one.is_bonded(view, host.ref) for one in needed)
-        and ctx.is_live(host.ref)
-    ]
+    fitting = [host.ref for host in view.all(Host) if host.enabled and ctx.is_live(host.ref, host)]
+    for one in needed:
+        fitting = [host for host in fitting if one.usable(view, host)]
     if any(is_sriov_network(view, network) for network in networks):
         return tuple(host for host in fitting if _has_capacity(view, vm, host))
     return tuple(fitting)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from poolnet import __version__
 from poolnet.hostnet import protocol
 from poolnet.hostnet.derive import HIMN_KEY, himn
-from poolnet.hostnet.facts import HostFacts
+from poolnet.hostnet.facts import WAITING, HostFacts
 from poolnet.hostnet.state import IpConfig, Ipv4Mode, Ipv6Mode
 from poolnet.model import errors
 from poolnet.model.alerts import NETWORK_ALERT_PRIORITY, POOL_MASTER_TRANSITION
@@ -408,7 +408,7 @@ def _plug_if_possible(ctx: CallContext, pif: PIF) -> None:
 
 
 def _resync_guests(ctx: CallContext, facts: HostFacts) -> None:
-    alive = {g.vm_uuid: g for g in facts.guests if g.state in ("running", "paused")}
+    alive = {g.vm_uuid: g for g in facts.guests if g.state in ("running", "paused", *WAITING)}
     for guest in facts.guests:
         ctx.counters.note_domid(ctx.local_host, guest.domid)
     accounted: set[str] = set()
@@ -418,6 +418,8 @@ def _resync_guests(ctx: CallContext, facts: HostFacts) -> None:
         own = alive.get(vm.uuid)
         if here and own is not None and own.domid == vm.domid:
             state = VmPowerState.RUNNING if own.state == "running" else VmPowerState.PAUSED
+            if own.state in WAITING:  # its migration was decided, or came to nothing; it will be told
+                state = vm.power_state
             ctx.txn.update(VM, vm.ref, power_state=state, current_operations={})
             _forget_operations(ctx, vm.ref)
             accounted.add(vm.uuid)

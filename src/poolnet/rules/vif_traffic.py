@@ -27,7 +27,7 @@ from poolnet.rules.addresses import (
 )
 from poolnet.rules.context import CallContext
 from poolnet.rules.features import Feature, require_feature, the_pool
-from poolnet.rules.vif import require_lockable, require_no_vlan
+from poolnet.rules.vif import require_lockable, require_trunkable
 from poolnet.rules.vlan import require_tag
 
 STATIC_IP_FEATURE: Final = "feature-static-ip-setting"
@@ -203,11 +203,12 @@ def add_trunks(ctx: CallContext, *, self: Ref[VIF], value: int) -> None:
 
     Raises:
         VLAN_TAG_INVALID: The tag is not 0 to 4094.
+        OPERATION_NOT_ALLOWED: The VIF is a virtual function.
         NETWORK_INCOMPATIBLE_WITH_TRUNKS: A VLAN is on the VIF's network.
     """
     vif = ctx.txn.get(VIF, self)
     require_tag(value)
-    require_no_vlan(ctx, vif.network)
+    require_trunkable(ctx, vif.network)
     if value not in vif.trunks:
         ctx.txn.update(VIF, self, trunks=(value, *vif.trunks))
 
@@ -222,12 +223,13 @@ def set_trunks(ctx: CallContext, *, self: Ref[VIF], value: tuple[int, ...]) -> N
     """Passes exactly these VLANs through; none of them makes the VIF an ordinary one again.
 
     Raises:
+        OPERATION_NOT_ALLOWED: The VIF is a virtual function, and there are any tags.
         NETWORK_INCOMPATIBLE_WITH_TRUNKS: A VLAN is on the VIF's network, and there are any tags.
         VLAN_TAG_INVALID: A tag is not 0 to 4094.
     """
     vif = ctx.txn.get(VIF, self)
     if value:
-        require_no_vlan(ctx, vif.network)
+        require_trunkable(ctx, vif.network)
     tags = tuple(dict.fromkeys(reversed(value)))[::-1]
     for tag in tags:
         require_tag(tag)

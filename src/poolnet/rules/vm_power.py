@@ -22,7 +22,7 @@ from poolnet.rules.context import CallContext
 from poolnet.rules.features import Feature, require_feature
 from poolnet.rules.kinds import is_sriov_network
 from poolnet.rules.placement import choose_host, require_can_boot
-from poolnet.rules.vif import NO_DOMAIN, guest_nic, mark_attached, require_lockable
+from poolnet.rules.vif import NO_DOMAIN, guest_nic, mark_attached, require_lockable, require_trunkable
 from poolnet.rules.vm import discard_image
 from poolnet.rules.vm_settings import require_bootable
 
@@ -72,12 +72,14 @@ def _require_functions_usable(ctx: CallContext, vm: VM) -> None:
 
     Raises:
         VM_HVM_REQUIRED: The guest is not fully virtualized.
-        OPERATION_NOT_ALLOWED: Such a VIF is locked: its network had no virtual functions when it was.
+        OPERATION_NOT_ALLOWED: Such a VIF is locked or a trunk: its network had no virtual functions when it was made so.
     """
     if domain_type(vm) is not DomainType.HVM:
         raise errors.vm_hvm_required(vm.ref)
     for vif in ctx.txn.where(VIF, VM=vm.ref):
         require_lockable(ctx.txn, vif.network, vif.locking_mode)
+        if vif.trunks and is_sriov_network(ctx.txn, vif.network):
+            require_trunkable(ctx, vif.network)
 
 
 def _start_on(ctx: CallContext, vm: VM, host: Ref[Host], *, start_paused: bool) -> None:
@@ -89,13 +91,14 @@ def _start_on(ctx: CallContext, vm: VM, host: Ref[Host], *, start_paused: bool) 
     domid = ctx.counters.take_domid(host)
     _write_running(ctx, vm, host, domid, paused=start_paused)
     _write_metrics(ctx, vm)
-    ctx.before(host, protocol.CreateGuest(guest=_spec(ctx, vm, domid, vifs)))
+    ctx.before(host, protocol.CreateGuest(guest=guest_spec(ctx, vm, domid, vifs)))
     if not start_paused:
         ctx.after(host, protocol.RunGuest(vm_uuid=vm.uuid))
     refresh_vm(ctx.txn, vm.ref)
 
 
-def _spec(ctx: CallContext, vm: VM, domid: int, vifs: tuple[VIF, ...]) -> protocol.GuestSpec:
+def guest_spec(ctx: CallContext, vm: VM, domid: int, vifs: tuple[VIF, ...]) -> protocol.GuestSpec:
+    """What the runtime must know of a guest whose VIFs have been marked as attached."""
     nics = tuple(sorted((guest_nic(ctx, vif) for vif in vifs), key=lambda nic: nic.device))
     return protocol.GuestSpec(
         vm_uuid=vm.uuid,
@@ -264,7 +267,7 @@ def _reboot(ctx: CallContext, ref: Ref[VM], operation: VmOperations, *, clean: b
         mark_attached(ctx, vif, host)
     domid = ctx.counters.take_domid(host)
     ctx.before(host, protocol.DestroyGuest(vm_uuid=vm.uuid))
-    ctx.before(host, protocol.CreateGuest(guest=_spec(ctx, vm, domid, attached)))
+    ctx.before(host, protocol.CreateGuest(guest=guest_spec(ctx, vm, domid, attached)))
     _write_running(ctx, vm, host, domid, paused=False)
     _write_metrics(ctx, vm)
     ctx.after(host, protocol.RunGuest(vm_uuid=vm.uuid))
@@ -347,7 +350,7 @@ def _resume_on(ctx: CallContext, vm: VM, host: Ref[Host], *, start_paused: bool)
         functions.take(ctx.txn, vm.ref, vif, host)
     domid = ctx.counters.take_domid(host)
     _write_running(ctx, vm, host, domid, paused=start_paused)
-    ctx.before(host, protocol.ResumeGuest(guest=_spec(ctx, vm, domid, attached)))
+    ctx.before(host, protocol.ResumeGuest(guest=guest_spec(ctx, vm, domid, attached)))
     if not start_paused:
         ctx.after(host, protocol.RunGuest(vm_uuid=vm.uuid))
     refresh_vm(ctx.txn, vm.ref)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -34,6 +35,8 @@ from poolnet.rules.pool import create_VLAN_from_PIF
 from poolnet.rules.vlan import create as create_vlan
 from tests.in_process import FACTS, GREETING, BrokenDisk, now
 from tests.unit.rules.world import World
+
+A = TypeVar("A", bound=protocol.Answer)
 
 
 @dataclass
@@ -111,6 +114,9 @@ class Machines:
 
     async def storage(self, host: Ref[Host], action: StorageAction) -> protocol.StorageSpace:
         raise AssertionError("no call here is about storage")
+
+    async def ask(self, host: Ref[Host], command: protocol.Command, expect: type[A], timeout_s: float) -> A:
+        raise AssertionError("no call here is about guests")
 
     async def look(self, host: Ref[Host]) -> None:
         pass

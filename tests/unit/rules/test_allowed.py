@@ -179,6 +179,7 @@ OFFERS = {
         "hard_shutdown",
         "pause",
         "suspend",
+        "pool_migrate",
     },
     VmPowerState.PAUSED: {"changing_dynamic_range", "hard_reboot", "hard_shutdown", "unpause"},
     VmPowerState.SUSPENDED: {"changing_dynamic_range", "destroy", "hard_shutdown", "resume", "resume_on"},

@@ -374,6 +374,31 @@ def test_a_locked_vif_cannot_be_a_virtual_function() -> None:
     assert w.txn.get(VM, vm).power_state is VmPowerState.HALTED
 
 
+def test_a_virtual_function_cannot_be_a_trunk() -> None:
+    w = World.new()
+    capable(w, "eth1")
+    text = "A VIF on an SR-IOV network cannot have trunks"
+    early, empty = w.network(), w.network()
+    vm = hvm(w, early)
+    trunk = w.txn.where(VIF, VM=vm)[0].ref
+    w.call("VIF.set_trunks", self=trunk, value=(7, 8))
+    create(w, "eth1", early)  # it was an internal network until now
+    with refused("OPERATION_NOT_ALLOWED", text):
+        w.start(vm)
+    with refused("OPERATION_NOT_ALLOWED", text):
+        w.call("VIF.add_trunks", self=trunk, value=9)
+    with refused("OPERATION_NOT_ALLOWED", text):
+        w.call("VIF.set_trunks", self=trunk, value=(7,))
+    with refused("OPERATION_NOT_ALLOWED", text):
+        w.vif(vm, early, device="4", MAC="02:00:00:00:00:06", trunks=(7,))
+    other = w.vif(vm, empty, device="5", MAC="02:00:00:00:00:07", trunks=(7,))
+    with refused("OPERATION_NOT_ALLOWED", text):
+        w.call("VIF.move", self=other, network=early)
+    w.call("VIF.destroy", self=other)
+    w.call("VIF.set_trunks", self=trunk, value=())
+    w.start(vm)
+
+
 def test_an_attached_function_cannot_be_moved() -> None:
     w = World.new()
     capable(w, "eth1")

@@ -19,20 +19,23 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from poolnet.hostd.guests import namespaces
+from poolnet.hostd.guests import image, namespaces
 from poolnet.hostd.guests.addresses import AddressWatch
 from poolnet.hostd.guests.runtime import GuestError
 from poolnet.hostd.run import CommandFailed, run
 from poolnet.hostnet.facts import GuestFacts
 from poolnet.hostnet.protocol import (
     CreateGuest,
+    DepartGuest,
     DestroyGuest,
     GuestAction,
+    GuestImage,
     GuestNic,
     GuestSpec,
     PauseGuest,
     PlugNic,
     RaiseNic,
+    ReceiveGuest,
     ResumeGuest,
     RunGuest,
     ShutDownGuest,
@@ -60,7 +63,7 @@ _FREE_LOOKS, _FREE_LOOK_S = (
     0.05,
 )  # the kernel takes its time with the namespace of a guest that has ended
 
-State: TypeAlias = Literal["paused", "running", "suspended", "stopped"]
+State: TypeAlias = Literal["paused", "running", "suspended", "stopped", "departing", "arriving"]
 
 
 class GuestRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +124,10 @@ class NetnsRuntime:
     async def carry_out(self, action: GuestAction) -> None:
         """See `GuestRuntime.carry_out`."""
         match action:
+            case PlugNic() | UnplugNic() | RaiseNic():
+                await self._change_nic(action)
+            case DepartGuest() | ReceiveGuest():
+                await self._wait(action)
             case CreateGuest(guest=guest):
                 await self._create(guest)
             case ResumeGuest(guest=guest):
@@ -137,6 +144,10 @@ class NetnsRuntime:
                 await self._end(self._living(vm_uuid), timeout_s)
             case DestroyGuest(vm_uuid=vm_uuid):
                 await self._destroy(vm_uuid)
+        self._changed()
+
+    async def _change_nic(self, action: PlugNic | UnplugNic | RaiseNic) -> None:
+        match action:
             case PlugNic(vm_uuid=vm_uuid, nic=nic):
                 await self._plug(self._living(vm_uuid), nic)
             case UnplugNic(vm_uuid=vm_uuid, device=device):
@@ -144,7 +155,13 @@ class NetnsRuntime:
             case RaiseNic(vm_uuid=vm_uuid, device=device):
                 record = self._living(vm_uuid)
                 await self._raise_nics(record, [nic for nic in record.nics if nic.device == device])
-        self._changed()
+
+    async def _wait(self, action: DepartGuest | ReceiveGuest) -> None:
+        if isinstance(action, DepartGuest):
+            await self._depart(self._living(action.vm_uuid))
+            return
+        await self._create(action.guest)
+        self._keep(self._records[action.guest.vm_uuid], state="arriving")
 
     async def _create(self, guest: GuestSpec) -> None:
         if (old := self._records.get(guest.vm_uuid)) is not None:
@@ -181,6 +198,37 @@ class NetnsRuntime:
         await self._raise_nics(record, record.nics)
         namespaces.thaw(record.pid)
         self._keep(record, state="running")
+
+    async def _depart(self, record: GuestRecord) -> None:
+        """Freeze the guest and take its NICs down: its kernel would go on answering while its processes stand still."""
+        self._keep(record, state="departing")
+        namespaces.freeze(record.pid)
+        for nic in record.nics:
+            await self._ip(record, "link", "set", _vif(record.domid, nic.device), "down")
+
+    async def read(self, vm_uuid: str) -> GuestImage:
+        """See `GuestRuntime.read`."""
+        return await image.read(vm_uuid, self._inside_of(self._waiting(vm_uuid, "departing")))
+
+    async def load(self, loaded: GuestImage) -> None:
+        """See `GuestRuntime.load`."""
+        record = self._waiting(loaded.vm_uuid, "arriving")
+        try:
+            await image.load(loaded, self._inside_of(record))
+        except ValueError as error:
+            raise GuestError(loaded.vm_uuid, f"guest {record.name} cannot have that: {error}") from error
+
+    def _waiting(self, vm_uuid: str, state: State) -> GuestRecord:
+        record = self._living(vm_uuid)
+        if record.state != state:
+            raise GuestError(vm_uuid, f"guest {record.name} is {record.state}, not {state}")
+        return record
+
+    def _inside_of(self, record: GuestRecord) -> image.Inside:
+        async def inside(*words: str) -> str:
+            return await self._command(record, *_inside(record), "ip", *words)
+
+        return inside
 
     async def _suspend(self, record: GuestRecord) -> None:
         """Freeze the guest and park the host ends inside it, so that its NICs keep their addresses meanwhile."""
@@ -344,10 +392,10 @@ class NetnsRuntime:
     async def _ip_inside(self, record: GuestRecord, *words: str) -> None:
         await self._command(record, *_inside(record), "ip", *words)
 
-    async def _command(self, record: GuestRecord, *words: str) -> None:
-        """Run a command to its end. Raises GuestError with its words and what it wrote."""
+    async def _command(self, record: GuestRecord, *words: str) -> str:
+        """Run a command to its end, and give what it says. Raises GuestError with its words and what it wrote."""
         try:
-            await run(words)
+            return (await run(words)).stdout
         except CommandFailed as error:
             raise GuestError(record.vm_uuid, str(error)) from error
 

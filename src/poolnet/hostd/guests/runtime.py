@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from poolnet.hostnet.facts import GuestFacts
-from poolnet.hostnet.protocol import GuestAction
+from poolnet.hostnet.protocol import GuestAction, GuestImage
 
 
 class GuestError(Exception):
@@ -35,6 +35,12 @@ class GuestRuntime(Protocol):
 
     async def carry_out(self, action: GuestAction) -> None:
         """Do one action, whole or not at all. Raises GuestError; `changed` is called for it too."""
+
+    async def read(self, vm_uuid: str) -> GuestImage:
+        """What goes with a guest that has departed. Raises GuestError."""
+
+    async def load(self, loaded: GuestImage) -> None:
+        """Give a guest that was received, and does not run yet, what comes with it. Raises GuestError."""
 
     def guests(self) -> tuple[GuestFacts, ...]:
         """The guests as observed, in the order of their domid.
