@@ -27,6 +27,7 @@ from bench import (
     rates,
     records,
     restart,
+    scale,
     vlans,
     xe_command,
 )
@@ -103,6 +104,7 @@ BENCHES: Mapping[str, Callable[[], Sequence[Figure | Skipped]]] = {
     "restart": restart.figures,
     "bonds": _bonds,
     "rates": _rates,
+    "scale": scale.figures,
     "locks": _locks,
     "locking": _locking,
     "lock-streams": _lock_streams,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -24,6 +26,7 @@ from poolnet.api.pool_calls import PoolCalls
 from poolnet.api.pool_door import PoolDoor
 from poolnet.api.sessions import REVALIDATE_S, SWEEP_S, Sessions
 from poolnet.api.tasks import Tasks
+from poolnet.db.database import Database
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
 from poolnet.pool import pki
@@ -44,7 +47,18 @@ log = structlog.get_logger("poolnet.api")
 SETTLE_S = 10.0  # a host that is not what it should be by then is served all the same
 
 
-async def start_coordinator(parts: Parts) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What serves, for who adds to it."""
+
+    database: Database
+    coordinator: Coordinator
+    hosts: PoolHosts
+    host: Ref[Host]
+    clock: Callable[[], datetime]
+
+
+async def start_coordinator(parts: Parts) -> Started:
     """Starts to serve as a coordinator; returns when everything is there."""
     stack, background, database = parts.stack, parts.background, parts.database
     office, config = parts.office, parts.config
@@ -92,6 +106,7 @@ async def start_coordinator(parts: Parts) -> None:
     locks = follow_locks(link=link, host=host, coordinator=coordinator, clock=parts.clock)
     background.start(locks, "locks")
     background.start(coordinator.connect_storage(host, observation.facts), "storage")
+    return Started(database=database, coordinator=coordinator, hosts=hosts, host=host, clock=parts.clock)
 
 
 def _open_pool_door(

@@ -13,14 +13,14 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
-from poolnet.api.as_coordinator import start_coordinator
+from poolnet.api.as_coordinator import Started, start_coordinator
 from poolnet.api.as_member import start_member
 from poolnet.api.auditing import Auditor
 from poolnet.api.budgets import Budgets
@@ -46,13 +46,20 @@ SOCKET_MODE = 0o660
 CALLS_GRACE_S = 1.0  # for calls under way when the server is told to stop
 
 
-async def serve(config: ApiConfig) -> None:
-    """Serves until SIGTERM or SIGINT; starts anew, in the same process, whenever the host's role in its pool changes."""
-    while await _serve_once(config):
+async def _nothing(_: Started) -> None:
+    """What is done besides when a server is no part of something larger."""
+
+
+async def serve(config: ApiConfig, also: Callable[[Started], Awaitable[None]] = _nothing) -> None:
+    """Serves until SIGTERM or SIGINT; starts anew, in the same process, whenever the host's role in its pool changes.
+
+    `also` is waited for whenever a coordinator has started, before the server says that it is ready.
+    """
+    while await _serve_once(config, also):
         log.info("starting-anew", reason="the role of this host has changed")
 
 
-async def _serve_once(config: ApiConfig) -> bool:
+async def _serve_once(config: ApiConfig, also: Callable[[Started], Awaitable[None]]) -> bool:
     """Serves in the role that the host has now; says whether it has another one."""
     stopped = asyncio.Event()
     background = Background(stopped)
@@ -61,7 +68,7 @@ async def _serve_once(config: ApiConfig) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as stack:
-        starting = asyncio.create_task(_start(config, stack, background, office), name="start")
+        starting = asyncio.create_task(_start(config, stack, background, office, also), name="start")
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait((starting, waiting), return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -81,7 +88,13 @@ async def _serve_once(config: ApiConfig) -> bool:
     return office.changed
 
 
-async def _start(config: ApiConfig, stack: AsyncExitStack, background: Background, office: Office) -> None:
+async def _start(
+    config: ApiConfig,
+    stack: AsyncExitStack,
+    background: Background,
+    office: Office,
+    also: Callable[[Started], Awaitable[None]],
+) -> None:
     state_dir = office.state_dir
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     office.open()
@@ -124,7 +137,7 @@ async def _start(config: ApiConfig, stack: AsyncExitStack, background: Backgroun
     if office.role.role is Role.MEMBER:
         await start_member(parts)
     else:
-        await start_coordinator(parts)
+        await also(await start_coordinator(parts))
 
 
 def _listen(config: ApiConfig, server: HttpServer, database: Database) -> Doors:

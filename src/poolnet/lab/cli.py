@@ -69,7 +69,8 @@ def _lab(arguments: argparse.Namespace) -> None:
         case "up":
             size = {"hosts": arguments.hosts, "nics": arguments.nics}
             kind = {"backend": arguments.backend, "datapath_type": arguments.datapath}
-            lab = asyncio.run(life.up(name, **size, **kind, pool=arguments.pool))
+            pool, simulate = arguments.pool, arguments.simulate
+            lab = asyncio.run(life.up(name, **size, **kind, pool=pool, simulate=simulate))
             sys.stdout.write(f"{lab.directory / 'lab.json'}\n")
         case "info":
             sys.stdout.write(json.dumps(console.info(state.load(name)), indent=2) + "\n")
@@ -131,6 +132,11 @@ def _parser() -> argparse.ArgumentParser:
         help="of Open vSwitch: in the kernel, or in its own process (default: in the kernel if it can)",
     )
     up.add_argument("--pool", action="store_true", help="join the hosts to one pool")
+    up.add_argument(
+        "--simulate",
+        action="store_true",
+        help=f"simulate the hosts, up to {life.SIMULATED_HOSTS_MAX}, in one pool and in the memory of one process",
+    )
     action("down", "remove a lab, leaving nothing behind")
     action("info", "print what is in the lab, as JSON")
     action("exec", "run a command on a host's console: exec HOST -- COMMAND …").add_argument("host")

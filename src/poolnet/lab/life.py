@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -39,6 +40,7 @@ MASKED = "etc/poolnet/poolnet-api.masked"  # a host where this file exists start
 BACKENDS = ("openvswitch", "linuxbridge")
 HOSTS_MAX = 64
 NICS_MAX = 16
+SIMULATED_HOSTS_MAX = 1024
 _SERVES_WITHIN_S = 90.0
 _ANSWERS_WITHIN_S = 10.0  # an answer may be lost for good while the host's addresses are being set
 _LOG_LINES_SHOWN = 15
@@ -47,28 +49,39 @@ _LIST_METHODS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """How many hosts, with how many NICs each, are simulated on a lab's only machine."""
+
+    hosts: int
+    nics: int
+
+
 async def up(
     name: str,
     *,
     hosts: int,
     nics: int,
-    backend: str,
-    pool: bool,
+    backend: str = BACKENDS[0],
+    pool: bool = False,
     datapath_type: str = "",
     silence_s: float = USUAL_SILENCE_S,
+    simulate: bool = False,
 ) -> Lab:
     """Start a lab and wait until every host's API answers; what a crashed lab of that name left is removed first.
 
     Open vSwitch uses the kernel's datapath when there is one, unless `datapath_type` says which. Hosts of the pool that are
-    silent for `silence_s` take each other to be cut off.
+    silent for `silence_s` take each other to be cut off. With `simulate` the hosts are values in one process on the lab's
+    only machine, `host1`, and in one pool.
     Raises LabError: a bad argument, a lab of that name that runs, or a machine that does not start (everything is removed
     again then).
     """
     check_name(name)
     if os.geteuid() != 0:
         raise LabError("a lab needs root: it makes network namespaces")
-    if not 1 <= hosts <= HOSTS_MAX or not 1 <= nics <= NICS_MAX:
-        raise LabError(f"a lab has 1 to {HOSTS_MAX} hosts with 1 to {NICS_MAX} NICs each")
+    most = SIMULATED_HOSTS_MAX if simulate else HOSTS_MAX
+    if not 1 <= hosts <= most or not 1 <= nics <= NICS_MAX:
+        raise LabError(f"a lab has 1 to {most} hosts with 1 to {NICS_MAX} NICs each")
     with locked(name):
         if (LABS / name / "lab.json").exists():
             old = load(name)
@@ -76,8 +89,12 @@ async def up(
                 raise LabError(f"lab {name} is up; `poolnet lab down --name {name}` removes it")
         await _remove(name)
         try:
-            lab = await _start(name, hosts, nics, backend, datapath_type or datapath.possible(), silence_s)
-            if pool:
+            kind = datapath_type or datapath.possible()
+            if simulate:
+                lab = await _start(name, 1, 1, BACKENDS[0], kind, silence_s, Simulated(hosts, nics))
+            else:
+                lab = await _start(name, hosts, nics, backend, kind, silence_s)
+            if pool and not simulate:
                 await _join(lab)
         except BaseException:
             await _remove(name)
@@ -179,13 +196,21 @@ async def _remove(name: str) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _start(name: str, hosts: int, nics: int, backend: str, datapath_type: str, silence_s: float) -> Lab:
+async def _start(
+    name: str,
+    hosts: int,
+    nics: int,
+    backend: str,
+    datapath_type: str,
+    silence_s: float,
+    simulated: Simulated | None = None,
+) -> Lab:
     with ExitStack() as listening:
         sockets = [listening.enter_context(_listen()) for _ in range(2 * hosts)]
         lab = _describe(name, hosts, nics, backend, datapath_type, [one.getsockname()[1] for one in sockets])
         lab.directory.mkdir(mode=0o755, parents=True)
         lab.save()
-        _prepare_machines(lab, sockets, silence_s)
+        _prepare_machines(lab, sockets, silence_s, simulated)
         fds = [one.fileno() for one in sockets]
         launched = await asyncio.gather(
             machine.launch(lab.directory / SWITCH, pass_fds=fds),
@@ -240,7 +265,9 @@ def _listen() -> socket.socket:
     return one
 
 
-def _prepare_machines(lab: Lab, sockets: Sequence[socket.socket], silence_s: float) -> None:
+def _prepare_machines(
+    lab: Lab, sockets: Sequence[socket.socket], silence_s: float, simulated: Simulated | None
+) -> None:
     from argon2 import PasswordHasher
 
     password_hash = PasswordHasher().hash(lab.password)
@@ -258,7 +285,18 @@ def _prepare_machines(lab: Lab, sockets: Sequence[socket.socket], silence_s: flo
             "etc/poolnet/api.toml": f"https_port = 443\nhttp_port = 80\npool_silence_s = {silence_s}\n",
             "var-lib/poolnet/api/users.toml": f'[users.root]\npassword_hash = "{password_hash}"\n',
         }
-        machine.prepare(lab.directory / host.name, host.name, _host_services(lab), files)
+        own = _host_services(lab)
+        if simulated is not None:
+            own = _simulation()
+            files["etc/poolnet/simulated.json"] = (
+                f'{{"hosts": {simulated.hosts}, "nics": {simulated.nics}, "address": "{host.address}"}}\n'
+            )
+        machine.prepare(lab.directory / host.name, host.name, own, files)
+
+
+def _simulation() -> tuple[Service, ...]:
+    words = (sys.executable, "-m", "poolnet.lab.simulated.program")
+    return (machine.service("poolnet-simulated", *words, ready="/run/poolnet/xapi.sock"),)
 
 
 def _host_services(lab: Lab) -> tuple[Service, ...]:

@@ -1,0 +1,271 @@
+"""How does a pool of up to 64 hosts do, with 800 VLANs and 512 VIFs on each? On simulated hosts, whose switch is kept in memory.
+
+Rules, rollouts and the coordinator are the real ones; a switch would take its own time besides, on all hosts at once. The
+floor is what cannot be left out: working out the desired state of every host, and the difference, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bench.figure import Figure, percentile
+from poolnet.api.as_coordinator import Started
+from poolnet.db.database import Database
+from poolnet.db.engine_sqlite import SqliteEngine
+from poolnet.db.txn import Txn
+from poolnet.hostnet.derive import derive
+from poolnet.hostnet.diff import diff
+from poolnet.lab.simulated.host import SimulatedHost, nic_of
+from poolnet.lab.simulated.pool import simulated_pool
+from poolnet.model.classes.host import Host
+from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.vm import VM
+from poolnet.model.enums import DomainType, OnCrashBehaviour, OnNormalExit, VifLockingMode, VmPowerState
+from poolnet.model.types import Ref
+from poolnet.pool.coordinator import RuleCall
+from poolnet.rules.catalog import RULES
+from poolnet.rules.context import CallContext, Session
+
+CURVE = (8, 16, 32, 64)
+VLANS, VIFS, VIFS_PER_VM = 800, 512, 4
+ROUNDS = 20
+MATRIX_VMS = 1000
+WANTED_S = {"vlan": 2.0, "plan": 3.0, "matrix": 1.0}
+WANTED_BYTES = 1.5e9
+
+
+@dataclass(slots=True)
+class _Point:
+    """What was measured with so many hosts."""
+
+    hosts: int
+    vlan_s: list[float] = field(default_factory=list)
+    plan_s: float = 0.0
+    matrix_s: float = 0.0
+    each_s: float = 0.0
+    floor_s: float = 0.0
+    bytes: float = 0.0
+
+
+def figures() -> list[Figure]:
+    """The curve, a point for each number of hosts; and what the largest pool takes."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    points = [asyncio.run(_measure(hosts)) for hosts in CURVE]
+    found = [figure for point in points for figure in _shown(point)]
+    small, large = points[0], points[-1]
+    growth = statistics.median(large.vlan_s) / statistics.median(small.vlan_s)
+    found.append(
+        Figure(
+            name=f"one more VLAN: {large.hosts} hosts instead of {small.hosts}",
+            value=growth,
+            unit="times",
+            floor=large.hosts / small.hosts,
+            floor_name="as many times more hosts",
+            ratio=growth / (large.hosts / small.hosts),
+            wanted=1.0,
+        )
+    )
+    return found
+
+
+def _shown(point: _Point) -> list[Figure]:
+    def one(name: str, value: float, wanted: float | None, **more: Any) -> Figure:
+        floor = point.floor_s
+        return Figure(
+            name=f"{point.hosts} simulated hosts: {name}",
+            value=value,
+            unit="s",
+            floor=floor,
+            floor_name="every host's state and difference, once",
+            ratio=more.get("p99", value) / floor,
+            wanted=wanted / floor if wanted is not None else None,
+            **more,
+        )
+
+    largest = point.hosts == CURVE[-1]
+    return [
+        one(
+            "one more VLAN on all",
+            statistics.median(point.vlan_s),
+            WANTED_S["vlan"] if largest else None,
+            samples=len(point.vlan_s),
+            p99=percentile(point.vlan_s, 99),
+        ),
+        one("a full plan", point.plan_s, WANTED_S["plan"] if largest else None),
+        one(f"{MATRIX_VMS} VMs × hosts explained", point.matrix_s, WANTED_S["matrix"] if largest else None),
+        one(f"{MATRIX_VMS} VM.get_possible_hosts", point.each_s, WANTED_S["matrix"] if largest else None),
+        Figure(
+            name=f"{point.hosts} simulated hosts: memory of the process, hosts included",
+            value=point.bytes / 1e6,
+            unit="MB",
+            floor=WANTED_BYTES / 1e6,
+            floor_name="what is promised for 64 hosts",
+            ratio=point.bytes / WANTED_BYTES,
+            wanted=1.0 if largest else None,
+        ),
+    ]
+
+
+async def _measure(hosts: int) -> _Point:
+    point = _Point(hosts)
+    with tempfile.TemporaryDirectory() as directory:
+        database = Database.open(SqliteEngine(Path(directory) / "db"))
+        machines = [
+            SimulatedHost(
+                number=number,
+                address=f"198.18.0.{number}",
+                nics=tuple(nic_of(number, slot) for slot in range(4)),
+            )
+            for number in range(1, hosts + 1)
+        ]
+        started = await simulated_pool(machines, database, Path(directory))
+        try:
+            await _populate(started)
+            gc.collect()
+            gc.freeze()
+            await _time(started, point)
+        finally:
+            await started.coordinator.stop()
+            database.close()
+            gc.unfreeze()
+    point.bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    return point
+
+
+async def _call(started: Started, method: str, **arguments: Any) -> Any:
+    call = RuleCall(method=method, rule=RULES[method], arguments=arguments, session=Session())
+    return await started.coordinator.run(call)
+
+
+def _ask(started: Started, method: str, **arguments: Any) -> Any:
+    call = RuleCall(method=method, rule=RULES[method], arguments=arguments, session=Session())
+    return started.coordinator.ask(call)
+
+
+def _uplink(started: Started) -> Ref[PIF]:
+    view = started.coordinator.view
+    return next(
+        pif.ref for pif in view.where(PIF, host=started.host) if pif.device == "eth1" and pif.physical
+    )
+
+
+def _network_record(number: int) -> dict[str, Any]:
+    return {
+        "name_label": f"vlan{number}",
+        "name_description": "",
+        "MTU": 1500,
+        "other_config": {},
+        "bridge": "",
+        "managed": True,
+        "tags": (),
+    }
+
+
+async def _network(started: Started, number: int) -> Any:
+    return await _call(started, "network.create", record=_network_record(number))
+
+
+async def _populate(started: Started) -> None:
+    """VLANs on all hosts, and running VMs whose VIFs are spread over them, in one transaction; then the hosts are made so."""
+
+    def change(txn: Txn) -> None:
+        context = started.coordinator.context(txn, Session())
+        networks = [RULES["network.create"](context, record=_network_record(n)) for n in range(VLANS)]
+        uplink = _uplink(started)
+        for n, network in enumerate(networks):
+            RULES["pool.create_VLAN_from_PIF"](context, pif=uplink, network=network, VLAN=n + 1)
+        for host in txn.refs(Host):
+            for number in range(VIFS // VIFS_PER_VM):
+                _vm(context, host, [networks[(number * VIFS_PER_VM + d) % VLANS] for d in range(VIFS_PER_VM)])
+
+    await started.coordinator.write(change)
+    for host in started.coordinator.view.refs(Host):
+        await started.coordinator.converge(host)
+
+
+def _vm(context: CallContext, host: Ref[Host], networks: Sequence[Any]) -> None:
+    vm = RULES["VM.create"](context, record=_VM)
+    for device, network in enumerate(networks):
+        RULES["VIF.create"](context, record={**_VIF, "VM": vm, "network": network, "device": str(device)})
+    RULES["VM.start_on"](context, vm=vm, host=host, start_paused=False, force=False)
+
+
+async def _time(started: Started, point: _Point) -> None:
+    coordinator, uplink = started.coordinator, _uplink(started)
+    for number in range(ROUNDS):
+        network = await _network(started, VLANS + number)
+        began = time.perf_counter()
+        await _call(started, "pool.create_VLAN_from_PIF", pif=uplink, network=network, VLAN=2000 + number)
+        point.vlan_s.append(time.perf_counter() - began)
+    point.floor_s = _floor(started)
+    point.plan_s = await _plan(started, await _network(started, 4000))
+    vms = tuple(vm.ref for vm in coordinator.view.all(VM) if not vm.is_control_domain)[:MATRIX_VMS]
+    began = time.perf_counter()
+    json.loads(_ask(started, "VM.explain_placement", vms=vms))
+    point.matrix_s = time.perf_counter() - began
+    began = time.perf_counter()
+    for vm in vms:
+        _ask(started, "VM.get_possible_hosts", vm=vm)
+    point.each_s = time.perf_counter() - began
+
+
+def _floor(started: Started) -> float:
+    view = started.coordinator.view
+    began = time.perf_counter()
+    for host in view.refs(Host):
+        state = derive(view, host)
+        diff(state, state)
+    return time.perf_counter() - began
+
+
+async def _plan(started: Started, network: Any) -> float:
+    """What a dry run of a VLAN on all hosts takes: rule and plan; nothing is changed."""
+    began = time.perf_counter()
+    txn = started.database.begin()
+    context = started.coordinator.context(txn, Session())
+    RULES["pool.create_VLAN_from_PIF"](context, pif=_uplink(started), network=network, VLAN=4000)
+    plans = await started.coordinator.plan(txn, [context])
+    assert all(len(staged.plan.steps) for _, staged in plans.values())
+    return time.perf_counter() - began
+
+
+_VM: dict[str, Any] = {
+    "name_label": "vm",
+    "power_state": VmPowerState.HALTED,
+    "is_a_template": False,
+    "memory_static_max": 256 << 20,
+    "memory_dynamic_max": 256 << 20,
+    "memory_dynamic_min": 256 << 20,
+    "VCPUs_max": 1,
+    "VCPUs_at_startup": 1,
+    "actions_after_shutdown": OnNormalExit.DESTROY,
+    "actions_after_reboot": OnNormalExit.RESTART,
+    "actions_after_crash": OnCrashBehaviour.RESTART,
+    "domain_type": DomainType.HVM,
+    "other_config": {},
+}
+_VIF: dict[str, Any] = {
+    "MAC": "",
+    "MTU": 1500,
+    "other_config": {},
+    "currently_attached": False,
+    "qos_algorithm_type": "",
+    "qos_algorithm_params": {},
+    "locking_mode": VifLockingMode.NETWORK_DEFAULT,
+    "ipv4_allowed": (),
+    "ipv6_allowed": (),
+    "trunks": (),
+}
