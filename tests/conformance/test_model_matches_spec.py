@@ -169,6 +169,7 @@ def test_messages_of_our_own_are_few_and_say_so() -> None:
         "pool.explain_admission",
         "pool.explain_join",
         "pool.join_fixing",
+        "host.explain_network_drift",
     }
 
 

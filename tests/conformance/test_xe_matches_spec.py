@@ -28,6 +28,7 @@ ADDED_COMMANDS = {
     "vm-explain-placement",
     "pool-bond-create",
     "audit-undo",
+    "host-network-drift",
 }
 SHOWN_BESIDES = {
     "network-sriov": {"physical-PIF", "logical-PIF", "configuration-mode"},

@@ -13,6 +13,7 @@ from poolnet.api.budgets import Budgets
 from poolnet.api.data_sources import data_source_messages
 from poolnet.api.directory import Directory
 from poolnet.api.dispatch import Call, Own, Result, session_of
+from poolnet.api.drift import drift_messages
 from poolnet.api.evacuate import evacuate_message
 from poolnet.api.events import Events
 from poolnet.api.locks import AskedHosts, lock_messages
@@ -47,6 +48,7 @@ def own_messages(
         "task.cancel": _cancel(database, tasks, coordinator),
         **lock_messages(database, hosts),
         **data_source_messages(database, hosts),
+        **drift_messages(database, hosts),
         "host.evacuate": evacuate_message(database, coordinator),
     }
 

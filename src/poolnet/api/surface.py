@@ -29,6 +29,7 @@ OWN_MESSAGES = frozenset(
         "task.cancel",
         "pool.audit_undo",
         "host.evacuate",
+        "host.explain_network_drift",
         "VIF.verify_locks",
         "VIF.explain_lock",
         "VIF.count_dropped",

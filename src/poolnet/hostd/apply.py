@@ -202,6 +202,10 @@ class Applier:
                 self._announcer.announce(target)
         return ()
 
+    async def drift(self, confirmed: HostNetwork) -> tuple[HostNetwork, HostNetwork]:
+        """What of this state can be there now, and what is there. Raises BackendGone."""
+        return self._functions.possible(_with_devices(confirmed)), await self.observe()
+
     async def raise_links(self, confirmed: HostNetwork, hurried: Callable[[], bool]) -> bool:
         """See `Addressing.raise_idle_links`. Raises ApplyFailed."""
         return await self._addressing.raise_idle_links(confirmed, hurried)

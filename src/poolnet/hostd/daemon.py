@@ -62,6 +62,7 @@ from poolnet.hostnet.protocol import (
     Observation,
     Observe,
     ReadCounters,
+    ReadDrift,
     ReadGuest,
     ReadTraffic,
     Refused,
@@ -145,6 +146,7 @@ class Daemon:
             Reach(self._netlink),
             lambda: self._keeper.note_change(),
             self._note_repair,
+            self._evidence.note_drift,
         )
         self._keeper = Keeper(self._rollouts)
         uids, self._group = _clients(config.api_user)
@@ -237,8 +239,8 @@ class Daemon:
         match request.command:
             case Hello():
                 return self._greeting()
-            case Observe():
-                return Observation(network=await self._applier.observe(), facts=await self._facts.gather())
+            case Observe() | ReadDrift() as command:
+                return await self._observe(command)
             case AwaitsConfirm() as command:
                 await self._rollouts.require_switched(command)
                 return await self._done()
@@ -259,6 +261,11 @@ class Daemon:
                 return await self._migrate(command)
             case Watch() | WatchLocks():
                 raise AssertionError("the server answers those who watch")
+
+    async def _observe(self, command: Observe | ReadDrift) -> Answer:
+        if isinstance(command, ReadDrift):
+            return await self._rollouts.read_drift()
+        return Observation(network=await self._applier.observe(), facts=await self._facts.gather())
 
     async def _count(self, command: ReadCounters | ReadTraffic) -> Answer:
         if isinstance(command, ReadTraffic):

@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
 from poolnet.hostd.backend import Backend, BackendGone
 from poolnet.hostd.taps import Taps
 from poolnet.hostnet.facts import PortFacts
-from poolnet.hostnet.protocol import LocksSeen, Offence
+from poolnet.hostnet.protocol import DriftFound, LocksSeen, Offence
 from poolnet.hostnet.state import HostNetwork, PortLock
 from poolnet.lock.reasons import DropReason
 from poolnet.lock.words import is_ordinary, offence
@@ -32,6 +32,7 @@ AGAIN_S: Final = 600.0  # until the same guest is told of again for the same rea
 OFFENCES_MAX: Final = 20  # of one report
 REPAIRS_MAX: Final = 20  # that nobody has heard of yet; and so many conflicts
 
+T = TypeVar("T")
 _Key = tuple[str, str]  # device, reason
 
 
@@ -56,6 +57,7 @@ class Evidence:
         self._told: dict[_Key, float] = {}
         self._repaired: deque[str] = deque(maxlen=REPAIRS_MAX)
         self._conflicts: deque[str] = deque(maxlen=REPAIRS_MAX)
+        self._drifts: deque[DriftFound] = deque(maxlen=REPAIRS_MAX)
         self._news = asyncio.Event()
         self._has_looked = False  # what was counted before is no news
         self._looking = asyncio.Lock()
@@ -70,6 +72,11 @@ class Evidence:
         """Another machine has an address of this host."""
         if text not in self._conflicts:
             self._conflicts.append(text)
+        self._news.set()
+
+    def note_drift(self, found: DriftFound) -> None:
+        """Somebody else changed the network."""
+        self._drifts.append(found)
         self._news.set()
 
     def close(self) -> None:
@@ -97,13 +104,17 @@ class Evidence:
                     offences
                     or self._repaired
                     or self._conflicts
+                    or self._drifts
                     or (ports != said and (said is None or now - said_at >= COUNTS_S))
                 ):
-                    repaired, conflicts = tuple(self._repaired), tuple(self._conflicts)
-                    self._repaired.clear()
-                    self._conflicts.clear()
                     said, said_at = ports, now
-                    yield LocksSeen(ports=ports, offences=offences, repaired=repaired, conflicts=conflicts)
+                    yield LocksSeen(
+                        ports=ports,
+                        offences=offences,
+                        repaired=_taken(self._repaired),
+                        conflicts=_taken(self._conflicts),
+                        drifts=_taken(self._drifts),
+                    )
                 self._news.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), LOOK_S)
@@ -199,3 +210,10 @@ class Evidence:
             for device in sorted(reasons)
             for dropped in (self._totals.get((device, False), {}),)
         )
+
+
+def _taken(queue: deque[T]) -> tuple[T, ...]:
+    """What is in it, which is emptied."""
+    taken = tuple(queue)
+    queue.clear()
+    return taken

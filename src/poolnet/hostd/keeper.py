@@ -54,6 +54,8 @@ class Keeper:
                 kept = await self._rollouts.keep()
             except (ApplyFailed, BackendGone) as error:
                 LOG.warning("the host cannot be put back yet", error=str(error))
+                if isinstance(error, BackendGone):
+                    self._rollouts.note_lost()
                 kept = False
             except Exception as error:  # the outermost loop: nobody else would put the host back
                 LOG.exception("the host cannot be put back yet", error=str(error))

@@ -19,9 +19,12 @@ from poolnet.hostd.apply import Applier, undo_of
 from poolnet.hostd.backend import ApplyFailed
 from poolnet.hostd.checkpoint import Checkpoint, Journal, NotWritten
 from poolnet.hostd.reach import Before, Reach
+from poolnet.hostnet.drift import Change, changes
 from poolnet.hostnet.protocol import (
     AwaitsConfirm,
     Confirm,
+    Drift,
+    DriftFound,
     Fault,
     GuestAction,
     GuestImage,
@@ -37,7 +40,7 @@ from poolnet.hostnet.protocol import (
 )
 from poolnet.hostnet.renaming import renamed
 from poolnet.hostnet.show import network_hash, plan_hash
-from poolnet.hostnet.state import EMPTY, HostNetwork
+from poolnet.hostnet.state import EMPTY, DriftPolicy, HostNetwork
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.rollout")
 CONFIRMING_S = 0.5  # for the confirmation itself, after the host was found to be reachable
@@ -69,13 +72,17 @@ class Rollouts:
         reach: Reach,
         failed: Callable[[], None],
         repaired: Callable[[str], None] = lambda _: None,
+        drifted: Callable[[DriftFound], None] = lambda _: None,
     ) -> None:
         """`failed` is called when a way back has failed: `keep` is to be tried soon.
 
-        `repaired` is told in words when guests' ports were not as they had been confirmed.
+        `repaired` is told in words when guests' ports were not as they had been confirmed, `drifted` of all else.
         """
         self._applier = applier
         self._repaired = repaired
+        self._drifted = drifted
+        self._left: tuple[Change, ...] = ()
+        self._lost = False
         self._reach = reach
         self._checkpoint = checkpoint
         self._failed = failed
@@ -148,9 +155,42 @@ class Rollouts:
                 await self._go_back(self._unfinished)
                 return not await self._applier.lacking(confirmed.network)
             wrong = await self._applier.lacking(confirmed.network)
-            if wrong and not await self._put_back(confirmed.network, wrong):
+            if not wrong:
+                self._left, self._lost = (), False
+            elif not await self._meet(confirmed.network, wrong):
                 return False
             return await self._applier.raise_links(confirmed.network, lambda: self._waiting > 0)
+
+    async def _meet(self, confirmed: HostNetwork, wrong: Sequence[str]) -> bool:
+        """Puts back what somebody else has changed, or leaves it, as the pool wants; whether it is as it shall be now.
+
+        A guest's port and what carries the management are put back whatever the pool wants, and so is what a switch has
+        lost that was gone.
+        """
+        found = changes(*reversed(await self._applier.drift(confirmed)))
+        told = tuple(change for change in found if not change.subject.startswith("port "))
+        lost, self._lost = self._lost, False
+        keep = confirmed.drift is DriftPolicy.REPAIR or lost or not found or _is_vital(found, confirmed)
+        if not keep:
+            if told != self._left:
+                self._left = told
+                LOG.warning("the host is not as it was confirmed, and is left so", lacking=wrong[:_SHOWN_MAX])
+                self._drifted(DriftFound(changes=told, repaired=False))
+            return True
+        restored = await self._put_back(confirmed, wrong)
+        if told and restored and not lost:
+            self._drifted(DriftFound(changes=told, repaired=True))
+        return restored
+
+    def note_lost(self) -> None:
+        """The switch could not be asked: what it lacks when it is back is nobody's doing."""
+        self._lost = True
+
+    async def read_drift(self) -> Drift:
+        """What is kept, and what is there. Raises BackendGone."""
+        async with self._in_turn():
+            applied, actual = await self._applier.drift(self._confirmed())
+            return Drift(applied=applied, actual=actual)
 
     async def _put_back(self, confirmed: HostNetwork, wrong: Sequence[str]) -> bool:
         """Restores what somebody else has changed; whether it is there now."""
@@ -446,6 +486,21 @@ class Rollouts:
 
     def _confirmed(self) -> HostNetwork:
         return EMPTY if self._checkpoint.confirmed is None else self._checkpoint.confirmed.network
+
+
+def _is_vital(found: Sequence[Change], confirmed: HostNetwork) -> bool:
+    """Is something of it a guest's port, or what carries the management?"""
+    names = {confirmed.management_bridge}
+    bridge = confirmed.bridge(confirmed.management_bridge)
+    below = confirmed.bridge(bridge.parent) if bridge is not None and bridge.parent else bridge
+    if below is not None:
+        names |= {below.name, *(below.uplink.members if below.uplink is not None else ())}
+    return any(
+        change.subject.startswith("port ")
+        or change.field == "management_bridge"
+        or change.subject.partition(" ")[2] in names
+        for change in found
+    )
 
 
 def _unknown(rollout: str) -> ApplyFailed:

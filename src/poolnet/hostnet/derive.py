@@ -18,6 +18,7 @@ from poolnet.hostnet.state import (
     BondMode,
     BondOptions,
     Bridge,
+    DriftPolicy,
     GuestPort,
     HostNetwork,
     IpConfig,
@@ -65,6 +66,7 @@ VLAN_TAG_MAX: Final = 4094
 QOS_TIMESLICE_US: Final = 50000  # spec §15.10
 QOS_BYTES_MAX: Final = 2**32 - 2
 SHADOW_KEY: Final = "lock-shadow"  # of a VIF: its lock counts what it would stop, and stops nothing
+DRIFT_KEY: Final = "network-drift"  # of the pool
 HIMN_KEY: Final = "is_host_internal_management_network"
 
 _IPV4_MODES: Final[Mapping[IpConfigurationMode, Ipv4Mode]] = {
@@ -94,6 +96,12 @@ def derive(view: View, host: Ref[Host]) -> HostNetwork:
     run or are paused here, but those whose traffic is disabled.
     """
     return _Derivation(view, host).result()
+
+
+def drift_policy(pool: Pool | None) -> DriftPolicy:
+    """What the pool wants to become of changes by somebody else; what it says and nobody understands counts for nothing."""
+    said = pool.other_config.get(DRIFT_KEY, "") if pool is not None else ""
+    return next((policy for policy in DriftPolicy if policy.value == said), DriftPolicy.REPAIR)
 
 
 def himn(network: Network) -> bool:
@@ -168,6 +176,7 @@ class _Derivation:
             sriov=sriov_nics(self._view, self._pifs, self._functions()),
             nbd_bridges=tuple(sorted(self._nbd_bridges())),
             http_closed=self._row is not None and self._row.https_only,
+            drift=drift_policy(self._pool),
         )
 
     def _nbd_bridges(self) -> Iterable[str]:

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from poolnet.hostnet.drift import Change
 from poolnet.hostnet.facts import HostFacts, PortFacts
 from poolnet.hostnet.state import GuestPort, HostNetwork, IpConfig
 from poolnet.hostnet.steps import Plan
@@ -301,6 +302,10 @@ class SetHostname(Struct, frozen=True, kw_only=True, tag=True):
     hostname: str
 
 
+class ReadDrift(Struct, frozen=True, kw_only=True, tag=True):
+    """What is kept here, and what is there? Answered by `Drift`."""
+
+
 class ReadGuest(Struct, frozen=True, kw_only=True, tag=True):
     """What goes with this guest, which has departed? Answered by `GuestImage`."""
 
@@ -344,6 +349,7 @@ Command: TypeAlias = (
     | ReadGuest
     | LoadGuest
     | SettleGuest
+    | ReadDrift
 )
 
 
@@ -411,17 +417,32 @@ class Offence(Struct, frozen=True, kw_only=True):
     shadow: bool = False
 
 
+class DriftFound(Struct, frozen=True, kw_only=True):
+    """Somebody else has changed the host's network; `repaired` when it was put back."""
+
+    changes: tuple[Change, ...]
+    repaired: bool
+
+
+class Drift(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `ReadDrift`: the network that the daemon keeps, and the one that is there."""
+
+    applied: HostNetwork
+    actual: HostNetwork
+
+
 class LocksSeen(Struct, frozen=True, kw_only=True, tag=True):
     """One of the answers to `WatchLocks`: the counters of all guest ports that have any, and what is new.
 
     `repaired` are the changes of the locks by somebody else that were put back, in words; `conflicts` the addresses of
-    the host itself that another machine has too.
+    the host itself that another machine has too; `drifts` the changes of the network by somebody else.
     """
 
     ports: tuple[PortFacts, ...] = ()
     offences: tuple[Offence, ...] = ()
     repaired: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
+    drifts: tuple[DriftFound, ...] = ()
 
 
 class Counters(Struct, frozen=True, kw_only=True, tag=True):
@@ -566,6 +587,7 @@ Answer: TypeAlias = (
     | StorageSpace
     | Traffic
     | GuestImage
+    | Drift
     | Refused
 )
 

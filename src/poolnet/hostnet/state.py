@@ -226,6 +226,14 @@ class SriovNic:
     functions: tuple[VirtualFunction, ...] = ()
 
 
+class DriftPolicy(StrEnum):
+    """What becomes of a change that somebody else has made on a host."""
+
+    REPAIR = "repair"  # it is put back
+    ADOPT = "adopt"  # the database takes it over, where it can
+    LEAVE = "leave"  # it stays until the host's network is changed the next time
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostNetwork:
     """Everything that one host's network should be, or is. Bridges, ports, links and SR-IOV NICs are sorted by name.
@@ -241,6 +249,7 @@ class HostNetwork:
     management_bridge: str = ""  # the bridge that carries the management address; "" when management is off
     nbd_bridges: tuple[str, ...] = ()
     http_closed: bool = False
+    drift: DriftPolicy = DriftPolicy.REPAIR  # for the host daemon to know; it is never observed
     foreign: tuple[str, ...] = field(
         default=(), compare=False
     )  # observed objects that are not ours; never touched

@@ -50,6 +50,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from poolnet.lab import audit
 
         return audit.show() if arguments.action == "show" else audit.verify(arguments.head)
+    if arguments.program == "drift":
+        from poolnet.lab import drift
+
+        return drift.main(as_json=arguments.json)
     if arguments.program == "host-reset-network":
         from poolnet.lab import reset
 
@@ -180,6 +184,11 @@ def _parser() -> argparse.ArgumentParser:
         "bonds", help="at a host's console: what its bonds do, and their LACP partners"
     )
     _add_audit(programs.add_parser("audit", help="at a host's console: the log of who did what"))
+    drift = programs.add_parser(
+        "drift",
+        help="at a host's console: what somebody else has changed in its network, without the API server",
+    )
+    drift.add_argument("--json", action="store_true", help="as JSON, for programs")
     bonds.add_argument("--json", action="store_true", help="as JSON, for programs")
     reset.add_argument("--to", choices=("last-good",), default="last-good", help="the last confirmed network")
     switch = programs.add_parser(

@@ -37,6 +37,9 @@ VIF_LOCK_ALTERED: Final = "VIF_LOCK_ALTERED"
 HOST_ADDRESS_CONFLICT: Final = "HOST_ADDRESS_CONFLICT"
 """About a host: another machine has one of its addresses too. poolnet's own."""
 
+HOST_NETWORK_DRIFT: Final = "HOST_NETWORK_DRIFT"
+"""About a host: somebody changed its network by hand. poolnet's own."""
+
 POOL_MASTER_TRANSITION: Final = "POOL_MASTER_TRANSITION"
 """About a host: it has become the pool's coordinator."""
 

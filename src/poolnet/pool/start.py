@@ -20,8 +20,11 @@ import structlog
 from poolnet.db.database import Database
 from poolnet.db.txn import Txn
 from poolnet.hostnet import protocol
+from poolnet.hostnet.derive import drift_policy
 from poolnet.hostnet.facts import HostFacts
+from poolnet.hostnet.state import DriftPolicy
 from poolnet.model.classes.host import Host
+from poolnet.model.classes.pool import Pool
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VmPowerState
 from poolnet.model.failure import Failure
@@ -32,6 +35,7 @@ from poolnet.pool.hosts import PoolHosts
 from poolnet.pool.migration import waiting
 from poolnet.pool.rollout import DECIDED_KEY
 from poolnet.rules.context import CallContext, Counters, Session
+from poolnet.rules.drift import adopt
 from poolnet.rules.facts import ended_guests, record_facts
 from poolnet.rules.lock_evidence import record_locks
 from poolnet.rules.startup import first_boot, resync, take_office
@@ -198,8 +202,29 @@ async def follow_locks(
     async for seen in link.watch_locks():
         try:
             await coordinator.write(partial(_record_locks, host, seen, clock()))
+            if any(not drift.repaired for drift in seen.drifts):
+                await _adopt(link, host, coordinator)
+        except (HostGone, HostRefused) as error:
+            log.warning("drift-not-adopted", host=host, reason=str(error))
         except Failure as failure:
             log.warning("locks-not-recorded", reason=str(failure))
+
+
+async def _adopt(link: HostLink, host: Ref[Host], coordinator: Coordinator) -> None:
+    """Takes over what somebody changed on a host by hand, if the pool wants that; what cannot be is put back.
+
+    Raises Failure, HostGone, HostRefused.
+    """
+    pool = next(iter(coordinator.view.all(Pool)), None)
+    if drift_policy(pool) is not DriftPolicy.ADOPT:
+        return
+    seen = await link.request(protocol.ReadDrift(), protocol.Drift)
+    rule = partial(adopt, actual=seen.actual)
+    arguments: dict[str, Value] = {"host": host}
+    await coordinator.run(
+        RuleCall(method="host.adopt_network_drift", rule=rule, arguments=arguments, session=Session())
+    )
+    await coordinator.converge(host)
 
 
 def _record_locks(host: Ref[Host], seen: protocol.LocksSeen, now: datetime, txn: Txn) -> None:

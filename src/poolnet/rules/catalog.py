@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from poolnet.rules import (
     bond,
+    drift,
     explain_placement,
     external_auth,
     ha,
@@ -75,6 +76,7 @@ RULES: Final[Mapping[str, Rule]] = {
         "create_VLAN create_VLAN_from_PIF management_reconfigure set_https_only set_igmp_snooping_enabled",
     ),
     **_of("pool", ha, "enable_ha disable_ha"),
+    **_of("pool", drift, "set_other_config add_to_other_config remove_from_other_config"),
     **_of("VIF", vif, "create destroy plug unplug unplug_force move"),
     **_of(
         "VIF",

@@ -13,9 +13,10 @@ from typing import Final
 from poolnet.db.txn import Txn, View
 from poolnet.hostnet.derive import vif_device
 from poolnet.hostnet.facts import PortFacts
-from poolnet.hostnet.protocol import LocksSeen, Offence
+from poolnet.hostnet.protocol import DriftFound, LocksSeen, Offence
 from poolnet.model.alerts import (
     HOST_ADDRESS_CONFLICT,
+    HOST_NETWORK_DRIFT,
     NETWORK_ALERT_PRIORITY,
     VIF_LOCK_ALTERED,
     VIF_LOCK_VIOLATION,
@@ -29,6 +30,7 @@ from poolnet.rules.attach import LIVE
 from poolnet.rules.message import raise_alert
 
 DROPPED: Final = "lock-dropped"
+DRIFT_LINES_MAX: Final = 20
 WOULD_DROP: Final = "lock-would-drop"
 
 
@@ -68,6 +70,28 @@ def record_locks(
             obj_uuid=txn.get(Host, host).uuid,
             body=text,
         )
+
+    for drift in seen.drifts:
+        raise_alert(
+            txn,
+            new_uuid,
+            now,
+            name=HOST_NETWORK_DRIFT,
+            priority=NETWORK_ALERT_PRIORITY,
+            cls=Cls.HOST,
+            obj_uuid=txn.get(Host, host).uuid,
+            body=drifted(txn.get(Host, host).name_label, drift),
+        )
+
+
+def drifted(name: str, drift: DriftFound) -> str:
+    """An alert's text: what was changed by hand, one line each, and what became of it."""
+    became = "put back" if drift.repaired else "left as it is"
+    lines = [f"The network of {name} was changed by somebody else; it was {became}:"]
+    lines += [change.text() for change in drift.changes[:DRIFT_LINES_MAX]]
+    if len(drift.changes) > DRIFT_LINES_MAX:
+        lines.append(f"and {len(drift.changes) - DRIFT_LINES_MAX} more")
+    return "\n".join(lines)
 
 
 def violation(vif: VIF, vm: VM, offence: Offence) -> str:

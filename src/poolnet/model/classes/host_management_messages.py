@@ -113,6 +113,15 @@ MESSAGES = (
         doc="Moves all its VMs elsewhere.",
     ),
     message(
+        "explain_network_drift",
+        {"hosts": "set:ref:host"},
+        "string",
+        role=Role.READ_ONLY,
+        flags=(POOLNETS_OWN,),
+        since=POOLNETS_OWN,
+        doc="Compares hosts (none: all) with the database, field by field: intended, applied, actual; a JSON text.",
+    ),
+    message(
         "signal_networking_change",
         {},
         role=LOCAL_ROOT,

@@ -8,6 +8,7 @@ from typing import Final
 
 from poolnet.xe.commands import (
     audit,
+    drift,
     hosts,
     locks,
     networks,
@@ -34,6 +35,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         vms.COMMANDS,
         placement.COMMANDS,
         hosts.COMMANDS,
+        drift.COMMANDS,
         pools.COMMANDS,
         storage.COMMANDS,
         people.COMMANDS,
