@@ -41,7 +41,9 @@ BACKENDS = ("openvswitch", "linuxbridge")
 HOSTS_MAX = 64
 NICS_MAX = 16
 SIMULATED_HOSTS_MAX = 1024
+SIMULATED = "run/poolnet/simulated"  # there when all simulated hosts are
 _SERVES_WITHIN_S = 90.0
+_LOOK_S = 0.05
 _ANSWERS_WITHIN_S = 10.0  # an answer may be lost for good while the host's addresses are being set
 _LOG_LINES_SHOWN = 15
 _LIST_METHODS = (
@@ -92,6 +94,7 @@ async def up(
             kind = datapath_type or datapath.possible()
             if simulate:
                 lab = await _start(name, 1, 1, BACKENDS[0], kind, silence_s, Simulated(hosts, nics))
+                await _wait_complete(lab)
             else:
                 lab = await _start(name, hosts, nics, backend, kind, silence_s)
             if pool and not simulate:
@@ -338,6 +341,16 @@ async def _wait_serving(lab: Lab, host: LabHost) -> None:
     except TimeoutError as error:
         reason = f"host {host.name} does not serve after {_SERVES_WITHIN_S:g} s: {last}"
         raise LabError(f"{reason}\n{_logs(lab, host)}") from error
+
+
+async def _wait_complete(lab: Lab) -> None:
+    """Wait until all simulated hosts are in the pool. Raises LabError with the ends of the logs."""
+    host = lab.host("host1")
+    for _ in range(round(_SERVES_WITHIN_S / _LOOK_S)):
+        if await asyncio.to_thread((lab.directory / host.name / SIMULATED).exists):
+            return
+        await asyncio.sleep(_LOOK_S)
+    raise LabError(f"the simulated hosts are not there in time\n{_logs(lab, host)}")
 
 
 _A_METHOD = b"<value>VLAN.create</value>"

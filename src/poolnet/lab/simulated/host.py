@@ -117,6 +117,8 @@ class SimulatedHost:
 
     def _look(self, command: protocol.Command) -> protocol.Answer:
         match command:
+            case protocol.ReadDrift():
+                return protocol.Drift(applied=self.confirmed, actual=self.network)
             case protocol.ReadCounters():
                 return protocol.Counters(ports=())
             case protocol.ReadTraffic():

@@ -25,6 +25,7 @@ from poolnet.hostnet import protocol
 from poolnet.lab.simulated.host import SimulatedHost, nic_of
 from poolnet.lab.simulated.pool import add_hosts
 
+COMPLETE: Final = "/run/poolnet/simulated"  # there when all hosts are
 CONFIG: Final = "/etc/poolnet/simulated.json"
 
 
@@ -79,8 +80,9 @@ async def run(simulation: Simulation) -> None:
 
 
 async def _populate(others: list[SimulatedHost], started: Started) -> None:
-    """Adds the others once the coordinator serves."""
+    """Adds the others once the coordinator serves, and says when they are all there."""
     await add_hosts(started, others)
+    rooted(COMPLETE).touch()
 
 
 def main() -> None:
