@@ -150,7 +150,7 @@ def test_a_tag_that_is_changed_is_put_back_or_taken_over(host: Host) -> None:
         eventually(
             lambda tag=tag: (  # type: ignore[misc]
                 host.run("ovs-vsctl", "get", "port", bridge, "tag").strip() == tag
-                and host.xe("vlan-list", f"uuid={vlan}", "params=tag", "--minimal") == tag
+                and host.xe("pif-param-get", f"uuid={vlan}", "param-name=VLAN") == tag
             ),
             policy,
             NOTICED_WITHIN_S,

@@ -80,6 +80,15 @@ def children(pid: int) -> list[int]:
     ]
 
 
+async def soon(holds: Callable[[], bool]) -> None:
+    """Waits for what no event tells of."""
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came")
+
+
 def files(run_dir: Path) -> list[str]:
     return [path.name for path in run_dir.iterdir()]
 
@@ -161,6 +170,31 @@ def test_a_paused_guest_stands_still_with_every_process_and_goes_on(tmp_path: Pa
         assert {kernel_state(member) for member in (pid, *children(pid))} == {"T"}
         await runtime.carry_out(RunGuest(vm_uuid=UUID))
         assert kernel_state(pid) in {"S", "R"}
+
+    run_with_runtime(tmp_path, body)
+
+
+@pytest.mark.parametrize("end", [DestroyGuest(vm_uuid=UUID), ShutDownGuest(vm_uuid=UUID)])
+def test_a_guest_in_which_somebody_works_stands_still_and_ends_all_the_same(
+    tmp_path: Path, end: DestroyGuest | ShutDownGuest
+) -> None:
+    """`nsenter` stops itself with what it runs in the guest, which cannot end before `nsenter` has noticed."""
+
+    async def body(runtime: NetnsRuntime, news: News) -> None:
+        await runtime.carry_out(CreateGuest(guest=SPEC))
+        await runtime.carry_out(RunGuest(vm_uuid=UUID))
+        pid = record(tmp_path).pid
+        working = subprocess.Popen(("nsenter", "-t", str(pid), "-n", "-p", "-m", "sleep", "600"))
+        try:
+            await soon(lambda: bool(children(working.pid)))
+            await runtime.carry_out(PauseGuest(vm_uuid=UUID))
+            await soon(lambda: kernel_state(working.pid) == "T")
+            async with asyncio.timeout(5):
+                await runtime.carry_out(end)
+            assert started_at(pid) == 0
+        finally:
+            working.kill()
+            working.wait()
 
     run_with_runtime(tmp_path, body)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid")
 
 # `unshare` without --fork runs the outer shell in the old PID namespace: the shell's first child is the new init, and
 # `$!` is its PID as seen from outside.
+_WAKE_S = 0.1  # those who wait for a process may stop themselves a moment after it was stopped
 _LAUNCH = 'setsid -- "$@" </dev/null & echo pid $!'
 
 
@@ -56,12 +57,8 @@ def started_at(pid: int) -> int:
 
     With the PID this identifies a process: PIDs are used again.
     """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    fields = stat.rpartition(")")[2].split()
-    return 0 if fields[0] in {"Z", "X"} else int(fields[19])
+    fields = _stat(pid)
+    return 0 if not fields or fields[0] in {"Z", "X"} else int(fields[19])
 
 
 def freeze(pid: int) -> None:
@@ -75,14 +72,52 @@ def freeze(pid: int) -> None:
 
 
 def thaw(pid: int) -> None:
-    """Let every process of this init's PID namespace go on."""
+    """Let every process of this init's PID namespace go on, and those outside that wait for one."""
     for member in _members(pid):
         with suppress(ProcessLookupError):
             os.kill(member, signal.SIGCONT)
+    wake(waiters(pid))
 
 
-async def wait_gone(pid: int, started: int, wait_s: float) -> bool:
-    """Wait until this process has ended, at most so long; whether it has."""
+def waiters(pid: int) -> frozenset[int]:
+    """The processes outside that have a child in this init's PID namespace: somebody works in it by `nsenter`.
+
+    Such a process stops itself when its child is stopped, and a namespace does not end before its processes have been
+    waited for.
+    """
+    members = frozenset(_members(pid))
+    return frozenset(
+        parent for member in members if (parent := _parent(member)) > 1 and parent not in members
+    )
+
+
+def wake(stopped: Iterable[int]) -> None:
+    """Let those of them go on that are stopped."""
+    for pid in stopped:
+        if _stat(pid)[:1] == ["T"]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def _parent(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel says of a process from its state on; nothing if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return []
+    return stat.rpartition(")")[2].split()
+
+
+async def wait_gone(pid: int, started: int, wait_s: float, waiting: Collection[int] = ()) -> bool:
+    """Wait until this process has ended, at most so long; whether it has.
+
+    `waiting` are those who have to take notice of it first, see `waiters`.
+    """
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -93,8 +128,11 @@ async def wait_gone(pid: int, started: int, wait_s: float) -> bool:
         if started_at(pid) != started:
             return True
         loop.add_reader(descriptor, ended.set)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), wait_s)
+        deadline = loop.time() + wait_s
+        while not ended.is_set() and (left_s := deadline - loop.time()) > 0:
+            wake(waiting)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), min(left_s, _WAKE_S) if waiting else left_s)
         return ended.is_set()
     finally:
         loop.remove_reader(descriptor)

@@ -275,16 +275,17 @@ class NetnsRuntime:
         await self._remove_host_ends(record, [nic for nic in record.nics if nic.device == device])
         self._keep(record, nics=tuple(nic for nic in record.nics if nic.device != device))
 
-    async def _end(self, record: GuestRecord, timeout_s: float) -> None:
-        """Ask the init to end; kill it when it has not after `timeout_s`. The guest stays listed as stopped."""
+    async def _end(self, record: GuestRecord, timeout_s: float, *, at_once: bool = False) -> None:
+        """Ask the init to end; kill it when it has not after `timeout_s`, or `at_once`. The guest stays listed as stopped."""
         self._unwatch(record.vm_uuid)
+        outside = namespaces.waiters(record.pid)
         with suppress(ProcessLookupError):
-            os.kill(record.pid, signal.SIGTERM)
+            os.kill(record.pid, signal.SIGKILL if at_once else signal.SIGTERM)
         namespaces.thaw(record.pid)
-        if not await namespaces.wait_gone(record.pid, record.started, timeout_s):
+        if not await namespaces.wait_gone(record.pid, record.started, timeout_s, outside):
             with suppress(ProcessLookupError):
                 os.kill(record.pid, signal.SIGKILL)
-            if not await namespaces.wait_gone(record.pid, record.started, _KILL_WAIT_S):
+            if not await namespaces.wait_gone(record.pid, record.started, _KILL_WAIT_S, outside):
                 raise GuestError(
                     record.vm_uuid, f"guest {record.name} (process {record.pid}) cannot be killed"
                 )
@@ -298,8 +299,7 @@ class NetnsRuntime:
         if namespaces.started_at(record.pid) == record.started:
             namespaces.freeze(record.pid)
             await self._take_back(record)
-            os.kill(record.pid, signal.SIGKILL)
-            await self._end(record, _KILL_WAIT_S)
+            await self._end(record, _KILL_WAIT_S, at_once=True)
         else:
             self._unwatch(vm_uuid)
             await self._remove_host_ends(record, record.nics)
