@@ -184,7 +184,8 @@ def test_a_guest_in_which_somebody_works_stands_still_and_ends_all_the_same(
         await runtime.carry_out(CreateGuest(guest=SPEC))
         await runtime.carry_out(RunGuest(vm_uuid=UUID))
         pid = record(tmp_path).pid
-        working = subprocess.Popen(("nsenter", "-t", str(pid), "-n", "-p", "-m", "sleep", "600"))
+        words = ("nsenter", "-t", str(pid), "-n", "-p", "-m", "sleep", "600")
+        working = await asyncio.create_subprocess_exec(*words)
         try:
             await soon(lambda: bool(children(working.pid)))
             await runtime.carry_out(PauseGuest(vm_uuid=UUID))
@@ -194,7 +195,7 @@ def test_a_guest_in_which_somebody_works_stands_still_and_ends_all_the_same(
             assert started_at(pid) == 0
         finally:
             working.kill()
-            working.wait()
+            await working.wait()
 
     run_with_runtime(tmp_path, body)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from poolnet.api.dispatch import Call, Own, Result, session_of
 from poolnet.db.database import Database
@@ -42,9 +42,8 @@ def evacuate_message(database: Database, coordinator: Coordinator) -> Own:
             raise errors.invalid_value("evacuate_batch_size", str(size))
         if not is_null(network):
             database.view.get(Network, network)
-        plan = coordinator.ask(_rule(call, "host.evacuate", _plan, host=host, network=network))
-        assert isinstance(plan, dict)
-        going = list(plan.items())
+        answer = coordinator.ask(_rule(call, "host.evacuate", _plan, host=host, network=network))
+        going = list(cast("dict[Ref[VM], Ref[Host]]", answer).items())
         for start in range(0, len(going), size or BATCH):
             batch = going[start : start + (size or BATCH)]
             moved = await asyncio.gather(

@@ -25,7 +25,7 @@ from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.types import Ref
 from poolnet.pool import wire
 from poolnet.pool.coordinator import Coordinator
-from poolnet.pool.hostlink import HostLink, HostRefused
+from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
 from poolnet.pool.hosts import PoolHosts, RemoteHost
 from poolnet.pool.peer import ANSWER_S, Peer, PeerGone
 from poolnet.pool.start import open_pool
@@ -51,7 +51,8 @@ class _Link(HostLink):
         answer = await self._host.answer(command)
         if isinstance(answer, protocol.Refused):
             raise HostRefused(answer)
-        assert isinstance(answer, expect)
+        if not isinstance(answer, expect):
+            raise HostGone(f"a simulated host answers {type(answer).__name__}")
         return answer
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from poolnet.api.as_coordinator import Started
 from poolnet.api.config import ApiConfig, rooted
 from poolnet.api.logs import configure_logs
 from poolnet.api.main import serve
+from poolnet.hostd.run import run as command
 from poolnet.hostd.server import Send, Server
 from poolnet.hostnet import protocol
 from poolnet.lab.simulated.host import SimulatedHost, nic_of
@@ -51,6 +51,8 @@ def simulated_hosts(simulation: Simulation) -> tuple[SimulatedHost, ...]:
 
 async def run(simulation: Simulation) -> None:
     """Serves until it is told to stop."""
+    await command(("ip", "link", "set", "eth0", "up"))
+    await command(("ip", "address", "replace", f"{simulation.address}/24", "dev", "eth0"))
     config = ApiConfig()
     users = rooted(config.state_dir) / "users.toml"
     kept = users.read_bytes()
@@ -89,11 +91,6 @@ def main() -> None:
     """Reads what is to be simulated, gives this machine its address, and serves."""
     configure_logs(sys.stderr)
     simulation = msgspec.json.decode(Path(CONFIG).read_bytes(), type=Simulation)
-    for words in (
-        ("link", "set", "eth0", "up"),
-        ("address", "replace", f"{simulation.address}/24", "dev", "eth0"),
-    ):
-        subprocess.run(("ip", *words), check=True)
     asyncio.run(run(simulation))
 
 
