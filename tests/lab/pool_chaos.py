@@ -182,7 +182,12 @@ class Chaos:
             return pools.answer(self.lab, "host1", *words)
 
         if state() == "running":
-            ended = self._note("the VM", state, "halted")
+            # A guest that has ended cannot be brought back when its host is lost before the call has ended.
+            may_be = {"running", "halted"}
+
+            def ended(succeeded: bool, refused: bool) -> None:
+                self.known["the VM"] = Known(state, {"halted"} if succeeded else may_be)
+
             return ("vm-shutdown", f"uuid={self.vm}", "--force"), ended
         return ("vm-start", f"uuid={self.vm}", f"on={host}"), self._note("the VM", state, "running")
 
@@ -384,7 +389,7 @@ def run(
             break
         outcome = chaos.carry_out(trial)
         outcomes.append(outcome)
-        how = "done" if outcome.code == 0 else outcome.said.splitlines()[0][:80] if outcome.said else "failed"
+        how = "done" if outcome.code == 0 else " ".join(outcome.said.split())[:240] or "failed"
         show(f"{trial}: {how}; {time.monotonic() - began:.1f} s {outcome.wrong or ''}")
         if outcome.wrong:
             break

@@ -8,15 +8,16 @@ as an asynchronous call, and its task is asked about until it has ended (spec §
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 import msgspec
 
+from poolnet.api import xmlrpc
 from poolnet.api.answer import Relayed, Request
 from poolnet.api.binding import as_wire
 from poolnet.api.decode import decode_value
+from poolnet.api.wire import Malformed, Wire
 from poolnet.model import errors
 from poolnet.model.declare import MessageDecl
 from poolnet.model.failure import Failure
@@ -38,7 +39,6 @@ MOVING: Final = frozenset(
 ENDS_WITHIN_S: Final = 300.0  # spec §6.2
 POLL_S: Final = 0.5
 ASKED_S: Final = 3.0  # a question that was asked from an address that is gone is asked again
-_RESULT: Final = re.compile("<value>(.*)</value>", re.DOTALL)
 _RESULT_LOST: Final = frozenset(("CANNOT_CONTACT_HOST", "HOST_STILL_BOOTING"))
 
 PassOn = Callable[[Request], Awaitable[Relayed]]
@@ -92,8 +92,7 @@ class ForwardingCaller:
             raise errors.cannot_contact_host(cast("Any", "")) from error
         if failed:
             raise Failure(*(str(text) for text in failed))
-        found = _RESULT.fullmatch(result)
-        return decode_value(message.result, found[1] if found else "") if result else None
+        return decode_value(message.result, _unpacked(result)) if result else None
 
     async def _begun(self, method: str, params: list[Any]) -> Any:
         """Begins an asynchronous call and gives its task, also if this host had another address before the answer came.
@@ -142,3 +141,13 @@ class ForwardingCaller:
         if failure is not None:
             raise Failure(str(failure["message"]), *(str(each) for each in failure.get("data", ())))
         return answer.get("result")
+
+
+def _unpacked(result: str) -> Wire:
+    """A task's result, which is kept as its XML-RPC rendering (spec §4). Raises INTERNAL_ERROR if it is none."""
+    call = f"<methodCall><methodName>m</methodName><params><param>{result}</param></params></methodCall>"
+    try:
+        (value,) = xmlrpc.decode_call(call.encode()).params
+    except (Malformed, ValueError) as error:
+        raise errors.internal_error(f"the task's result cannot be read: {error}") from error
+    return value

@@ -11,7 +11,10 @@ import pytest
 from poolnet.api import member_caller
 from poolnet.api.answer import Relayed, Request
 from poolnet.api.member_caller import ForwardingCaller, runs_here
+from poolnet.api.results import result_xml
 from poolnet.model.failure import Failure
+from poolnet.model.registry import MESSAGES
+from poolnet.model.types import Value
 
 METHOD = "Async.PIF.unplug"
 
@@ -19,7 +22,8 @@ METHOD = "Async.PIF.unplug"
 class Coordinator:
     """Answers everything but the asynchronous call itself, which begins tasks of these names."""
 
-    def __init__(self, *begins: str) -> None:
+    def __init__(self, *begins: str, result: str = "") -> None:
+        self._result = result
         self.within: set[float | None] = set()
         self._tasks = {"OpaqueRef:old": METHOD}
         self._begins = begins
@@ -37,7 +41,7 @@ class Coordinator:
             "task.get_all_records": {ref: {"name_label": name} for ref, name in self._tasks.items()},
             "task.get_status": "success",
             "task.get_error_info": [],
-            "task.get_result": "",
+            "task.get_result": self._result,
             "task.destroy": "",
         }
         return Relayed("application/json", msgspec.json.encode({"result": answers[method]}))
@@ -71,6 +75,24 @@ def test_what_may_cut_the_member_off_is_carried_out_call_by_call(
     words: tuple[str, ...], *, here: bool
 ) -> None:
     assert runs_here(words[0], words) is here
+
+
+@pytest.mark.parametrize(
+    ("method", "value"),
+    [
+        ("Bond.create", "OpaqueRef:bond"),
+        ("pool.create_bond", ("OpaqueRef:one", "OpaqueRef:two")),
+        ("pool.create_bond", ()),
+        ("pool.explain_join", "eth1 -> 'a & b' <new>"),
+    ],
+)
+def test_what_a_call_gives_is_read_from_its_task(
+    method: str, value: Value, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(member_caller, "ASKED_S", 0.05)
+    coordinator = Coordinator(f"Async.{method}", result=result_xml(MESSAGES[method].result, value))
+    caller = ForwardingCaller(coordinator, "OpaqueRef:session")
+    assert asyncio.run(asyncio.wait_for(caller.call(method), 20)) == value
 
 
 def test_the_task_is_looked_for_when_the_answer_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
