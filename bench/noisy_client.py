@@ -102,7 +102,7 @@ class Noise:
         jobs += [self._changes()]
         tasks = [asyncio.create_task(job) for job in jobs]
         await asyncio.sleep(_HEAD_START_S)  # else the polls would have all connections
-        tasks += [asyncio.create_task(self._polls()) for _ in range(work["polls"])]
+        tasks += [asyncio.create_task(self._polls(self._session(at))) for at in range(work["polls"])]
         await asyncio.sleep(work["seconds"] - _HEAD_START_S)
         for task in tasks:
             task.cancel()
@@ -128,7 +128,7 @@ class Noise:
     async def _calls(self, at: int, callers: int) -> None:
         """Its part of the calls of each second, whether or not the ones before were answered in time."""
         connection = self._open()
-        body = call("VIF.get_record", self._work["session"], self._work["vif"])
+        body = call("VIF.get_record", self._session(at), self._work["vif"])
         every_s = callers / self._work["calls_per_s"]
         due = time.perf_counter() + every_s * at / callers
         while True:
@@ -145,11 +145,15 @@ class Noise:
                 "logins", connection, call("session.login_with_password", "root", password, "1.0", f"n{at}")
             )
 
-    async def _polls(self) -> None:
+    def _session(self, at: int) -> str:
+        sessions: list[str] = self._work["sessions"]
+        return sessions[at % len(sessions)]
+
+    async def _polls(self, session: str) -> None:
         connection = self._open()
         token = ""
         while True:
-            body = call("event.from", self._work["session"], ["*"], token, 60.0)
+            body = call("event.from", session, ["*"], token, 60.0)
             answer = await self._post("polls", connection, body)
             found = _TOKEN.search(answer[-300:])
             token = found[1].decode() if found else token

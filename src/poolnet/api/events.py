@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct
+
 from poolnet.api.answer import Codec, Shared
 from poolnet.api.fragments import encode_record
 from poolnet.db.database import Database
@@ -40,9 +42,8 @@ MESSAGE = "message"
 _TOKEN = re.compile(r"\s*([+-]?\d{1,30})\s*,\s*([+-]?\d{1,30})\s*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeEvent:
-    """One event; `row` is the object now, or None when it is gone."""
+class ChangeEvent(Struct, frozen=True, kw_only=True, gc=False):
+    """One event; `row` is the object now, or None when it is gone. Ten thousand of them are made at once."""
 
     id: str
     timestamp: str

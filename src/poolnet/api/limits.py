@@ -44,13 +44,13 @@ POLLS_OF_MACHINE_MAX: Final = 128
 FULL_POLLS_OF_MACHINE_BURST: Final = (
     10  # event calls that are answered with all of the database; GUIs begin with one
 )
-FULL_POLLS_OF_MACHINE_PER_S: Final = 2.0
+FULL_POLLS_OF_MACHINE_PER_S: Final = 0.5
 LARGE_ANSWER_BYTES: Final = 1024 * 1024
 LARGE_ANSWERS: Final = 16  # under way at the same time; the others wait, and keep nothing but what they share
 LARGE_ANSWERS_OF_MACHINE: Final = 2
 BACKGROUND_OF_SESSION_MAX: Final = 1000  # calls under way as `Async.`; 800 VLANs are made in one burst
 BACKGROUND_MAX: Final = 4000
-SLICE_S: Final = 0.002  # of work for one answer, until others have their turn
+SLICE_S: Final = 0.001  # of work for one answer, until others have their turn
 
 # Times, in seconds.
 BODY_TIMEOUT_S: Final = 30.0  # for the whole body; 300 KiB in that time is 10 KiB/s

@@ -7,9 +7,12 @@ Every commit that changes something has a number, one higher than the last; the 
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+
+from msgspec import Struct
 
 from poolnet.db.engine import DELETIONS_KEPT, DELETIONS_MAX, Deletion, StoredRow
 from poolnet.db.shape import BY_NAME, SHAPES, Shape
@@ -17,8 +20,7 @@ from poolnet.db.staging import StagedCommit
 from poolnet.model.types import Ref, Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True, gc=False):
     """One object in a delta; `number` is the commit that made it, changed it last, or deleted it."""
 
     class_name: str
@@ -229,5 +231,4 @@ class Feed:
         return [self._of(BY_NAME[name]) for name in class_names if name in BY_NAME]
 
 
-def _by_number(change: Change) -> int:
-    return change.number
+_by_number = operator.attrgetter("number")
