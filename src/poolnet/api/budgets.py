@@ -38,7 +38,11 @@ class Budgets:
 
     async def turn(self, peer: str) -> None:
         """Waits for the turn of the client at that address: before anything that takes more than a moment."""
-        await self._turns.take(_machine(peer))
+        await self.turn_of(_machine(peer))
+
+    async def turn_of(self, machine: str) -> None:
+        """Waits for the turn of a machine, as `machine_of` names it."""
+        await self._turns.take(machine)
 
     async def admit_request(self, peer: str, size: int) -> None:
         """Waits until a request of that many bytes may be parsed."""

@@ -146,7 +146,12 @@ class HttpServer:
 
     def _listen(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> Listener:
         listener = Listener(
-            listening, self._connection, self._budget, tls=tls, handshake_timeout_s=self._timeouts.handshake_s
+            listening,
+            self._connection,
+            self._budget,
+            tls=tls,
+            handshake_timeout_s=self._timeouts.handshake_s,
+            turn=self._budgets.turn_of,
         )
         self._listeners.append(listener)
         return listener

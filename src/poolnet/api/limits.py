@@ -28,7 +28,7 @@ CONNECTIONS_MAX: Final = (
 CONNECTIONS_OF_ADDRESS_MAX: Final = 256  # of one machine: it takes three to shut the others out
 CONNECTIONS_RESERVED_LOCAL: Final = 64  # of these, kept for the Unix socket: root must get in during a flood
 BACKLOG: Final = CONNECTIONS_MAX
-CONNECTS_OF_MACHINE_BURST: Final = 300  # a script of `xe` commands makes 15 a second at most; more wait
+CONNECTS_OF_MACHINE_BURST: Final = 128  # a script of `xe` commands makes 15 a second at most; more wait
 CONNECTS_OF_MACHINE_PER_S: Final = 50.0
 
 # Calls. Above the rate a client waits longer for its answers; a GUI's start-up and 800 calls at once stay below.

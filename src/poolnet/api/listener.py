@@ -15,7 +15,7 @@ import ssl
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
@@ -116,12 +116,15 @@ class Listener:
         *,
         tls: ssl.SSLContext | None = None,
         handshake_timeout_s: float,
+        turn: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
+        """`turn` waits for a machine's turn: a handshake is work for the event loop, like a call."""
         self._socket = listening
         self._make_protocol = make_protocol
         self._budget = budget
         self._tls = tls
         self._handshake_timeout_s = handshake_timeout_s
+        self._turn = turn
         self._local = listening.family == socket.AF_UNIX
         self._starting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -172,6 +175,8 @@ class Listener:
             pause_s = self._budget.pause_s(slot.machine)
             if pause_s > 0:
                 await asyncio.sleep(pause_s)
+            if self._tls is not None and self._turn is not None:
+                await self._turn(slot.machine)
             await self._loop.connect_accepted_socket(
                 lambda: self._make_protocol(slot),
                 client,
