@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from poolnet.api.answer import Answer, Codec, Encoded, Origin, Refusal, Success
+from poolnet.api.budgets import Budgets
 from poolnet.api.fragments import encode_record, member, struct
 from poolnet.api.http import HttpServer
 from poolnet.api.wire import Wire
@@ -112,7 +113,7 @@ async def _best_seconds(port: int, path: str, method: str, *, runs: int, calls: 
 
 async def _measure_fragments(records: int, runs: int) -> list[Measured]:
     shelf = _Shelf(records)
-    server = HttpServer(shelf, _no_cli)
+    server = HttpServer(shelf, _no_cli, budgets=Budgets(rates=False))
     port = server.listen_tcp("127.0.0.1", 0)
     lines: list[Measured] = []
     try:
@@ -139,7 +140,7 @@ def bench_fragments(records: int = RECORDS, runs: int = RUNS) -> list[Measured]:
 
 
 async def _measure_calls(calls: int, runs: int) -> Measured:
-    server = HttpServer(_Shelf(1), _no_cli)
+    server = HttpServer(_Shelf(1), _no_cli, budgets=Budgets(rates=False))
     port = server.listen_tcp("127.0.0.1", 0)
     try:
         json_s = await _best_seconds(port, "/jsonrpc", "small", runs=runs, calls=calls)

@@ -31,7 +31,7 @@ NOISE: Final = {"callers": 64, "calls_per_s": 2000, "logins": 16, "polls": 500}
 
 async def figures() -> Sequence[Figure]:
     """Measures in quiet, then in noise."""
-    async with serving() as served:
+    async with serving(rates=True) as served:
         vifs = await fill(served, VIFS)
         now = datetime.now(UTC)
         identities = ensure_identities(

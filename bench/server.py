@@ -24,6 +24,7 @@ from tests.in_process import InProcess, in_process
 
 from poolnet.api.answer import Answer, Encoded, Origin, Success
 from poolnet.api.audit_calls import undo_rule
+from poolnet.api.budgets import Budgets
 from poolnet.api.cli_login import CliLogin
 from poolnet.api.http import HttpServer
 from poolnet.api.logins import REFUSAL_DELAY_S
@@ -97,12 +98,20 @@ class Served:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Served]:
-    """A server on a port of its own and on the Unix socket below `root`, with its database in sqlite."""
+async def serving(*, rates: bool = False) -> AsyncIterator[Served]:
+    """A server on a port of its own and on the Unix socket below `root`, with its database in sqlite.
+
+    With `rates` each client has no more than its budget of calls.
+    """
     with tempfile.TemporaryDirectory(prefix="poolnet-bench-") as directory:
         root = Path(directory)
         (root / "run/poolnet").mkdir(parents=True)
-        async with in_process(root, SqliteEngine(root / "pool.db"), refusal_delay_s=REFUSAL_DELAY_S) as parts:
+        async with in_process(
+            root,
+            SqliteEngine(root / "pool.db"),
+            refusal_delay_s=REFUSAL_DELAY_S,
+            budgets=Budgets(rates=rates),
+        ) as parts:
             served = Served(parts, root)
             server = served.server = HttpServer(served, served.run_cli, budgets=parts.budgets)
             try:

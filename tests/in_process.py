@@ -211,6 +211,7 @@ async def in_process(
     accounts: SystemAccounts | None = None,
     directory: Directory | None = None,
     refusal_delay_s: float = 0.0,
+    budgets: Budgets | None = None,
 ) -> AsyncIterator[InProcess]:
     """A server with one user, root with the password "secret"."""
     async with AsyncExitStack() as stack:
@@ -233,7 +234,7 @@ async def in_process(
         stack.push_async_callback(coordinator.stop)
         await coordinator.converge(opened.local_host)
         (state_dir / "users.toml").write_bytes(_users_file())
-        budgets = Budgets()
+        budgets = budgets or Budgets()
         desk = open_desk(
             stack=stack,
             database=database,

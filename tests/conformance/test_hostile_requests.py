@@ -30,6 +30,7 @@ SEED = 20261123
 SERVER = """
 import asyncio, sys
 from pathlib import Path
+from poolnet.api.budgets import Budgets
 from poolnet.api.http import HttpServer, Timeouts
 import pytest
 
@@ -45,7 +46,8 @@ async def main():
         await client.prompt()
         await client.exit(0)
     timeouts = Timeouts(body_s=0.5, keepalive_s=0.5, send_stall_s=0.5, handshake_s=0.5)
-    server = HttpServer(Forgetful(), cli, timeouts=timeouts)
+    budgets = Budgets(rates=False)  # one client sends as much as a hundred should
+    server = HttpServer(Forgetful(), cli, budgets=budgets, timeouts=timeouts)
     print(server.listen_tcp("127.0.0.1", 0), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await server.close()

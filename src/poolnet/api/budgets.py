@@ -22,7 +22,9 @@ from poolnet.model import errors
 class Budgets:
     """Who has used what. Made inside the event loop that the clients share."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, rates: bool = True) -> None:
+        """Without `rates` nobody waits for anything but turns: for measuring how fast the server is."""
+        self._rates = rates
         self._turns = Turns()
         self._calls_of_machine = Rates(limits.CALLS_OF_MACHINE_BURST, limits.CALLS_OF_MACHINE_PER_S, clock)
         self._calls_of_session = Rates(limits.CALLS_OF_SESSION_BURST, limits.CALLS_OF_SESSION_PER_S, clock)
@@ -47,18 +49,18 @@ class Budgets:
     async def admit_request(self, peer: str, size: int) -> None:
         """Waits until a request of that many bytes may be parsed."""
         machine = _machine(peer)
-        if machine != LOCAL:
+        if self._rates and machine != LOCAL:
             await _pause(max(self._calls_of_machine.take(machine), self._bytes.take(machine, size)))
         await self._turns.take(machine)
 
     async def admit_call(self, peer: str, session: str) -> None:
         """Waits until the session may have one more call."""
-        if _machine(peer) != LOCAL:
+        if self._rates and _machine(peer) != LOCAL:
             await _pause(self._calls_of_session.take(session[: limits.SESSION_CHARS]))
 
     async def admit_full_poll(self, peer: str) -> None:
         """Waits until a client may have all of the database as events."""
-        if _machine(peer) != LOCAL:
+        if self._rates and _machine(peer) != LOCAL:
             await _pause(self._fulls.take(_machine(peer)))
 
     @asynccontextmanager

@@ -53,7 +53,7 @@ class Budget:
         )
 
     def pause_s(self, machine: str) -> float:
-        """How long a new connection should wait for its handshake, which costs more than most calls."""
+        """How long a machine's new connection should wait for its TLS handshake."""
         return 0.0 if machine == LOCAL else self._rates.take(machine)
 
     @property
@@ -169,14 +169,19 @@ class Listener:
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
 
+    async def _before_handshake(self, machine: str) -> None:
+        """Waits until a machine may have one more handshake, which is more work than most calls."""
+        pause_s = self._budget.pause_s(machine)
+        if pause_s > 0:
+            await asyncio.sleep(pause_s)
+        if self._turn is not None:
+            await self._turn(machine)
+
     async def _start(self, client: socket.socket, slot: Slot) -> None:
         """Gives a client its protocol, after the TLS handshake if there is one."""
         try:
-            pause_s = self._budget.pause_s(slot.machine)
-            if pause_s > 0:
-                await asyncio.sleep(pause_s)
-            if self._tls is not None and self._turn is not None:
-                await self._turn(slot.machine)
+            if self._tls is not None:
+                await self._before_handshake(slot.machine)
             await self._loop.connect_accepted_socket(
                 lambda: self._make_protocol(slot),
                 client,
