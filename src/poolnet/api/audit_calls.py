@@ -152,7 +152,9 @@ class AuditDownload:
                 return await self._sessions.check(session), _nothing
             name, password = _basic(origin)
             if name:
-                made = await self._sessions.login_with_password(name, password, "", local_root=False)
+                made = await self._sessions.login_with_password(
+                    name, password, "", local_root=False, peer=origin.peer
+                )
                 return await self._sessions.check(made), lambda: self._sessions.logout(made)
         except errors.Failure as failure:
             raise DownloadRefused(401, "Unauthorized") from failure

@@ -280,8 +280,10 @@ class HttpServer:
         """Answers a GET with what it asks for, as it comes."""
         if request.method != "GET":
             raise _Refused(405, "Method Not Allowed")
+        origin = _origin(request, b"")
+        await self._budgets.admit_request(origin.peer, 0)
         try:
-            pieces = await download(request.query, _origin(request, b""))
+            pieces = await download(request.query, origin)
         except DownloadRefused as refused:
             headers = {"Location": refused.location} if refused.location else {}
             if refused.status == 401:
