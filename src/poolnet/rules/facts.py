@@ -74,13 +74,20 @@ def _record_addresses(txn: Txn, host: Ref[Host], facts: HostFacts) -> None:
     """Reads addresses from the network back into the PIFs that ask for them there, and the host's own address."""
     by_bridge = {seen.bridge: seen for seen in facts.addresses}
     for pif in txn.where(PIF, host=host):
+        by_lease = pif.ip_configuration_mode is IpConfigurationMode.DHCP
+        by_router = pif.ipv6_configuration_mode in (
+            Ipv6ConfigurationMode.DHCP,
+            Ipv6ConfigurationMode.AUTOCONF,
+        )
+        if not pif.currently_attached or not (by_lease or by_router or pif.management):
+            continue
         network = txn.find(Network, pif.network)
         seen = by_bridge.get(network.bridge) if network else None
-        if seen is None or not pif.currently_attached:
+        if seen is None:
             continue
-        if pif.ip_configuration_mode is IpConfigurationMode.DHCP:
+        if by_lease:
             _record_lease(txn, pif, seen)
-        if pif.ipv6_configuration_mode in (Ipv6ConfigurationMode.DHCP, Ipv6ConfigurationMode.AUTOCONF):
+        if by_router:
             txn.update(PIF, pif.ref, IPv6=seen.ipv6)
             by_ipv6 = pif.primary_address_type is PrimaryAddressType.IPV6
             if by_ipv6 and pif.ipv6_configuration_mode is Ipv6ConfigurationMode.DHCP and seen.dns_servers:

@@ -187,6 +187,7 @@ def record_devices(txn: Txn, host: Ref[Host], nics: Iterable[NicFacts], new_uuid
     A device that a VM still has is kept, whatever the host says.
     """
     known = {pci.pci_id: pci for pci in txn.where(PCI, host=host)}
+    pifs = txn.where(PIF, host=host, physical=True)  # once: a host may have a thousand others
     reported: set[str] = set()
     for nic in nics:
         if not nic.pci_bus_path:
@@ -208,7 +209,9 @@ def record_devices(txn: Txn, host: Ref[Host], nics: Iterable[NicFacts], new_uuid
                 driver_name=function.driver,
                 physical_function=own,
             )
-        _write_pifs(txn, host, nic, own)
+        for pif in pifs:
+            if pif.device == nic.name:
+                txn.update(PIF, pif.ref, PCI=own, capabilities=capabilities(nic))
     for address, pci in known.items():
         gone = address not in reported and not pci.attached_VMs and is_null(pci.scheduled_to_be_attached_to)
         if gone and any(nic.pci_bus_path for nic in nics):
@@ -244,9 +247,3 @@ def _write(
             **fields,
         )
     )
-
-
-def _write_pifs(txn: Txn, host: Ref[Host], nic: NicFacts, pci: Ref[PCI]) -> None:
-    for pif in txn.where(PIF, host=host):
-        if pif.physical and pif.device == nic.name:
-            txn.update(PIF, pif.ref, PCI=pci, capabilities=capabilities(nic))

@@ -23,7 +23,7 @@ def follow_names(txn: Txn, host: Ref[Host], nics: Iterable[NicFacts]) -> None:
     at = {nic.position: nic.name for nic in nics if nic.position >= 0}
     if not at:
         return
-    physical = [pif for pif in txn.where(PIF, host=host) if pif.physical]
+    physical = txn.where(PIF, host=host, physical=True)
     now = {pif.ref: _device(txn, pif, at) for pif in physical}
     if len(set(now.values())) < len(now):
         return  # two PIFs would stand for one NIC: somebody made PIFs by hand
