@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Final
 
 import structlog
 
@@ -19,6 +20,7 @@ from poolnet.hostd.config import Config, ConfigError, Paths, read_config
 from poolnet.hostd.daemon import Daemon
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd")
+LEFT_S: Final = 5.0  # for what the daemon's parts have left when it stops
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,13 +47,34 @@ async def _serve(config: Config, paths: Paths) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Daemon(config, paths):
-        LOG.info("serving", socket=str(paths.socket))
-        _notify("READY=1")
-        alive = asyncio.create_task(_keep_telling(), name="watchdog")
-        await stop.wait()
-        alive.cancel()
-        _notify("STOPPING=1")
+    try:
+        async with Daemon(config, paths):
+            LOG.info("serving", socket=str(paths.socket))
+            _notify("READY=1")
+            alive = asyncio.create_task(_keep_telling(), name="watchdog")
+            await stop.wait()
+            alive.cancel()
+            _notify("STOPPING=1")
+    finally:
+        await _end_what_is_left()
+
+
+async def _end_what_is_left() -> None:
+    """Ends the tasks that are still there when the daemon's parts are closed.
+
+    `asyncio.run` does that too, but cancels with them its own task that connects the pipes of a program which was just
+    started, and then waits for that program's end for ever.
+    """
+    left = {task for task in asyncio.all_tasks() if task is not asyncio.current_task() and _is_ours(task)}
+    for task in left:
+        LOG.debug("a task is left over", name=task.get_name(), coroutine=repr(task.get_coro()))
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=LEFT_S)
+
+
+def _is_ours(task: asyncio.Task[Any]) -> bool:
+    return not getattr(task.get_coro(), "__qualname__", "").startswith("BaseSubprocessTransport.")
 
 
 async def _keep_telling() -> None:
