@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -80,7 +79,9 @@ def _on_the_other_kernel() -> list[Figure]:
 
 
 async def _measured(backend: str) -> list[Figure]:
-    lab = await life.up(LAB, hosts=1, nics=3, backend=backend, pool=False)
+    # In the kernel the far switch would send to the old cable for up to half a second: there another thread than the one
+    # that learns throws old flows away, when it wakes up. In user space it is the same one.
+    lab = await life.up(LAB, hosts=1, nics=3, backend=backend, pool=False, datapath_type="netdev")
     try:
         await machine.run_in(lab.switch_pid, "ip", "address", "add", f"{_GATEWAY}/24", "dev", "switch0")
         return [figure for mode in MODES for figure in await _of_mode(lab, mode)]
@@ -109,8 +110,8 @@ async def _of_mode(lab: Lab, mode: str) -> list[Figure]:
 
 
 def _figure(name: str, ours: Sequence[int], raw: Sequence[int], lab: Lab) -> Figure:
-    """The worst of ours beside the usual of theirs; the ratio is kept from dividing by none lost."""
-    value, floor = max(ours), statistics.median(raw)
+    """The worst of ours beside the worst of theirs; the ratio is kept from dividing by none lost."""
+    value, floor = max(ours), max(raw)
     return Figure(
         name=name,
         value=value,
