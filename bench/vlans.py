@@ -1,4 +1,4 @@
-"""How long do 100 and 800 VLANs take, created by as many calls at once, or by one call after the other?
+"""How long do 100 and 800 VLANs take, created by as many calls at once, and 200 by one call after the other?
 
 It needs a lab with a real switch, so it needs root. The calls go to a lab host's Unix socket, those at once each on an open
 connection of its own. The floor runs on the same host's switch, with the same bridges, when the VLANs are gone again: one
@@ -22,6 +22,7 @@ from poolnet.lab.state import Lab
 LAB = "bench"
 FEW, FEW_ROUNDS = 100, 10
 MANY, MANY_ROUNDS = 800, 2
+IN_TURN = 200
 WANTED = 2  # what issues 2 and 3 promise for calls at once
 
 
@@ -43,7 +44,7 @@ async def figures(vlans: int = FEW, rounds: int = FEW_ROUNDS) -> list[Figure | S
     return [duration(name, times.created, times.floor, floor_name=floor, wanted=WANTED)]
 
 
-async def figures_in_turn(vlans: int = MANY) -> list[Figure | Skipped]:
+async def figures_in_turn(vlans: int = IN_TURN) -> list[Figure | Skipped]:
     """VLANs by one call after the other, or why there is no figure."""
     name = f"{vlans} VLANs by one VLAN.create after the other"
     times = await _in_a_lab(_in_turn, vlans, 1)
