@@ -1,8 +1,10 @@
-"""How many pings does a pulled cable cost, in each mode and on each backend, beside the same bond made by hand?
+"""How many pings does a pulled cable cost a host, in each mode and on each backend, beside the same bond made by hand?
 
 It needs a lab with a real switch, so it needs root. A lab host pings the switch every 10 ms over a bond of two NICs; the
-cable that carries the pings is pulled, and put back. Both bonds are given the same options and wait the same time before they
-give a link up: that time is not poolnet's, so it is short here. How long the far switch takes to learn is in both figures.
+cable that carries the pings is pulled, and put back. What counts is how many echo requests never come out of a cable: the
+answers depend on the far switch too, which sends to the old cable until it has learnt better, up to half a second where its
+flows are in the kernel. Both bonds are given the same options and wait the same time before they give a link up: that time
+is not poolnet's, so it is short here.
 
 Linux bridges need the kernel's bonding driver. Where this kernel has none, they are measured on the other kernel of the tests,
 User Mode Linux, by this same module: `python -m bench.bonds linuxbridge FILE`. The figures' names say on which kernel. There
@@ -23,11 +25,11 @@ from pathlib import Path
 
 import msgspec
 from tests.kernel import machine as other_kernel
-from tests.lab.trains import Train, on_machine
+from tests.lab.trains import Capture, Train, on_machine
 
 from bench.figure import Figure, Skipped
 from poolnet.lab import life, machine
-from poolnet.lab.state import Lab, LabError, load
+from poolnet.lab.state import SWITCH, Lab, LabError, load
 
 LAB = "bench-bonds"
 BACKENDS = ("openvswitch", "linuxbridge")
@@ -79,9 +81,7 @@ def _on_the_other_kernel() -> list[Figure]:
 
 
 async def _measured(backend: str) -> list[Figure]:
-    # In the kernel the far switch would send to the old cable for up to half a second: there another thread than the one
-    # that learns throws old flows away, when it wakes up. In user space it is the same one.
-    lab = await life.up(LAB, hosts=1, nics=3, backend=backend, pool=False, datapath_type="netdev")
+    lab = await life.up(LAB, hosts=1, nics=3, backend=backend, pool=False)
     try:
         await machine.run_in(lab.switch_pid, "ip", "address", "add", f"{_GATEWAY}/24", "dev", "switch0")
         return [figure for mode in MODES for figure in await _of_mode(lab, mode)]
@@ -104,7 +104,9 @@ async def _of_mode(lab: Lab, mode: str) -> list[Figure]:
         await life.separate(LAB, _HOST, "eth1")
     where = f"{lab.backend}, Linux {platform.release()}"
     return [
-        _figure(f"{mode} ({where}): pings lost, cable {word}", [o[i] for o in ours], [r[i] for r in raw], lab)
+        _figure(
+            f"{mode} ({where}): requests lost, cable {word}", [o[i] for o in ours], [r[i] for r in raw], lab
+        )
         for i, word in enumerate(("pulled", "put back"))
     ]
 
@@ -115,7 +117,7 @@ def _figure(name: str, ours: Sequence[int], raw: Sequence[int], lab: Lab) -> Fig
     return Figure(
         name=name,
         value=value,
-        unit="pings",
+        unit="requests",
         floor=floor,
         floor_name="the same bond by " + ("ovs-vsctl" if _is_open_vswitch(lab) else "ip"),
         ratio=(value + 1) / (floor + 1),
@@ -184,18 +186,20 @@ async def _remove_by_hand(lab: Lab) -> None:
 
 
 async def _pull_and_restore(lab: Lab) -> tuple[int, int]:
-    """How many pings are lost when the cable that carries them is pulled, and when it is put back."""
+    """How many echo requests are lost when the cable that carries them is pulled, and when it is put back."""
     await _until_enabled(lab, len(_MEMBERS))
     await _until_answered(lab)
     nic = await _carrier(lab)
     lost = []
     for plugged, members in ((False, 1), (True, 2)):
-        with Train(on_machine(lab, _HOST), _GATEWAY) as train:
-            await asyncio.sleep(0.3)
-            await life.set_link(LAB, _HOST, nic, plugged=plugged)
-            await _until_enabled(lab, members)
-            await asyncio.sleep(1.0)  # the far switch learns by what it hears
-        lost.append(train.lost)
+        with Capture(on_machine(lab, SWITCH), "any", "--immediate-mode", "icmp") as seen:
+            with Train(on_machine(lab, _HOST), _GATEWAY) as train:
+                await asyncio.sleep(0.3)
+                await life.set_link(LAB, _HOST, nic, plugged=plugged)
+                await _until_enabled(lab, members)
+                await asyncio.sleep(1.0)
+            await asyncio.sleep(0.3)  # the last ones are being written down
+        lost.append(max(0, train.sent - len(seen.times("request"))))
     return lost[0], lost[1]
 
 
