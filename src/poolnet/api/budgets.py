@@ -31,7 +31,7 @@ class Budgets:
         self._bytes = Rates(limits.BYTES_OF_MACHINE_BURST, limits.BYTES_OF_MACHINE_PER_S, clock)
         self._fulls = Rates(limits.FULL_POLLS_OF_MACHINE_BURST, limits.FULL_POLLS_OF_MACHINE_PER_S, clock)
         self._large = FairGate(
-            limits.LARGE_ANSWERS,
+            limits.CONNECTIONS_MAX,
             of_key=limits.LARGE_ANSWERS_OF_MACHINE,
             waiting_max=limits.CONNECTIONS_MAX,
         )

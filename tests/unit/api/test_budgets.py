@@ -182,3 +182,49 @@ def test_an_answer_encoded_in_pieces_is_the_answer(tmp_path: Path) -> None:
         assert json.loads(b"".join(none.value.pieces(Codec.JSON)))["events"] == []
 
     with_server(tmp_path, body)
+
+
+def test_large_answers_to_one_address_wait_for_each_other_and_for_nobody_else() -> None:
+    async def body() -> None:
+        budgets, hold, inside = Budgets(), asyncio.Event(), []
+
+        async def send(peer: str, size: int = limits.LARGE_ANSWER_BYTES) -> None:
+            async with budgets.sending(peer, size):
+                inside.append(peer)
+                await hold.wait()
+
+        tasks = [asyncio.create_task(send(HERE)) for _ in range(limits.LARGE_ANSWERS_OF_MACHINE + 3)]
+        tasks += [asyncio.create_task(send(THERE)), asyncio.create_task(send(HERE, 10))]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert sorted(inside) == [HERE] * (limits.LARGE_ANSWERS_OF_MACHINE + 1) + [THERE]
+        hold.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(body())
+
+
+def test_a_machine_that_asks_too_fast_waits_and_the_console_does_not() -> None:
+    async def body() -> None:
+        clock = 0.0
+        budgets = Budgets(lambda: clock)
+        slept: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asyncio, "sleep", sleep)
+            for _ in range(limits.CALLS_OF_MACHINE_BURST):
+                await budgets.admit_request(HERE, 0)
+            assert slept == []
+            await budgets.admit_request(HERE, 0)
+            assert slept == [pytest.approx(1 / limits.CALLS_OF_MACHINE_PER_S)]
+            await budgets.admit_request(THERE, limits.BYTES_OF_MACHINE_BURST + limits.BYTES_OF_MACHINE_PER_S)
+            assert slept[1:] == [pytest.approx(1.0)]
+            for _ in range(limits.CALLS_OF_MACHINE_BURST * 2):
+                await budgets.admit_request("", 10_000)
+                await budgets.admit_call("", "s")
+            assert len(slept) == 2
+
+    asyncio.run(body())
