@@ -73,7 +73,7 @@ class AuditLog:
         return self._head
 
     def open(self) -> None:
-        """Finds the end of the log, and writes the notes that a crash has left. Raises OSError."""
+        """Finds the end of the log, and takes the notes that a crash has left. Raises OSError."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         known, left = self._database.log_from(self._hear)
         self._noted = known.noted
@@ -86,7 +86,8 @@ class AuditLog:
         self._waiting = [(b'%s,"late":true}' % note.body[:-1], note.number) for note in late]
         if left and not late:
             self._noted = max(note.number for note in left)
-        self._flush_now()
+        if late:
+            self._wake.set()
 
     async def follow(self) -> None:
         """Writes what comes, for ever."""
@@ -115,7 +116,10 @@ class AuditLog:
         self._wake.set()
 
     async def flush(self) -> None:
-        """Writes all that has come so far. Raises OSError."""
+        """Writes all that has come so far; begun is carried out, also when the caller is cancelled. Raises OSError."""
+        await asyncio.shield(asyncio.create_task(self._flush(), name="audit-log-write"))
+
+    async def _flush(self) -> None:
         async with self._writing:
             group = self._take()
             if group:
@@ -126,24 +130,17 @@ class AuditLog:
                     raise
                 self._written(group)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Writes what is left, and has the database know the log's end."""
         try:
-            self._flush_now()
+            await self.flush()
+            self._tell(at_once=False)
         except OSError as error:
             log.error("audit-log-not-written", reason=str(error), waiting=len(self._waiting))  # noqa: TRY400 - the reason says all
 
     def files(self) -> list[Path]:
         """The files, oldest first."""
         return files_in(self._directory)
-
-    def _flush_now(self) -> None:
-        group = self._take()
-        if group:
-            self._head = self._write(self._head, group)
-            self._written(group)
-        else:
-            self._tell(at_once=False)
 
     def _hear(self, notes: Sequence[Note]) -> None:
         self._waiting += [(note.body, note.number) for note in notes]

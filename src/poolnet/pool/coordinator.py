@@ -30,7 +30,7 @@ from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.types import NULL, Ref, Value
-from poolnet.pool import audit, audit_entry
+from poolnet.pool import audit, audit_entry, audit_notes
 from poolnet.pool.audit_entry import Audited
 from poolnet.pool.guard import USUAL, Guard
 from poolnet.pool.host_work import HostWork
@@ -357,7 +357,9 @@ class Coordinator:
                 contexts,
                 changes,
                 guards,
-                lambda plans: _notes(decided, txn, plans),
+                lambda plans: audit_notes.of_calls(
+                    [(d.pending.audited, d.entry) for d in decided], txn, plans
+                ),
                 decided[0].pending.call.before_commit,
             )
         except errors.Failure as failure:
@@ -433,7 +435,7 @@ class Coordinator:
             _fail(pending.answer, errors.internal_error(f"{type(error).__name__}: {error}"))
             return None
         changes = overlay.changes()
-        entry = _entry(changes, context, txn) if pending.audited is not None else None
+        entry = audit_notes.decided_by(changes, context, txn) if pending.audited is not None else None
         overlay.merge()
         return _Decided(pending, result, changes, context, entry)
 
@@ -472,7 +474,7 @@ class Coordinator:
                 log.exception("write-failed")
                 answer.set_exception(errors.internal_error(f"{type(error).__name__}: {error}"))
                 continue
-            note = _note_of(write, overlay, txn)
+            note = audit_notes.of_write(write.audited, overlay, txn)
             if note is not None and write.audited is not None:
                 notes.append(note)
                 noted.append(write.audited)
@@ -500,7 +502,7 @@ class Coordinator:
                 txn = self._database.begin()
                 try:
                     result = write.change(txn)
-                    note = _note_of(write, txn, self._database.view)
+                    note = audit_notes.of_write(write.audited, txn, self._database.view)
                     await self._database.commit(txn.changes(), () if note is None else (note,))
                     if note is not None and write.audited is not None:
                         write.audited.records += 1
@@ -514,43 +516,6 @@ class Coordinator:
                 else:
                     if not answer.done():
                         answer.set_result(result)
-
-
-def _entry(changes: Changes, context: CallContext, before: View) -> audit_entry.Decided | None:
-    """What the audit log is to know of a decided call, if it changes anything that lasts."""
-    if not audit_entry.is_worth_a_note(changes) and not context.guest_actions:
-        return None
-    hosts = {host: before.get(Host, host) for host, _ in context.hostname_changes}
-    return audit_entry.Decided(
-        changes=changes,
-        destroyed=audit_entry.destroyed_rows(changes, before),
-        guests=len(context.guest_actions),
-        storage=len(context.storage_actions),
-        hostnames=tuple((host, hosts[host].hostname, name) for host, name in context.hostname_changes),
-    )
-
-
-def _notes(decided: Sequence[_Decided], view: View, plans: Mapping[Ref[Host], str]) -> list[bytes]:
-    """What the audit log gets with the commit of these calls."""
-    by_uuid = {view.get(Host, host).uuid: plan for host, plan in plans.items()}
-    return [
-        audit_entry.entry_of(
-            one.pending.audited, audit_entry.SUCCESS, decided=one.entry, view=view, plans=by_uuid
-        )
-        for one in decided
-        if one.pending.audited is not None and one.entry is not None
-    ]
-
-
-def _note_of(write: _Write, written: Txn, before: View) -> bytes | None:
-    """What the audit log gets with a change of the database alone, if it has to know of it."""
-    if write.audited is None:
-        return None
-    changes = written.changes()
-    if not audit_entry.is_worth_a_note(changes):
-        return None
-    decided = audit_entry.Decided(changes=changes, destroyed=audit_entry.destroyed_rows(changes, before))
-    return audit_entry.entry_of(write.audited, audit_entry.SUCCESS, decided=decided, view=written)
 
 
 def _together(queue: Sequence[_Pending]) -> int:

@@ -100,7 +100,7 @@ async def written(directory: Path, engine: MemoryEngine, numbers: range, **limit
     for number in numbers:
         log.add(entry(number))
         await log.flush()
-    log.close()
+    await log.close()
     database.close()
     return log.head
 
@@ -172,6 +172,25 @@ def test_a_torn_line_is_cut_away_and_its_record_written_again(tmp_path: Path) ->
     entries = [msgspec.json.decode(record.entry) for record in records_of([path])]
     assert [each["number"] for each in entries] == [1, 2]
     assert list(findings(lines_of([path]), [head])) == []
+
+
+def test_a_write_that_is_cancelled_leaves_the_chain_whole(tmp_path: Path) -> None:
+    async def body() -> None:
+        database = Database.open(MemoryEngine())
+        log = AuditLog(tmp_path / "audit", database)
+        log.open()
+        for number in range(20):
+            log.add(entry(number))
+            writing = asyncio.create_task(log.flush())
+            await asyncio.sleep(0)
+            writing.cancel()
+            await asyncio.wait([writing])
+        await log.close()
+        assert log.head.records == 20
+        assert list(findings(lines_of(log.files()), [log.head])) == []
+        database.close()
+
+    asyncio.run(body())
 
 
 def test_an_end_that_was_cut_off_stays_to_be_seen(tmp_path: Path) -> None:
