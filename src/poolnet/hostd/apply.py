@@ -87,9 +87,10 @@ class Applier:
 
     async def observe(self) -> HostNetwork:
         """The network as it is: the backend's part of it, and what is the same on all. Raises BackendGone."""
-        openings = await self._firewall.observe()
+        network = await self._backend.observe()
+        openings = await self._firewall.observe(network.management_bridge)
         return replace(
-            await self._backend.observe(),
+            network,
             links=self._links.observe(),
             sriov=self._functions.observe(),
             nbd_bridges=openings.nbd_bridges,

@@ -11,7 +11,12 @@ from poolnet.hostd.firewall import UNFILTERED, Openings, openings, ruleset
 CHAIN = {"chain": {"name": "services", "hook": "input", "type": "filter"}}
 HTTP = {"rule": {"chain": "services", "comment": "poolnet: HTTP, 1"}}
 RULE = {"rule": {"chain": "services", "comment": "poolnet: NBD, 1"}}
+INTERNAL = {"rule": {"chain": "services", "comment": "poolnet: internal, 1"}}
+API = {"rule": {"chain": "services", "comment": "poolnet: API, 1"}}
+NONE = {"set": {"name": "management_bridges"}}
+MANAGEMENT = {"set": {"name": "management_bridges", "elem": ["xenbr0"]}}
 SET = {"set": {"name": "nbd_bridges", "elem": ["xenbr1", "xenbr0"]}}
+ALWAYS = (INTERNAL, API)
 
 
 def listing(*items: dict[str, Any]) -> dict[str, Any]:
@@ -20,9 +25,11 @@ def listing(*items: dict[str, Any]) -> dict[str, Any]:
 
 def test_what_a_whole_table_opens_is_read() -> None:
     both = ("xenbr0", "xenbr1")
-    assert openings(listing(SET, CHAIN, RULE)) == Openings(nbd_bridges=both)
-    assert openings(listing({"set": {"name": "nbd_bridges"}}, CHAIN, RULE)) == Openings()
-    assert openings(listing(SET, CHAIN, RULE, HTTP)) == Openings(nbd_bridges=both, http_closed=True)
+    assert openings(listing(SET, NONE, CHAIN, RULE, *ALWAYS)) == Openings(nbd_bridges=both)
+    assert openings(listing({"set": {"name": "nbd_bridges"}}, NONE, CHAIN, RULE, *ALWAYS)) == Openings()
+    assert openings(listing(SET, MANAGEMENT, CHAIN, RULE, HTTP, *ALWAYS)) == Openings(
+        nbd_bridges=both, http_closed=True, management="xenbr0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,13 +37,16 @@ def test_what_a_whole_table_opens_is_read() -> None:
     [
         None,
         listing(),
-        listing(SET, CHAIN),
-        listing(SET, RULE, {"chain": {"name": "services"}}),
-        listing(CHAIN, RULE),
-        listing(SET, CHAIN, HTTP),
-        listing(SET, CHAIN, HTTP, RULE),
-        listing(SET, CHAIN, RULE, {"rule": {"chain": "services"}}),
-        listing(SET, CHAIN, {"rule": {"chain": "services", "comment": "poolnet: NBD, 0"}}),
+        listing(SET, NONE, CHAIN),
+        listing(SET, NONE, RULE, {"chain": {"name": "services"}}, *ALWAYS),
+        listing(CHAIN, RULE, *ALWAYS),
+        listing(SET, CHAIN, RULE, *ALWAYS),
+        listing(SET, NONE, CHAIN, RULE),
+        listing(SET, NONE, CHAIN, RULE, INTERNAL),
+        listing(SET, NONE, CHAIN, HTTP, *ALWAYS),
+        listing(SET, NONE, CHAIN, HTTP, RULE, *ALWAYS),
+        listing(SET, NONE, CHAIN, RULE, *ALWAYS, {"rule": {"chain": "services"}}),
+        listing(SET, NONE, CHAIN, {"rule": {"chain": "services", "comment": "poolnet: NBD, 0"}}, *ALWAYS),
     ],
 )
 def test_a_table_that_is_not_whole_closes_nothing(found: dict[str, Any] | None) -> None:
@@ -48,6 +58,9 @@ def test_the_table_is_replaced_in_one_transaction_and_touches_no_other() -> None
     assert text.startswith("table inet poolnet\ndelete table inet poolnet\ntable inet poolnet {\n")
     assert 'elements = { "xapi0", "xenbr1" }' in text
     assert "elements" not in ruleset(Openings())
+    assert 'set management_bridges { type ifname; elements = { "xenbr0" }' in ruleset(
+        Openings(management="xenbr0")
+    )
     assert [" dport 80 " in ruleset(Openings(http_closed=closed)) for closed in (False, True)] == [
         False,
         True,
@@ -57,3 +70,5 @@ def test_the_table_is_replaced_in_one_transaction_and_touches_no_other() -> None
 def test_a_name_that_would_be_more_than_a_name_is_refused() -> None:
     with pytest.raises(ValueError, match="no name of an interface"):
         ruleset(Openings(nbd_bridges=('x" }; flush ruleset',)))
+    with pytest.raises(ValueError, match="no name of an interface"):
+        ruleset(Openings(management='x" }; flush ruleset'))
