@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import structlog
 
@@ -41,6 +42,7 @@ from poolnet.hostnet.protocol import (
 from poolnet.hostnet.renaming import renamed
 from poolnet.hostnet.show import network_hash, plan_hash
 from poolnet.hostnet.state import EMPTY, DriftPolicy, HostNetwork
+from poolnet.hostnet.wellformed import malformed, malformed_action
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.rollout")
 CONFIRMING_S = 0.5  # for the confirmation itself, after the host was found to be reachable
@@ -229,7 +231,11 @@ class Rollouts:
                 await self._disarm(self._switched)
 
     async def stage(self, command: Stage) -> Staged:
-        """Plans. Raises ApplyFailed (also BUSY) or BackendGone."""
+        """Plans. Raises ApplyFailed (also BUSY, and MALFORMED for what must not be handed on) or BackendGone."""
+        actions = (*command.guests_before, *command.guests_after)
+        wrong = next(chain(malformed(command.desired), *map(malformed_action, actions)), None)
+        if wrong is not None:
+            raise ApplyFailed(Fault.MALFORMED, wrong)
         async with self._in_turn():
             if not command.dry_run:
                 self._require_idle(command.rollout)
