@@ -98,6 +98,7 @@ GUEST = {"vm_uuid": "v-1", "name": "web", "domid": 1, "nics": [{"device": 0, "ma
 ACTIONS: tuple[dict[str, Any], ...] = (
     {"type": "CreateGuest", "guest": GUEST},
     {"type": "ResumeGuest", "guest": GUEST},
+    {"type": "ReceiveGuest", "guest": GUEST},
     {"type": "DestroyGuest", "vm_uuid": "v-1"},
     {"type": "PlugNic", "vm_uuid": "v-1", "nic": {"device": 1, "mac": "02:00:00:00:00:01"}},
     {"type": "UnplugNic", "vm_uuid": "v-1", "device": 1},

@@ -56,7 +56,7 @@ def malformed(network: HostNetwork) -> Iterator[str]:
 
 def malformed_action(action: protocol.GuestAction) -> Iterator[str]:
     """The same of what is to be done to a guest."""
-    if isinstance(action, protocol.CreateGuest | protocol.ResumeGuest):
+    if isinstance(action, protocol.CreateGuest | protocol.ResumeGuest | protocol.ReceiveGuest):
         guest = action.guest
         yield from _texts("a VM", IDENTITY, [guest.vm_uuid])
         yield from _range("a domain", guest.domid, 1, DOMID_MAX)
