@@ -249,7 +249,7 @@ async def in_process(
         )
         audit_log = AuditLog(state_dir / "audit", database)
         audit_log.open()
-        stack.callback(audit_log.close)
+        stack.push_async_callback(audit_log.close)
         writing = asyncio.create_task(audit_log.follow())
         stack.push_async_callback(_cancelled, writing)
         auditor = Auditor(audit_log.add)

@@ -40,7 +40,8 @@ class Request:
 class Origin:
     """Where a call comes from.
 
-    `local_root`: over the Unix socket, where whoever connects is root (spec §3.2). `peer` is the client's IP address,
+    `local_root`: over the Unix socket, where whoever connects is root (spec §3.2); `member` is the uuid of the host whose
+    console it is, if it is another one's. `peer` is the client's IP address,
     empty on the Unix socket. `headers` have lower-case names; a repeated one keeps its first value. `path` is the
     connection itself, if it came over a network; `confirm_within_s` is how the caller wants changes confirmed. `request`
     is the request as it came, for who passes it on.
@@ -53,6 +54,7 @@ class Origin:
     path: CallerPath | None = None
     confirm_within_s: float | None = None
     request: Request | None = None
+    member: str = ""
 
 
 @dataclass(frozen=True, slots=True)

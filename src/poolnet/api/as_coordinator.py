@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from poolnet.api.answer import Origin
 from poolnet.api.audit_calls import AuditDownload, undo_messages, undo_rule
+from poolnet.api.certificate_calls import CertificateCalls
 from poolnet.api.cli_login import CliLogin
 from poolnet.api.config import rooted
 from poolnet.api.credentials import Credentials
@@ -139,7 +140,9 @@ def _open_pool_door(
         files,
         config.listen,
         config.pool_port,
+        allowed=parts.doors.remote,
     )
+    parts.doors.add(door.allow)
     parts.stack.push_async_callback(members.close)
     parts.stack.push_async_callback(door.close)
     members.open()
@@ -174,9 +177,21 @@ def _open_gate(
     )
     sessions = desk.sessions
     calls = _pool_calls(parts, coordinator, sessions, pool, host)
-    dispatcher = desk.dispatcher(
-        {**calls.messages(), **undo_messages(parts.audit_log, coordinator)}, parts.auditor
+    certificates = CertificateCalls(
+        database=database,
+        coordinator=coordinator,
+        members=pool[0],
+        host=host,
+        own=parts.certificates,
     )
+    parts.certificates.on_refresh(pool[1].renew)
+    parts.background.start(certificates.watch(), "certificates")
+    more = {
+        **calls.messages(),
+        **certificates.messages(),
+        **undo_messages(parts.audit_log, coordinator),
+    }
+    dispatcher = desk.dispatcher(more, parts.auditor)
 
     async def run_cli(words: Sequence[str], client: Client, origin: Origin) -> None:
         login = CliLogin(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from poolnet.api.answer import Origin
+from poolnet.api.certificate_calls import certify
 from poolnet.api.config import rooted
 from poolnet.api.credentials import Credentials
 from poolnet.api.directory import SystemDirectory
+from poolnet.api.host_certificates import renew_certificates
 from poolnet.api.member_calls import MemberCalls, MemberLogin
 from poolnet.api.parts import PamThroughHostd, Parts
 from poolnet.api.pool_door import PoolDoor
@@ -49,14 +52,20 @@ async def start_member(parts: Parts) -> None:
         clock=parts.clock,
     )
     calls = MemberCalls(
-        database=database, member=member, sessions=sessions, files=files, auditor=parts.auditor
+        database=database,
+        member=member,
+        sessions=sessions,
+        files=files,
+        auditor=parts.auditor,
+        certificates=parts.certificates,
     )
     door = PoolDoor(
-        MemberDoor(member, database, uuid, rooted(config.hostd_socket)),
+        MemberDoor(member, database, uuid, rooted(config.hostd_socket), partial(certify, parts.certificates)),
         files,
         config.listen,
         config.pool_port,
     )
+    parts.certificates.on_refresh(door.renew)
     parts.stack.push_async_callback(parts.background.stop)
     parts.stack.push_async_callback(door.close)
     parts.stack.push_async_callback(parts.server.close)
@@ -67,3 +76,4 @@ async def start_member(parts: Parts) -> None:
 
     parts.gate.open(calls, run_cli, calls.relay, audit_log=calls.audit_log)
     parts.background.start(member.follow(), "member")
+    parts.background.start(renew_certificates(parts.certificates), "certificates")

@@ -33,6 +33,7 @@ _QUIET: Final = frozenset(
         "VM.query_data_source",
         "host.query_data_source",
         "host.local_assert_healthy",
+        "host.get_server_certificate",
         "session.get_all_subject_identifiers",
     }
 )
@@ -82,7 +83,8 @@ class Auditor:
         try:
             result = await work()
         except Failure as failure:
-            self._end(audited, (failure.code, *failure.params))
+            if live is not None or origin.local_root or not self._is_too_many(origin.peer):
+                self._end(audited, (failure.code, *failure.params))
             raise
         except asyncio.CancelledError:
             self._end(audited, ("TASK_CANCELLED",))
@@ -162,7 +164,7 @@ def _who(live: LiveSession | None, origin: Origin) -> Audited:
     audited = Audited(
         method="",
         arguments={},
-        address=origin.peer or ("console" if origin.local_root else ""),
+        address=origin.peer or _console(origin),
         client=" ".join(filter(None, client))[:CLIENT_CHARS_MAX],
     )
     if live is not None:
@@ -170,6 +172,12 @@ def _who(live: LiveSession | None, origin: Origin) -> Audited:
         audited.subject = live.user
         audited.role = live.role.value if live.role is not None else "superuser"
     return audited
+
+
+def _console(origin: Origin) -> str:
+    if not origin.local_root:
+        return ""
+    return f"console of {origin.member}" if origin.member else "console"
 
 
 def _kind(message: MessageDecl) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -39,6 +39,16 @@ class Doors:
         self._config = config
         self._tls = tls
         self._open: tuple[str, ...] = ()
+        self._others: list[Callable[[bool], Awaitable[None]]] = []
+
+    @property
+    def remote(self) -> bool:
+        """Whether machines elsewhere may come in."""
+        return self._config.listen in self._open
+
+    def add(self, allow: Callable[[bool], Awaitable[None]]) -> None:
+        """Has another door follow: `allow` is told whether machines elsewhere may come in. It may raise OSError."""
+        self._others.append(allow)
 
     def open(self, view: View) -> None:
         """Listens as the database says; an empty one is that of a host at its first start. Raises OSError."""
@@ -65,6 +75,8 @@ class Doors:
                 await self._server.close_tcp()
                 try:
                     self._listen(wanted)
+                    for allow in self._others:
+                        await allow(self.remote)
                 except OSError as error:
                     log.warning("cannot-listen", addresses=wanted, reason=str(error))
                     self._open = ()

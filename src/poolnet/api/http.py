@@ -47,6 +47,7 @@ from poolnet.api.fragments import encode_value
 from poolnet.api.listener import Budget, Listener, Slot, bind_tcp, bind_unix
 from poolnet.api.thincli import CliConnection, ClientGone, ThinClient, words_of
 from poolnet.api.wire import Malformed, WireCall
+from poolnet.pool.consoles import member_of
 from poolnet.xe.client import Client
 from poolnet.xe.commands.run import CONFIRM_WITHIN_MAX_S
 
@@ -486,6 +487,7 @@ def _origin(request: web.BaseRequest, body: bytes) -> Origin:
         path=path,
         confirm_within_s=within_s,
         request=Request(request.path, body, within_s),
+        member=member_of(transport.get_extra_info("socket")) if local else "",
     )
 
 

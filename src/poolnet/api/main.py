@@ -27,18 +27,19 @@ from poolnet.api.budgets import Budgets
 from poolnet.api.config import ApiConfig, ConfigError, load_config, rooted
 from poolnet.api.doors import Doors
 from poolnet.api.gate import Gate
+from poolnet.api.host_certificates import HostCertificates
 from poolnet.api.http import HttpServer, Timeouts
 from poolnet.api.logs import configure_logs
 from poolnet.api.notify import notify_ready
 from poolnet.api.office import Office
 from poolnet.api.parts import Background, BackgroundFailed, Parts
-from poolnet.api.tls import ensure_identities, server_context
 from poolnet.db.database import Database
 from poolnet.db.engine_sqlite import SqliteEngine
 from poolnet.db.errors import DatabaseError
 from poolnet.pool.audit_log import DIRECTORY, AuditLog
 from poolnet.pool.membership import DATABASE, MembershipBroken, Role, remove_database
-from poolnet.pool.start import StartRefused
+from poolnet.pool.pki import pool_files
+from poolnet.pool.start import StartRefused, host_uuid
 
 log = structlog.get_logger("poolnet.api")
 
@@ -108,7 +109,7 @@ async def _start(
         stack.callback(database.close)
     audit_log = AuditLog(state_dir / DIRECTORY, database)
     audit_log.open()
-    stack.callback(audit_log.close)
+    stack.push_async_callback(audit_log.close)
     gate, budgets = Gate(), Budgets()
     server = HttpServer(
         gate,
@@ -119,6 +120,14 @@ async def _start(
         timeouts=Timeouts(shutdown_s=CALLS_GRACE_S),
     )
     stack.push_async_callback(server.close)
+    certificates = HostCertificates(
+        state_dir / "tls",
+        pool_files(state_dir),
+        names=(socket.gethostname(), "localhost"),
+        addresses=("127.0.0.1", "::1"),
+        host_uuid=lambda: host_uuid(state_dir),
+        clock=_now,
+    )
     parts = Parts(
         config=config,
         stack=stack,
@@ -128,7 +137,8 @@ async def _start(
         gate=gate,
         budgets=budgets,
         server=server,
-        doors=_listen(config, server, database),
+        doors=_listen(config, server, database, certificates),
+        certificates=certificates,
         clock=_now,
         audit_log=audit_log,
         auditor=Auditor(audit_log.add),
@@ -140,18 +150,14 @@ async def _start(
         await also(await start_coordinator(parts))
 
 
-def _listen(config: ApiConfig, server: HttpServer, database: Database) -> Doors:
+def _listen(
+    config: ApiConfig, server: HttpServer, database: Database, certificates: HostCertificates
+) -> Doors:
     path = rooted(config.socket)
     path.parent.mkdir(parents=True, exist_ok=True)
     server.listen_unix(path, mode=SOCKET_MODE)
     link_reference_socket(rooted(config.reference_socket), path)
-    identities = ensure_identities(
-        rooted(config.state_dir) / "tls",
-        names=(socket.gethostname(), "localhost"),
-        addresses=("127.0.0.1", "::1"),
-        now=_now(),
-    )
-    doors = Doors(server, config, server_context(identities))
+    doors = Doors(server, config, certificates.tls)
     doors.open(database.view)
     return doors
 

@@ -27,6 +27,7 @@ from poolnet.api.auditing import Auditor
 from poolnet.api.binding import as_wire, bind
 from poolnet.api.bytestream import ByteStream
 from poolnet.api.dispatch import system_answer
+from poolnet.api.host_certificates import HostCertificates
 from poolnet.api.member_caller import ForwardingCaller, runs_here
 from poolnet.api.pool_calls import is_secret, resolved
 from poolnet.api.results import plain_value
@@ -62,6 +63,7 @@ class MemberCalls:
         sessions: Sessions of this host alone.
         files: Where the pool secret is.
         auditor: Who keeps this host's audit log.
+        certificates: This host's certificates.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class MemberCalls:
         sessions: Sessions,
         files: PoolFiles,
         auditor: Auditor,
+        certificates: HostCertificates,
     ) -> None:
+        self._certificates = certificates
         self.auditor = self._auditor = auditor
         self._database = database
         self._member = member
@@ -83,6 +87,7 @@ class MemberCalls:
             "pool.emergency_reset_master": self._reset_master,
             "pool.is_slave": self._is_slave,
             "host.is_in_emergency_mode": self._is_in_emergency_mode,
+            "host.emergency_reset_server_certificate": self._reset_certificate,
             "host.local_assert_healthy": self._assert_healthy,
             "host.management_disable": self._disable_management,
             "host.signal_networking_change": self._nothing_to_do,
@@ -237,6 +242,13 @@ class MemberCalls:
     async def _disable_management(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
         self._require_no_ha()
         raise errors.slave_requires_management_interface()
+
+    async def _reset_certificate(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
+        try:
+            await asyncio.to_thread(self._certificates.reset)
+        except OSError as error:
+            raise errors.internal_error(f"the host's certificates: {error.strerror}") from error
+        return None
 
     async def _nothing_to_do(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
         return None

@@ -16,6 +16,7 @@ from poolnet.api.budgets import Budgets
 from poolnet.api.config import ApiConfig
 from poolnet.api.doors import Doors
 from poolnet.api.gate import Gate
+from poolnet.api.host_certificates import HostCertificates
 from poolnet.api.http import HttpServer
 from poolnet.api.office import Office
 from poolnet.db.database import Database
@@ -97,3 +98,4 @@ class Parts:
     clock: Callable[[], datetime]
     audit_log: AuditLog
     auditor: Auditor
+    certificates: HostCertificates

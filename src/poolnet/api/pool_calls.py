@@ -31,7 +31,7 @@ from poolnet.pool.members import Members
 from poolnet.pool.membership import DESIGNATED_TERMS, Membership
 from poolnet.pool.membership import Role as HostRole
 from poolnet.pool.peer import PeerDenied, PeerGone
-from poolnet.pool.pki import PoolFiles
+from poolnet.pool.pki import PoolFiles, rotate_secret
 from poolnet.rules import leave
 from poolnet.rules.pool import management_reconfigure
 
@@ -101,6 +101,7 @@ class PoolCalls:
             "pool.emergency_reset_master": self._reset_master,
             "pool.is_slave": self._is_slave,
             "pool.sync_database": self._sync_database,
+            "pool.rotate_secret": self._rotate_secret,
             "pool.management_reconfigure": self._reconfigure_management,
             "session.slave_login": self._slave_login,
         }
@@ -139,6 +140,29 @@ class PoolCalls:
         if live is None or not (live.is_superuser or live.role is Role.POOL_ADMIN):
             raise errors.rbac_permission_denied(call.message.full_name, "No permission in user session")
         return await self._admitting.admit(call.arguments["uuid"], call.arguments["certificate"])
+
+    async def _rotate_secret(self, call: Call) -> Result:
+        """Makes another pool secret, which all hosts get with the next heartbeat; the old one is of no use from now on.
+
+        Raises:
+            HA_IS_ENABLED: Of the pool.
+            CANNOT_CONTACT_HOST: A host is not heard; it would keep the old one.
+            INTERNAL_ERROR: It cannot be written.
+        """
+        if self._pool().ha_enabled:
+            raise errors.ha_is_enabled()
+        if not self._files.complete():
+            return None  # a host that never was in a pool of several has none
+        view = self._database.view
+        context = self._coordinator.context(self._database.begin(), session_of(call.live), call.task)
+        silent = next((host for host in view.refs(Host) if not context.is_live(host)), None)
+        if silent is not None:
+            raise errors.cannot_contact_host(silent)
+        try:
+            await asyncio.to_thread(rotate_secret, self._files)
+        except OSError as error:
+            raise errors.internal_error(f"the pool secret: {error.strerror}") from error
+        return None
 
     async def _eject(self, call: Call) -> Result:
         host = call.arguments["host"]

@@ -7,7 +7,8 @@ handshake cannot take the file descriptors that this host needs.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import ssl
+from typing import Any, Final
 
 import structlog
 
@@ -25,29 +26,38 @@ STREAM_BYTES: Final = 256 * 1024
 
 
 class PoolDoor:
-    """The listener of the door between hosts; closed until it is opened.
+    """The listener of the door between hosts; closed until it is opened, and while the host has no management.
 
     Args:
         answering: What this host answers in its role.
         files: What it proves itself with, and checks others by.
         listen: The address to listen on, "" for all.
         port: The port, the same on all hosts.
+        allowed: Whether it may be open now; see `allow`.
     """
 
-    def __init__(self, answering: Answering, files: pki.PoolFiles, listen: str, port: int) -> None:
+    def __init__(
+        self, answering: Answering, files: pki.PoolFiles, listen: str, port: int, *, allowed: bool = True
+    ) -> None:
         self._answering = answering
         self._files = files
         self._listen = listen
         self._port = port
         self._budget = Budget(CONNECTIONS_MAX, 0, CONNECTIONS_OF_MACHINE_MAX)
         self._listener: Listener | None = None
+        self._context: ssl.SSLContext | None = None
+        self._wanted = False
+        self._allowed = allowed
         self._serving: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        """Listens; nothing to do if it does. Raises OSError, of which ssl.SSLError is one."""
-        if self._listener is not None:
+        """Listens as soon as it may; nothing to do if it does. Raises OSError, of which ssl.SSLError is one."""
+        self._wanted = True
+        if self._listener is not None or not self._allowed:
             return
         context = pki.server_context(self._files)
+        self._context = context
+        context.sni_callback = self._hand_over
         self._listener = Listener(
             bind_tcp(self._listen, self._port),
             self._connection,
@@ -56,6 +66,22 @@ class PoolDoor:
             handshake_timeout_s=limits.HANDSHAKE_TIMEOUT_S,
         )
         log.info("pool-door-open", port=self._port)
+
+    def renew(self) -> None:
+        """Shows the certificate that is in the files now, from the next connection on. Raises OSError."""
+        self._context = pki.server_context(self._files)
+
+    def _hand_over(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
+        if self._context is not None:
+            connection.context = self._context
+
+    async def allow(self, allowed: bool) -> None:
+        """Lets it be open, or closes it with all its connections until it may be open again. Raises OSError."""
+        self._allowed = allowed
+        if not allowed:
+            await self.close()
+        elif self._wanted:
+            self.open()
 
     async def close(self) -> None:
         """Listens no more, and ends all connections."""

@@ -86,26 +86,30 @@ def server_context(identities: Identities) -> ssl.SSLContext:
         ssl.SSLError: a file is no certificate or key, or a key is not its certificate's.
         OSError: a file cannot be read.
     """
+    context = _context()
+    for identity in (identities.rsa, identities.ec):
+        context.load_cert_chain(identity.certificate, identity.key)
+    return context
+
+
+def installed_context(path: Path) -> ssl.SSLContext:
+    """Makes the context for a certificate that was installed: key, certificate and chain are in one file.
+
+    Raises:
+        ssl.SSLError: it is no certificate with its key.
+        OSError: the file cannot be read.
+    """
+    context = _context()
+    context.load_cert_chain(path)
+    return context
+
+
+def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    reload(context, identities)
     return context
-
-
-def reload(context: ssl.SSLContext, identities: Identities) -> None:
-    """Loads the certificates again, for connections from now on: those that exist go on undisturbed.
-
-    A broken pair is refused before anything changes.
-
-    Raises:
-        ssl.SSLError: a file is no certificate or key, or a key is not its certificate's.
-        OSError: a file cannot be read.
-    """
-    for target in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
-        for identity in (identities.rsa, identities.ec):
-            target.load_cert_chain(identity.certificate, identity.key)
 
 
 def _write_identity(

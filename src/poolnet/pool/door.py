@@ -17,8 +17,9 @@ import structlog
 from poolnet.db.database import Database
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pool import Pool
+from poolnet.model.failure import Failure
 from poolnet.model.types import Ref
-from poolnet.pool import membership, pipes, wire
+from poolnet.pool import consoles, membership, pipes, wire
 from poolnet.pool.member import Member
 from poolnet.pool.members import Members
 from poolnet.pool.membership import Membership
@@ -123,7 +124,7 @@ class CoordinatorDoor:
             case wire.Greet() as greeting:
                 await self._members.serve(uuid, greeting, reader, writer)
             case wire.OpenClient():
-                api = await asyncio.open_unix_connection(str(self._api_socket))
+                api = await consoles.connect(self._api_socket, uuid)
                 await wire.write(writer, wire.Granted())
                 await pipes.join((reader, writer), api)
             case wire.Ping():
@@ -160,9 +161,18 @@ class MemberDoor:
         database: Its copy of the database.
         host: Its own row there, once it is there.
         hostd_socket: The socket of its host daemon.
+        certify: Does something with its certificates; raises Failure.
     """
 
-    def __init__(self, member: Member, database: Database, host_uuid: str, hostd_socket: Path) -> None:
+    def __init__(
+        self,
+        member: Member,
+        database: Database,
+        host_uuid: str,
+        hostd_socket: Path,
+        certify: Callable[[wire.Certify], wire.Certified],
+    ) -> None:
+        self._certify = certify
         self._member = member
         self._database = database
         self._host_uuid = host_uuid
@@ -225,6 +235,14 @@ class MemberDoor:
             case wire.Promote(term=term):
                 self._member.promote(term)
                 await wire.write(writer, wire.Granted())
+            case wire.Certify() as what:
+                try:
+                    done = await asyncio.to_thread(self._certify, what)
+                except Failure as failure:
+                    denied = wire.Denied(reason="no", code=failure.code, params=failure.params)
+                    await wire.write(writer, denied)
+                else:
+                    await wire.write(writer, done)
             case wire.Leave():
                 host = self._own_host()
                 management = management_of(self._database.view, host) if host is not None else None

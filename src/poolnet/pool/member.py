@@ -220,6 +220,8 @@ class Member:
                         parts = []
                 case wire.Users(content=content):
                     self._take_over_users(content)
+                case wire.Secret(content=content):
+                    write_durably(self._files.secret, content)
                 case wire.Beat():
                     if not self._connected:  # what it had to send before, it has sent
                         self._connected = True

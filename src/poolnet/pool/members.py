@@ -211,6 +211,7 @@ class Members:
         if known is not None:
             session.acknowledged = session.sent = known
         users: bytes | None = None
+        secret = self._files.secret.read_bytes()
         while True:
             update = since(self._database, known)
             if update.whole or update.puts or update.deletions:
@@ -223,6 +224,9 @@ class Members:
             if content != users:
                 users = content
                 await wire.write(session.writer, wire.Users(content=content))
+            if (other := self._files.secret.read_bytes()) != secret:
+                secret = other
+                await wire.write(session.writer, wire.Secret(content=secret))
             await wire.write(session.writer, wire.Beat(number=known))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.beat_s):

@@ -94,6 +94,11 @@ def make_pool(files: PoolFiles, pool_uuid: str, host_uuid: str, now: dt.datetime
     write_durably(files.certificate, _pem(certificate))  # last: with it the set is complete
 
 
+def rotate_secret(files: PoolFiles) -> None:
+    """Makes another pool secret. Raises OSError."""
+    write_durably(files.secret, secrets.token_urlsafe(48).encode())
+
+
 def request_certificate(files: PoolFiles, host_uuid: str) -> str:
     """Makes a key for this host and what asks for its certificate, PEM. Raises OSError."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -118,10 +123,31 @@ def grant_certificate(files: PoolFiles, request: str, host_uuid: str, now: dt.da
         raise BadRequest("no certificate signing request") from error
     if not valid or not isinstance(public, ec.EllipticCurvePublicKey):
         raise BadRequest("the request is not signed by a key of its own")
-    ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
-    ca_key = serialization.load_pem_private_key(files.ca_key.read_bytes(), None)
-    assert isinstance(ca_key, ec.EllipticCurvePrivateKey), "make_pool made it"  # noqa: S101 - for the type checker; nothing from outside is asserted
+    ca, ca_key = _authority(files)
     return _pem(_certify(ca, ca_key, public, host_uuid, now)).decode()
+
+
+def renew_certificate(files: PoolFiles, host_uuid: str, now: dt.datetime) -> None:
+    """Makes a host's key and certificate anew with the CA's key, which every host of the pool has. Raises OSError."""
+    ca, ca_key = _authority(files)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _certify(ca, ca_key, key.public_key(), host_uuid, now)
+    both = files.directory / "host.new"
+    write_durably(both, _pem_of_key(key) + _pem(certificate))
+    finish_renewal(files)
+
+
+def finish_renewal(files: PoolFiles) -> None:
+    """Puts a renewed key and certificate in their places, also after a crash that came in between. Raises OSError."""
+    both = files.directory / "host.new"
+    try:
+        content = both.read_bytes()
+    except FileNotFoundError:
+        return
+    start = content.index(b"-----BEGIN CERTIFICATE-----")
+    write_durably(files.key, content[:start])
+    write_durably(files.certificate, content[start:])
+    both.unlink()
 
 
 def server_context(files: PoolFiles) -> ssl.SSLContext:
@@ -141,6 +167,13 @@ def peer_uuid(ssl_object: Any) -> str:
         if kind == "URI" and str(value).startswith(_URN):
             return str(value).removeprefix(_URN)
     return ""
+
+
+def _authority(files: PoolFiles) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """The pool's CA. Raises OSError."""
+    ca_key = serialization.load_pem_private_key(files.ca_key.read_bytes(), None)
+    assert isinstance(ca_key, ec.EllipticCurvePrivateKey), "make_pool made it"  # noqa: S101 - for the type checker; nothing from outside is asserted
+    return x509.load_pem_x509_certificate(files.ca.read_bytes()), ca_key
 
 
 def _context(protocol: int, files: PoolFiles) -> ssl.SSLContext:

@@ -8,7 +8,7 @@ connection that a member keeps to its coordinator as long as both live. The othe
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +16,7 @@ from msgspec import Struct
 from poolnet.db.engine import Deletion, StoredRow
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024
-OPENING_BYTES_MAX = 64 * 1024  # before anybody knows whether the peer is a host of the pool
+OPENING_BYTES_MAX = 128 * 1024  # before anybody knows whether the peer is a host of the pool
 ROWS_PER_FRAME = 2000
 VERSION = 2
 
@@ -72,7 +72,19 @@ class Leave(Struct, frozen=True, kw_only=True, tag=True):
     """You are ejected: start anew as a pool of your own. Answered by `Granted` or `Denied`."""
 
 
-Opening: TypeAlias = OpenHostd | OpenClient | Greet | Ping | Reach | Follow | Promote | Leave
+class Certify(Struct, frozen=True, kw_only=True, tag=True):
+    """Show your certificates, install this one, make yours anew, or renew that of your door. Answered by `Certified` or `Denied`.
+
+    Only a member's own coordinator may ask.
+    """
+
+    action: Literal["show", "install", "reset", "refresh"]
+    certificate: str = ""
+    key: str = ""
+    chain: str = ""
+
+
+Opening: TypeAlias = OpenHostd | OpenClient | Greet | Ping | Reach | Follow | Promote | Leave | Certify
 
 
 class Granted(Struct, frozen=True, kw_only=True, tag=True):
@@ -132,6 +144,12 @@ class Users(Struct, frozen=True, kw_only=True, tag=True):
     content: bytes
 
 
+class Secret(Struct, frozen=True, kw_only=True, tag=True):
+    """The pool secret, which has been changed."""
+
+    content: bytes
+
+
 class Beat(Struct, frozen=True, kw_only=True, tag=True):
     """Still here; a member says up to which commit it has the database."""
 
@@ -139,8 +157,17 @@ class Beat(Struct, frozen=True, kw_only=True, tag=True):
 
 
 Greeted: TypeAlias = Welcome | Elsewhere | Denied
-Reply: TypeAlias = Granted | Denied | Pong | Welcome | Elsewhere
-FromCoordinator: TypeAlias = Welcome | Denied | Rows | Users | Beat
+
+
+class Certified(Struct, frozen=True, kw_only=True, tag=True):
+    """The certificates that the host has now, PEM: the server's, and that of its door."""
+
+    server: str
+    internal: str
+
+
+Reply: TypeAlias = Granted | Denied | Pong | Welcome | Elsewhere | Certified
+FromCoordinator: TypeAlias = Welcome | Denied | Rows | Users | Secret | Beat
 
 
 class BadFrame(Exception):

@@ -8,6 +8,7 @@ from poolnet.hostnet.state import IpConfig, Ipv4Mode, Ipv6Mode
 from poolnet.hostnet.written import ipv4_with_prefix, ipv6_with_prefixes, plain_address, plain_addresses
 from poolnet.model import errors
 from poolnet.model.classes.bond import Bond
+from poolnet.model.classes.certificate import Certificate
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.pbd import PBD
@@ -86,7 +87,7 @@ def remove(ctx: CallContext, host: Ref[Host]) -> None:
     txn = ctx.txn
     row = txn.get(Host, host)
     reset_networking(ctx, host=host)
-    for cls in (PBD, PCI):
+    for cls in (PBD, PCI, Certificate):
         for one in txn.where(cls, host=host):
             txn.destroy(cls, one.ref)
     domain = txn.find(VM, row.control_domain)

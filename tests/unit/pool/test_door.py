@@ -56,6 +56,13 @@ class Pool:
     became: list[Membership] = field(default_factory=list)
 
 
+def certify(what: wire.Certify) -> wire.Certified:
+    """A host that has certificates, and refuses one that is too old."""
+    if what.action == "install":
+        raise Failure("SERVER_CERTIFICATE_EXPIRED", "now", "then")
+    return wire.Certified(server="server", internal="internal")
+
+
 def with_member(tmp_path: Path, body: Callable[[Pool], Awaitable[None]]) -> None:
     async def run() -> None:
         database = Database.open(MemoryEngine())
@@ -80,7 +87,7 @@ def with_member(tmp_path: Path, body: Callable[[Pool], Awaitable[None]]) -> None
             pace=Pace(),
         )
         socket_path = tmp_path / "hostd.sock"
-        door = MemberDoor(member, database, uuids["me"], socket_path)
+        door = MemberDoor(member, database, uuids["me"], socket_path, certify)
         echoes: list[asyncio.Task[None]] = []
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -140,6 +147,20 @@ def test_the_daemon_hears_the_coordinator_byte_by_byte(tmp_path: Path) -> None:
         assert await reader.readexactly(100_000) == b"x" * 100_000
         writer.close()
         await serving
+
+    with_member(tmp_path, body)
+
+
+def test_its_coordinator_alone_changes_a_members_certificates(tmp_path: Path) -> None:
+    async def body(pool: Pool) -> None:
+        for asked in (wire.Certify(action="reset"), wire.Certify(action="show")):
+            other = await ask(pool.door, pool.hosts["other"], asked)
+            assert isinstance(other, wire.Denied)
+            assert await ask(pool.door, pool.hosts["coordinator"], asked) == wire.Certified(
+                server="server", internal="internal"
+            )
+        refused = await ask(pool.door, pool.hosts["coordinator"], wire.Certify(action="install"))
+        assert (refused.code, refused.params) == ("SERVER_CERTIFICATE_EXPIRED", ("now", "then"))
 
     with_member(tmp_path, body)
 

@@ -34,7 +34,7 @@ from poolnet.pool.pace import Pace
 from poolnet.pool.peer import PeerDenied, PeerGone
 from poolnet.pool.succession import look_for
 from tests.unit.db.rows import a_host, a_ref, a_uuid, create
-from tests.unit.pool.test_door import pair
+from tests.unit.pool.test_door import certify, pair
 
 NAMES = ("old", "new", "third")
 ROUNDS = 4
@@ -87,7 +87,7 @@ class Server:
 
     def door(self) -> CoordinatorDoor | MemberDoor:
         if not self.is_coordinator:
-            return MemberDoor(self.member, self.database, self.row.uuid, self.directory / "none")
+            return MemberDoor(self.member, self.database, self.row.uuid, self.directory / "none", certify)
         return CoordinatorDoor(
             database=self.database,
             members=cast("Any", self),

@@ -1,0 +1,228 @@
+"""Which calls are about hosts' certificates? A coordinator carries them out, on this host or at a member's door.
+
+It keeps the objects of the class Certificate in step with what the hosts have, and raises the alerts before they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from cryptography import x509
+
+from poolnet.api.certificate_checks import fingerprints
+from poolnet.api.dispatch import Call, Own, Result
+from poolnet.api.host_certificates import HostCertificates
+from poolnet.db.database import Database
+from poolnet.db.txn import Txn
+from poolnet.model import errors
+from poolnet.model.classes.certificate import Certificate
+from poolnet.model.classes.host import Host
+from poolnet.model.classes.host_metrics import HostMetrics
+from poolnet.model.classes.pool import Pool
+from poolnet.model.enums import CertificateType
+from poolnet.model.failure import Failure
+from poolnet.model.types import Ref
+from poolnet.pool import wire
+from poolnet.pool.coordinator import Coordinator
+from poolnet.pool.members import Members
+from poolnet.pool.peer import PeerDenied, PeerGone
+from poolnet.rules import certificate as rules
+from poolnet.rules.certificate import Seen
+
+log = structlog.get_logger("poolnet.api.certificates")
+
+LOOK_S: Final = 5.0
+CHECK_S: Final = 3600.0
+
+
+class CertificateCalls:
+    """The calls of a coordinator.
+
+    Args:
+        database: The pool database.
+        coordinator: Who writes it.
+        members: The other hosts.
+        host: This host.
+        own: This host's certificates.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        coordinator: Coordinator,
+        members: Members,
+        host: Ref[Host],
+        own: HostCertificates,
+    ) -> None:
+        self._database = database
+        self._coordinator = coordinator
+        self._members = members
+        self._host = host
+        self._own = own
+        self._looked: dict[Ref[Host], float] = {}
+
+    def messages(self) -> Mapping[str, Own]:
+        """The messages, by full name."""
+        return {
+            "host.install_server_certificate": self._install,
+            "host.reset_server_certificate": self._reset,
+            "host.emergency_reset_server_certificate": self._emergency_reset,
+            "host.refresh_server_certificate": self._refresh,
+            "host.get_server_certificate": self._show,
+            "pool.enable_tls_verification": self._enable_verification,
+        }
+
+    async def watch(self) -> None:
+        """Keeps the records in step, renews what is this host's to renew, and raises alerts, forever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            for host in self._database.view.refs(Host):
+                if loop.time() - self._looked.get(host, -CHECK_S) >= CHECK_S and self._is_live(host):
+                    self._looked[host] = loop.time()
+                    with suppress(Failure, OSError):
+                        if host == self._host:
+                            await asyncio.to_thread(self._own.renew_due)
+                        await self._ask(host, wire.Certify(action="show"))
+                    await self._coordinator.write(lambda txn: rules.warn(txn, self._now(), _new_uuid))
+            await asyncio.sleep(LOOK_S)
+
+    async def _install(self, call: Call) -> Result:
+        """Gives a host another certificate.
+
+        Raises:
+            HANDLE_INVALID: There is no such host.
+            SERVER_CERTIFICATE_…: It cannot be used (see `certificate_checks`).
+            CANNOT_CONTACT_HOST: The host cannot be reached.
+        """
+        a = call.arguments
+        await self._ask(
+            a["host"],
+            wire.Certify(
+                action="install",
+                certificate=a["certificate"],
+                key=a["private_key"],
+                chain=a["certificate_chain"],
+            ),
+        )
+        return None
+
+    async def _reset(self, call: Call) -> Result:
+        await self._ask(call.arguments["host"], wire.Certify(action="reset"))
+        return None
+
+    async def _emergency_reset(self, call: Call) -> Result:
+        await self._ask(self._host, wire.Certify(action="reset"))
+        return None
+
+    async def _refresh(self, call: Call) -> Result:
+        await self._ask(call.arguments["host"], wire.Certify(action="refresh"))
+        return None
+
+    async def _show(self, call: Call) -> Result:
+        return (await self._ask(call.arguments["host"], wire.Certify(action="show"))).server
+
+    async def _enable_verification(self, call: Call) -> Result:
+        """Says what is so in any case: hosts of a pool have always verified each other."""
+
+        def change(txn: Txn) -> None:
+            for pool in txn.all(Pool):
+                txn.update(Pool, pool.ref, tls_verification_enabled=True)
+            for host in txn.all(Host):
+                txn.update(Host, host.ref, tls_verification_enabled=True)
+
+        await self._coordinator.write(change)
+        return None
+
+    async def _ask(self, host: Ref[Host], what: wire.Certify) -> wire.Certified:
+        """Has a host do something with its certificates, and records which it has then. Raises Failure."""
+        self._database.view.get(Host, host)
+        if host == self._host:
+            answer = await asyncio.to_thread(certify, self._own, what)
+        else:
+            try:
+                answer = await self._members.ask(host, what, wire.Certified)
+            except PeerDenied as error:
+                if error.denied.code:
+                    raise Failure(error.denied.code, *error.denied.params) from error
+                raise errors.cannot_contact_host(host) from error
+            except PeerGone as error:
+                raise errors.cannot_contact_host(host) from error
+        seen = _seen(answer)
+        if seen != self._known(host):
+            await self._coordinator.write(partial(_record, host, seen, self._now()))
+        return answer
+
+    def _known(self, host: Ref[Host]) -> tuple[Seen, ...]:
+        rows = self._database.view.where(Certificate, host=host)
+        return tuple(
+            Seen(
+                type=row.type,
+                not_before=row.not_before,
+                not_after=row.not_after,
+                sha256=row.fingerprint_sha256,
+                sha1=row.fingerprint_sha1,
+            )
+            for row in rows
+        )
+
+    def _is_live(self, host: Ref[Host]) -> bool:
+        view = self._database.view
+        row = view.find(Host, host)
+        metrics = view.find(HostMetrics, row.metrics) if row is not None else None
+        return host == self._host or (metrics is not None and metrics.live)
+
+    def _now(self) -> dt.datetime:
+        return dt.datetime.now(dt.UTC)
+
+
+def certify(own: HostCertificates, what: wire.Certify) -> wire.Certified:
+    """Does what is asked with a host's own certificates.
+
+    Raises:
+        SERVER_CERTIFICATE_…: One that was to be installed cannot be used.
+        INTERNAL_ERROR: They cannot be written.
+    """
+    try:
+        if what.action == "install":
+            own.install(what.certificate, what.key, what.chain)
+        elif what.action == "reset":
+            own.reset()
+        elif what.action == "refresh":
+            own.refresh_internal()
+        return wire.Certified(server=own.server_pem(), internal=own.internal_pem())
+    except OSError as error:
+        raise errors.internal_error(f"the host's certificates: {error.strerror}") from error
+
+
+def _record(host: Ref[Host], seen: tuple[Seen, ...], now: dt.datetime, txn: Txn) -> None:
+    rules.record(txn, host, seen, _new_uuid)
+    rules.warn(txn, now, _new_uuid)
+
+
+def _seen(answer: wire.Certified) -> tuple[Seen, ...]:
+    kinds = ((CertificateType.HOST, answer.server), (CertificateType.HOST_INTERNAL, answer.internal))
+    return tuple(_seen_one(kind, pem) for kind, pem in kinds if pem)
+
+
+def _seen_one(kind: CertificateType, pem: str) -> Seen:
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    sha256, sha1 = fingerprints(certificate)
+    return Seen(
+        type=kind,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        sha256=sha256,
+        sha1=sha1,
+    )
+
+
+def _new_uuid() -> str:
+    return str(uuid4())

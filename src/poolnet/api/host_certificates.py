@@ -1,0 +1,163 @@
+"""With which certificates does this host serve, and how do they change? Installed, made anew, renewed in time.
+
+The server's own pair is made at the first start (see `tls`) and renewed by itself; one that was installed takes its place
+until it is reset, and is its installer's to renew. Clients get the new one from their next connection on; connections that
+exist go on. The certificate of the door between hosts is the pool's (see `pki`), and is renewed with the pool's CA.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from poolnet.api import tls
+from poolnet.api.certificate_checks import checked
+from poolnet.pool import pki
+from poolnet.pool.membership import write_durably
+
+log = structlog.get_logger("poolnet.api.certificates")
+
+RENEW_BEFORE: Final = timedelta(days=14)
+CHECK_S: Final = 3600.0
+INSTALLED: Final = "installed.pem"
+
+
+class HostCertificates:
+    """The certificates of this host. Any thread may use it.
+
+    Args:
+        directory: Where the server's certificates are.
+        pool: Where those of the door between hosts are, if it is in a pool of several.
+        names: The host's names.
+        addresses: Its addresses that a certificate names.
+        host_uuid: Gives its uuid in the pool.
+        clock: The current time in UTC.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        pool: pki.PoolFiles,
+        *,
+        names: Sequence[str],
+        addresses: Sequence[str],
+        host_uuid: Callable[[], str],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._directory = directory
+        self._pool = pool
+        self._names = names
+        self._addresses = addresses
+        self._host_uuid = host_uuid
+        self._clock = clock
+        self._changing = threading.Lock()
+        self._on_refresh: Callable[[], None] = lambda: None
+        pki.finish_renewal(pool)
+        self._context = self._loaded()
+        self.tls = self._loaded()
+        """The context for listeners; it always hands over to the newest certificate."""
+        self.tls.sni_callback = self._hand_over
+
+    def on_refresh(self, hear: Callable[[], None]) -> None:
+        """Calls `hear` when the certificate of the door between hosts is another one."""
+        self._on_refresh = hear
+
+    def server_pem(self) -> str:
+        """The certificate that the genuine `xe` and other clients of RSA get, PEM. Raises OSError."""
+        path = (
+            self._installed
+            if self._installed.is_file()
+            else tls.identities_in(self._directory).rsa.certificate
+        )
+        first = x509.load_pem_x509_certificates(path.read_bytes())[0]
+        return first.public_bytes(serialization.Encoding.PEM).decode()
+
+    def internal_pem(self) -> str:
+        """The certificate of the door between hosts, PEM; "" on a host that never was in a pool of several."""
+        return self._pool.certificate.read_text() if self._pool.complete() else ""
+
+    def install(self, certificate: str, private_key: str, chain: str) -> None:
+        """Serves with another certificate from now on.
+
+        Raises:
+            Failure: SERVER_CERTIFICATE_…: It cannot be used (see `checked`); nothing has changed.
+            OSError: It cannot be written.
+        """
+        content = checked(certificate, private_key, chain, self._clock())
+        with self._changing:
+            write_durably(self._installed, content)
+            self._context = self._loaded()
+        log.info("server-certificate-installed")
+
+    def reset(self) -> None:
+        """Serves with certificates made anew, whatever was installed. Raises OSError."""
+        identities = tls.identities_in(self._directory)
+        with self._changing:
+            self._installed.unlink(missing_ok=True)
+            for identity in (identities.rsa, identities.ec):
+                identity.certificate.unlink(missing_ok=True)
+            self._context = self._loaded()
+        log.info("server-certificate-reset")
+
+    def refresh_internal(self) -> None:
+        """Makes the key and the certificate of the door between hosts anew, if it has one. Raises OSError."""
+        if self._pool.complete() and self._pool.ca_key.is_file():
+            with self._changing:
+                pki.renew_certificate(self._pool, self._host_uuid(), self._clock())
+                self._on_refresh()
+            log.info("internal-certificate-refreshed")
+
+    def renew_due(self) -> None:
+        """Renews what this host has made itself and what ends soon. Raises OSError."""
+        soon = self._clock() + RENEW_BEFORE
+        if not self._installed.is_file():
+            identities = tls.identities_in(self._directory)
+            if any(
+                _end(identity.certificate.read_bytes()) < soon for identity in (identities.rsa, identities.ec)
+            ):
+                self.reset()
+        internal = self.internal_pem()
+        if internal and _end(internal.encode()) < soon:
+            self.refresh_internal()
+
+    @property
+    def _installed(self) -> Path:
+        return self._directory / INSTALLED
+
+    def _loaded(self) -> ssl.SSLContext:
+        """A context with what is there. Raises OSError."""
+        if self._installed.is_file():
+            with suppress(ssl.SSLError):
+                return tls.installed_context(self._installed)
+            log.error("installed-certificate-broken", path=str(self._installed))
+        identities = tls.ensure_identities(
+            self._directory, names=self._names, addresses=self._addresses, now=self._clock()
+        )
+        return tls.server_context(identities)
+
+    def _hand_over(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self._context
+
+
+async def renew_certificates(own: HostCertificates) -> None:
+    """Renews what is due, forever; for members, whose coordinator looks at what they have."""
+    while True:
+        try:
+            await asyncio.to_thread(own.renew_due)
+        except OSError as error:
+            log.error("certificates-not-renewed", reason=str(error))  # noqa: TRY400
+        await asyncio.sleep(CHECK_S)
+
+
+def _end(pem: bytes) -> datetime:
+    return x509.load_pem_x509_certificates(pem)[0].not_valid_after_utc
