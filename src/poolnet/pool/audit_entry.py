@@ -87,11 +87,16 @@ def clean_arguments(message: MessageDecl, arguments: Mapping[str, Any]) -> dict[
     for name, value in arguments.items():
         if name in sessions:
             cleaned[name] = track_id(value)
-        elif message.cls in _SECRET_CLASSES and name == "value":
+        elif name == "value" and (message.cls in _SECRET_CLASSES or _is_secret(arguments.get("key"))):
             cleaned[name] = HIDDEN
         else:
             cleaned[name] = without_secrets(name, value)
     return cleaned
+
+
+def _is_secret(key: object) -> bool:
+    """Whether the key of a map is that of a secret."""
+    return isinstance(key, str) and _SECRET.search(key) is not None
 
 
 def without_secrets(name: str, value: Any) -> Any:

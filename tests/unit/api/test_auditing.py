@@ -143,6 +143,13 @@ def test_secrets_in_maps_are_not_logged(tmp_path: Path) -> None:
         said = await last(server)
         assert "hunter2" not in json.dumps(said)
         assert said["changes"][0]["after"]["other_config"]["a"] == "b"
+        await call(server, "network.add_to_other_config", session, ref, "my-password", "hunter3")
+        await call(server, "network.add_to_other_config", session, ref, "my-password", "hunter3")
+        assert [each["result"][0] for each in (await entries(server))[-2:]] == [
+            "Success",
+            "MAP_DUPLICATE_KEY",
+        ]
+        assert "hunter3" not in json.dumps((await entries(server))[-2:])
 
     with_server(tmp_path, body)
 
