@@ -295,6 +295,7 @@ def _prepare_machines(
                 f'{{"hosts": {simulated.hosts}, "nics": {simulated.nics}, "address": "{host.address}"}}\n'
             )
         machine.prepare(lab.directory / host.name, host.name, own, files)
+        (lab.directory / host.name / "var-lib/poolnet/api/users.toml").chmod(0o600)
 
 
 def _simulation() -> tuple[Service, ...]:
