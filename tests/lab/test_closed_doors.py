@@ -179,8 +179,10 @@ def test_the_pool_secret_is_changed_on_all_hosts(pool: RunningLab) -> None:
     paths = [pool.lab.directory / host / place for host in (HOST, MEMBER)]
     old = {path.read_text() for path in paths}
     survival.Api(pool, HOST).call("pool.rotate_secret")
-    eventually(lambda: len({path.read_text() for path in paths} | old) == 2, "the member has the new one")
-    assert not {path.read_text() for path in paths} & old
+    eventually(
+        lambda: not {path.read_text() for path in paths} & old, "all hosts have another secret than before"
+    )
+    assert len({path.read_text() for path in paths}) == 1
     pool.xe(MEMBER, "pool-sync-database")
 
 
