@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _TOKEN: Final = re.compile(rb"<name>token</name><value>([0-9,]+)</value>")
-_NICENESS: Final = 10
+_NICENESS: Final = 19
 _AGAIN_S: Final = 0.2
 _HEAD_START_S: Final = 1.0
 

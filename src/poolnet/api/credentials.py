@@ -30,7 +30,7 @@ log = structlog.get_logger("poolnet.api.credentials")
 
 ROOT = "root"
 HASHES_AT_ONCE = 2
-HASH_NICENESS = 10
+HASH_NICENESS = 19
 PASSWORD_BYTES_MAX = 1024  # a longer one is no password but a way to keep the hash busy
 
 

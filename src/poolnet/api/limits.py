@@ -32,10 +32,10 @@ CONNECTS_OF_MACHINE_BURST: Final = 128  # a script of `xe` commands makes 15 a s
 CONNECTS_OF_MACHINE_PER_S: Final = 50.0
 
 # Calls. Above the rate a client waits longer for its answers; a GUI's start-up and 800 calls at once stay below.
-CALLS_OF_MACHINE_BURST: Final = 2000
-CALLS_OF_MACHINE_PER_S: Final = 1000.0
-CALLS_OF_SESSION_BURST: Final = 2000
-CALLS_OF_SESSION_PER_S: Final = 500.0
+CALLS_OF_MACHINE_BURST: Final = 1000
+CALLS_OF_MACHINE_PER_S: Final = 400.0
+CALLS_OF_SESSION_BURST: Final = 1000
+CALLS_OF_SESSION_PER_S: Final = 300.0
 BYTES_OF_MACHINE_BURST: Final = 4 * 1024 * 1024  # parsing takes about 0.1 s a MiB
 BYTES_OF_MACHINE_PER_S: Final = 1024 * 1024
 SESSION_CHARS: Final = 64  # of what is given as a session; real ones have 46
