@@ -14,7 +14,7 @@ from tests.lab.running import RunningLab, running_lab
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
 SEED = int(os.environ.get("POOLNET_CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
-CHANGES = int(os.environ.get("POOLNET_CHAOS_CHANGES") or 24)
+CHANGES = int(os.environ.get("POOLNET_CHAOS_CHANGES") or 16)
 
 
 @pytest.fixture(scope="module")
