@@ -2,6 +2,9 @@
 
 The noise is unbounded logins, 500 event calls that wait for changes (with 20 changes a second), and 2,000 calls a second,
 all from one address. The floor is the same client's calls without the noise, just before.
+
+Server and both clients are on this machine: with fewer than three free processors, a part of what is measured is that they
+wait for one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Two clients of one server: one that makes as much noise as it can, and one that counts how long it waits meanwhile.
 
 `python -m bench.noisy_client`, started by `noisy`: what it is to do comes as JSON on stdin, what it saw leaves as JSON on
-stdout. The noisy one runs at a lower priority, because it stands for another machine, whose processor is not the server's.
+stdout. The noisy one runs at the lowest priority, because it stands for another machine, whose processor is not the server's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xml.sax.saxutils import escape
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _TOKEN: Final = re.compile(rb"<name>token</name><value>([0-9,]+)</value>")
 _NICENESS: Final = 19
-_AGAIN_S: Final = 0.2
+_AGAIN_S: Final = 1.0
 _HEAD_START_S: Final = 1.0
 
 
