@@ -38,6 +38,7 @@ from poolnet.model.errors import Failure
 from poolnet.model.registry import CLASSES
 from poolnet.model.roles import Role
 from poolnet.model.types import Ref
+from poolnet.pool.hostlink import HostRefused
 from poolnet.xe.client import Client
 from poolnet.xe.commands.run import run as run_command
 from tests.in_process import FACTS, GREETING, InProcess, in_process, login_as
@@ -208,6 +209,7 @@ async def open_world() -> AsyncIterator[World]:
         async with AsyncExitStack() as stack:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="poolnet-fuzz-")))
             parts = await stack.enter_async_context(in_process(root))
+            parts.host.answer = _host_answers
             await _furnish(parts)
             world = World(parts, root / "api.sock", root / "hostd.sock", listening, {})
             server = HttpServer(parts.dispatcher, world.run_cli, timeouts=_TIMEOUTS)
@@ -222,6 +224,13 @@ async def open_world() -> AsyncIterator[World]:
                     await asyncio.sleep(0.01)
     finally:
         structlog.configure(**former)
+
+
+def _host_answers(command: protocol.Command) -> protocol.Answer:
+    """What the host behind the API says when it is asked: it has counters, and no switch."""
+    if isinstance(command, protocol.ReadCounters):
+        return protocol.Counters(ports=())
+    raise HostRefused(protocol.Refused(fault=protocol.Fault.SWITCH_FAILED, message="there is no switch"))
 
 
 async def _furnish(parts: InProcess) -> None:
