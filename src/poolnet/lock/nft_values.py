@@ -17,7 +17,8 @@ _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _VLAN_TYPES, _LENGTH_MAX, _LENGTH_TYPE = (0x8100, 0x88A8), 0x5FF, 4  # ETH_P_802_2
 _PROTOCOLS = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ip6"}
 _NAMED_TYPES = {"8021q": 0x8100, "8021ad": 0x88A8}  # as nft prints them, whichever way they were written
-_EXTENSION_HEADERS = (0, 43, 44, 51, 60)
+_AUTHENTICATION = 51
+_EXTENSION_HEADERS = (0, 43, 44, _AUTHENTICATION, 60)
 _FIELDS = {
     ("ether", "daddr"): ("ll", 0, 48),
     ("ether", "saddr"): ("ll", 48, 48),
@@ -242,13 +243,18 @@ def _ipv4_protocol(packet: bytes) -> int | None:
 
 
 def _ipv6_protocol(packet: bytes) -> int | None:
-    """As the kernel reads it: behind the extension headers, which may go beyond the packet's own length."""
+    """As the kernel reads it: behind the extension headers, which may go beyond the packet's own length.
+
+    It takes an authentication header for the upper layer.
+    """
     if len(packet) < 40 or packet[0] >> 4 != 6 or len(packet) < 40 + int.from_bytes(packet[4:6]):
         return None
     protocol, at = packet[6], 40
     while protocol in _EXTENSION_HEADERS:
         if len(packet) < at + 2:
             return None
+        if protocol == _AUTHENTICATION:
+            break
         following, size = packet[at], packet[at + 1]
         if protocol == 44:
             if len(packet) < at + 4:
@@ -257,6 +263,6 @@ def _ipv6_protocol(packet: bytes) -> int | None:
                 return None if following in _EXTENSION_HEADERS else following
             at += 8
         else:
-            at += (size + 2) * 4 if protocol == 51 else (size + 1) * 8
+            at += (size + 1) * 8
         protocol = following
     return protocol

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from poolnet.hostnet.state import PortLock
+from poolnet.lock.craft import ethernet, fragment_header, ipv6
 from poolnet.lock.nft_values import UnknownRuleError
 from poolnet.lock.nftmodel import BridgeModel
 from poolnet.lock.policy import allows
 from poolnet.lock.prove import ClassVerdict, prove_bridge
 from tests.property.nft_table import listing
-from tests.unit.lock.lock_cases import LOCKED, UNLOCKED
+from tests.unit.lock.lock_cases import LOCKED, UNLOCKED, US
 from tests.unit.lock.test_openflow import LOCKS
 
 PORT = "vif1.0"
@@ -95,6 +96,16 @@ def test_a_port_that_is_in_no_map_is_found() -> None:
     table = listing({"vif2.0": UNLOCKED})
     failed = [verdict for verdict in prove_bridge(lock, BridgeModel(table), PORT) if not verdict.proved]
     assert len(failed) == 87  # in shadow mode everything should pass
+
+
+def test_the_kernel_takes_an_authentication_header_for_the_upper_layer() -> None:
+    """So it has a protocol to tell where a fragment behind one has none."""
+    authentication = bytes((44, 2)) + bytes(14)
+    inside = authentication + fragment_header(60, offset_bytes=64) + bytes(16)
+    packet = ipv6(US.ipv6, US.victim_ipv6, 51, inside)
+    frame = ethernet(US.victim_mac, US.mac, 0x86DD, packet)
+    assert allows(LOCKED, frame).passes
+    assert BridgeModel(listing({PORT: LOCKED})).sends(PORT, frame).passes
 
 
 @pytest.mark.parametrize(
