@@ -58,5 +58,12 @@ def _value(text: str) -> Any:
     if text.startswith('"'):
         return text.strip('"')
     ends = [int(end, 16) for end in text.split("-")]
-    listed = [end if end < 1 << 63 else f"{end:#x}" for end in ends]
+    listed = [_number(end) for end in ends]
     return listed[0] if len(listed) == 1 else {"range": listed}
+
+
+def _number(value: int) -> int | str:
+    """Whatever has room in 64 bits is a number with a sign."""
+    if value < 1 << 64:
+        return value - (1 << 64) if value >= 1 << 63 else value
+    return f"{value:#x}"

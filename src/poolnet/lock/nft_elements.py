@@ -6,7 +6,7 @@ elements. Every set is keyed by the port's name, so that a thousand ports cost a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 
@@ -21,6 +21,7 @@ TAGS, NATIVE = "tags", "native"
 IPV4_PORTS, IPV6_PORTS = "ipv4_ports", "ipv6_ports"
 OWN4, OWN4_RANGES = "own4", "own4_ranges"
 OWN6, OWN6_RANGES = "own6", "own6_ranges"
+PLAIN4, PLAIN6 = "plain4", "plain6"
 
 # Name and declaration. Addresses are plain numbers at places in the frame: for named fields nftables adds checks of its
 # own, which differ between its versions and miss frames with a VLAN tag, and some fields have no name.
@@ -36,6 +37,8 @@ SETS: Mapping[str, str] = MappingProxyType(
         OWN4_RANGES: "typeof iifname . @nh,96,32; flags interval",
         OWN6: "typeof iifname . @nh,64,128",
         OWN6_RANGES: "typeof iifname . @nh,64,128; flags interval",
+        PLAIN4: "typeof iifname . @ll,48,64 . @nh,96,32",
+        PLAIN6: "typeof iifname . @ll,48,64 . @nh,64,128",
     }
 )
 RANGES = frozenset({OWN4_RANGES, OWN6_RANGES})
@@ -84,11 +87,23 @@ def _owned_elements(port: str, lock: PortLock) -> Iterator[Element]:
         yield IPV4_PORTS, port
     for net4 in mine.ipv4:
         yield _own_element((OWN4, OWN4_RANGES), port, net4)
+    yield from _plain_elements(PLAIN4, port, mine.mac, 0x0800, mine.ipv4)
     if not mine.ipv6:
         return
     yield IPV6_PORTS, port
     for net6 in mine.ipv6:
         yield _own_element((OWN6, OWN6_RANGES), port, net6)
+    yield from _plain_elements(PLAIN6, port, mine.mac, 0x86DD, mine.ipv6)
+
+
+def _plain_elements(
+    name: str, port: str, mac: bytes, ethertype: int, prefixes: Iterable[IPv4Network | IPv6Network]
+) -> Iterator[Element]:
+    """For each single address the MAC and EtherType before it, as they are next to each other in an untagged frame."""
+    for prefix in prefixes:
+        address = int(prefix.network_address)
+        if prefix.num_addresses == 1 and address:  # nothing is from the unspecified address
+            yield name, f"{port} . {int.from_bytes(mac) << 16 | ethertype:#x} . {address:#x}"
 
 
 def _own_element(sets: tuple[str, str], port: str, prefix: IPv4Network | IPv6Network) -> Element:

@@ -16,7 +16,7 @@ _One = int | str
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _VLAN_TYPES, _LENGTH_MAX, _LENGTH_TYPE = (0x8100, 0x88A8), 0x5FF, 4  # ETH_P_802_2
 _PROTOCOLS = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ip6"}
-_NAMED_TYPES = {"8021q": 0x8100, "8021ad": 0x88A8}  # as nft prints them, whichever way they were written
+_NAMED = {"8021q": 0x8100, "8021ad": 0x88A8, "tcp": 6}  # as nft prints them, whichever way they were written
 _AUTHENTICATION = 51
 _EXTENSION_HEADERS = (0, 43, 44, _AUTHENTICATION, 60)
 _FIELDS = {
@@ -104,10 +104,14 @@ def _payload_reader(content: Mapping[str, Any]) -> Read:
         raise UnknownRuleError(f"@{base},{offset},{length} is not known")
     start, end = offset // 8, (offset + length) // 8
     in_frame = base == "ll"
+    names = _PROTOCOLS if content.get("field") == "type" else {}
 
-    def read(seen: Context) -> int | None:
+    def read(seen: Context) -> _One | None:
         data = (seen.frame if in_frame else seen.network)[start:end]
-        return int.from_bytes(data) if len(data) == end - start else None
+        if len(data) != end - start:
+            return None
+        value = int.from_bytes(data)
+        return names.get(value, value)
 
     return read
 
@@ -227,8 +231,8 @@ def _contains(elements: Iterable[Any]) -> Callable[[Value], bool]:
 def _from_text(text: str) -> _One:
     if text.startswith("0x"):
         return int(text, 16)
-    if text in _NAMED_TYPES:
-        return _NAMED_TYPES[text]
+    if text in _NAMED:
+        return _NAMED[text]
     if _MAC.fullmatch(text):
         return int(text.replace(":", ""), 16)
     return text

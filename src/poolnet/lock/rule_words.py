@@ -65,7 +65,7 @@ _CHAINS: Final = {
     "from_port": "the port that the frame comes from",
     "to_host": "a frame for the host itself",
     "ethernet": "source MAC address and protocol",
-    "locked": "a locked port: no VLAN tag",
+    "locked": "a locked port: TCP from its own addresses, and no VLAN tag",
     "locked_trunk": "a locked trunk port: its VLAN tags",
     "unlocked": "an unlocked port: anything passes",
     "unlocked_trunk": "an unlocked trunk port: its VLAN tags",

@@ -77,7 +77,8 @@ def test_the_rules_are_proved_for_every_class_of_packets(name: str) -> None:
             with_elements("own4", {"concat": [PORT, 0x0A000000]}, {"concat": [PORT, 0x0A000001]}),
             {"A02", "A04", "A05"},
         ),
-        (with_elements("own6"), {"L11", "L12"}),
+        (with_elements("own6"), {"L12", "L24"}),
+        (with_elements("plain4", {"concat": [PORT, 0xAA00000000010800, 0x0A000000]}), {"A02"}),
         (with_elements("shadow", PORT), {"A01", "A02", "A14"}),
     ],
 )
