@@ -146,6 +146,33 @@ def test_a_running_guest_has_its_name_its_mac_and_links_up(tmp_path: Path) -> No
     run_with_runtime(tmp_path, body)
 
 
+def test_a_guest_may_leave_checksums_to_the_switch_or_not_whether_it_is_there_or_comes(
+    tmp_path: Path,
+) -> None:
+    def is_left(nic: str) -> bool:
+        return "tx-checksumming: on" in inside(tmp_path, "ethtool", "-k", nic)
+
+    async def body(runtime: NetnsRuntime, _news: News) -> None:
+        await runtime.carry_out(CreateGuest(guest=SPEC))
+        await runtime.set_offloads(allowed=True)
+        assert is_left("eth0")
+        assert "tcp-segmentation-offload: on" in inside(tmp_path, "ethtool", "-k", "eth0")
+        more = GuestNic(device=1, mac="02:00:00:00:07:01", mtu_bytes=1500)
+        await runtime.carry_out(PlugNic(vm_uuid=UUID, nic=more))
+        assert is_left("eth1")
+        await runtime.carry_out(SuspendGuest(vm_uuid=UUID))
+        await runtime.set_offloads(allowed=False)
+        assert not is_left("eth0")
+        assert not is_left("eth1")
+        again = NetnsRuntime(tmp_path)
+        await again.open(lambda: None)
+        await again.set_offloads(allowed=True)
+        assert is_left("eth1")
+        await again.close()
+
+    run_with_runtime(tmp_path, body)
+
+
 def test_an_address_set_inside_is_reported_and_its_removal_too(tmp_path: Path) -> None:
     async def body(runtime: NetnsRuntime, news: News) -> None:
         await runtime.carry_out(CreateGuest(guest=SPEC))

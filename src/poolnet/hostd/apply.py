@@ -139,6 +139,7 @@ class Applier:
 
         Raises ApplyFailed (also ADDRESS_TAKEN) or BackendGone; then any part may have been done.
         """
+        await self._guests.set_offloads(allowed=self._backend.takes_offloads)
         await self._act(guests_before)
         planned, self._planned = self._planned, None  # forgotten when anything changed since it was staged
         plan = planned[1] if planned is not None and planned[0] == desired else await self.plan(desired)
@@ -220,6 +221,7 @@ class Applier:
         """
         target = _with_devices(confirmed)  # virtual functions that failed before are tried again
         self._planned = None
+        await self._guests.set_offloads(allowed=self._backend.takes_offloads)
         tried = _Attempts()
         try:
             plan = diff(await self.observe(), target)

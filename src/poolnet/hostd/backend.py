@@ -46,6 +46,10 @@ class Backend(Protocol):
     def name(self) -> str:
         """What hosts call it in `software_version:network_backend`."""
 
+    @property
+    def takes_offloads(self) -> bool:
+        """Whether guests may leave checksums, and the cutting of large segments, to whoever sends their frames on."""
+
     async def open(self, changed: Callable[[], None]) -> None:
         """Connect and begin to watch; `changed` is called after every change. Raises BackendGone."""
 

@@ -35,6 +35,11 @@ class DataPlane:
         """The name of the one that is chosen."""
         return self._backend.name
 
+    @property
+    def takes_offloads(self) -> bool:
+        """See `Backend.takes_offloads`."""
+        return self._backend.takes_offloads
+
     def keep_choice(self) -> None:
         """Writes into the configuration file which one it is. Raises OSError."""
         self._keep(self.name)

@@ -18,6 +18,9 @@ class NoHypervisor:
     async def close(self) -> None:
         """See `GuestRuntime.close`."""
 
+    async def set_offloads(self, *, allowed: bool) -> None:
+        """See `GuestRuntime.set_offloads`."""
+
     async def carry_out(self, action: GuestAction) -> None:
         """See `GuestRuntime.carry_out`."""
         if isinstance(action, CreateGuest | ResumeGuest | ReceiveGuest):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
+import structlog
 
 from poolnet.hostd.guests import image, namespaces
 from poolnet.hostd.guests.addresses import AddressWatch
@@ -42,6 +43,8 @@ from poolnet.hostnet.protocol import (
     SuspendGuest,
     UnplugNic,
 )
+
+LOG = structlog.stdlib.get_logger("poolnet.hostd.guests")
 
 # The guest's own start: its name, its /proc and /sys, a private /run; then it waits until it is told to shut down.
 _GUEST_INIT = """
@@ -76,6 +79,7 @@ class GuestRecord(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     started: int
     nics: tuple[GuestNic, ...] = ()
+    offloads: bool = False
 
 
 class _Watched:
@@ -97,6 +101,7 @@ class NetnsRuntime:
         """
         self._run_dir = run_dir
         self._net_device = net_device
+        self._offloads = False
         self._records: dict[str, GuestRecord] = {}
         self._watched: dict[str, _Watched] = {}
         self._changed: Callable[[], None] = lambda: None
@@ -120,6 +125,20 @@ class NetnsRuntime:
         """See `GuestRuntime.guests`."""
         listed = (record for record in self._records.values() if record.state != "suspended")
         return tuple(self._facts(record) for record in sorted(listed, key=lambda record: record.domid))
+
+    async def set_offloads(self, *, allowed: bool) -> None:
+        """See `GuestRuntime.set_offloads`."""
+        self._offloads = allowed
+        for record in tuple(self._records.values()):
+            if record.state == "stopped" or record.offloads == allowed:
+                continue
+            try:
+                for nic in record.nics:
+                    await self._suit(record, nic)
+            except GuestError as error:
+                LOG.warning("a guest's NIC cannot be set up", error=str(error))
+            else:
+                self._keep(self._records[record.vm_uuid], offloads=allowed)
 
     async def carry_out(self, action: GuestAction) -> None:
         """See `GuestRuntime.carry_out`."""
@@ -183,6 +202,7 @@ class NetnsRuntime:
             pid=pid,
             started=namespaces.started_at(pid),
             nics=guest.nics,
+            offloads=self._offloads,
         )
         self._keep(record)
         try:
@@ -315,7 +335,7 @@ class NetnsRuntime:
         return record
 
     async def _make_nic(self, record: GuestRecord, nic: GuestNic) -> None:
-        """Make the veth pair, both ends down. The guest computes its own checksums: a userspace switch does not.
+        """Make the veth pair, both ends down.
 
         A virtual function must be there and free; the guest gets it when it runs, and the NIC knows how to treat it.
         """
@@ -330,7 +350,14 @@ class NetnsRuntime:
         )  # left by a guest that was killed together with its record
         await self._ip(record, "link", "add", vif, "mtu", mtu, "type", "veth", "peer", *inside)
         await self._ready_host_end(record, nic)
-        await self._command(record, *_inside(record), "ethtool", "-K", f"eth{nic.device}", "tx", "off")
+        if not self._offloads:
+            await self._suit(record, nic)
+
+    async def _suit(self, record: GuestRecord, nic: GuestNic) -> None:
+        """Let the guest's end of a veth pair compute checksums and cut segments itself, or not."""
+        if not nic.function:
+            itself = ("tx", "on" if self._offloads else "off")
+            await self._command(record, *_inside(record), "ethtool", "-K", f"eth{nic.device}", *itself)
 
     async def _ready_host_end(self, record: GuestRecord, nic: GuestNic) -> None:
         """The host itself must not speak through a guest's NIC: no ARP, no IPv6, no addresses."""
@@ -414,6 +441,7 @@ class NetnsRuntime:
         state: State | None = None,
         domid: int | None = None,
         nics: tuple[GuestNic, ...] | None = None,
+        offloads: bool | None = None,
     ) -> None:
         """Remember the record with these changes, in memory and in the run directory (renamed into place)."""
         record = msgspec.structs.replace(
@@ -421,6 +449,7 @@ class NetnsRuntime:
             state=record.state if state is None else state,
             domid=record.domid if domid is None else domid,
             nics=record.nics if nics is None else nics,
+            offloads=record.offloads if offloads is None else offloads,
         )
         self._records[record.vm_uuid] = record
         path = self._path(record.vm_uuid)

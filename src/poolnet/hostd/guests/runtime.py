@@ -33,6 +33,12 @@ class GuestRuntime(Protocol):
     async def close(self) -> None:
         """Stop watching. The guests go on."""
 
+    async def set_offloads(self, *, allowed: bool) -> None:
+        """Says whether guests may send frames with neither checksum nor an end of their segment (`Backend.takes_offloads`).
+
+        For those that are there and those that come. Nothing is raised: a guest that cannot be told is logged.
+        """
+
     async def carry_out(self, action: GuestAction) -> None:
         """Do one action, whole or not at all. Raises GuestError; `changed` is called for it too."""
 

@@ -72,6 +72,11 @@ class LinuxBridgeBackend:
         self._slb_task: asyncio.Task[None] | None = None
         self._nft_version = ""
 
+    @property
+    def takes_offloads(self) -> bool:
+        """See `Backend.takes_offloads`."""
+        return True
+
     async def open(self, changed: Callable[[], None]) -> None:
         """See `Backend.open`."""
         self._changed = changed

@@ -85,6 +85,11 @@ class OpenvswitchBackend:
         self._session = Session(run_dir / "db.sock", self._on_change)
         self._keeper = FlowKeeper(run_dir, work_dir, self._expected_flows, self._turn, repaired)
 
+    @property
+    def takes_offloads(self) -> bool:
+        """See `Backend.takes_offloads`: the kernel completes what it sends, a switch in user space does not."""
+        return self._datapath_type == "system"
+
     async def open(self, changed: Callable[[], None]) -> None:
         """See `Backend.open`."""
         self._changed = changed
