@@ -1,5 +1,5 @@
 # The verbs of README.md. Everything that they need is installed first (packaging/bootstrap).
-.PHONY: help run stop test bootstrap-tests fuzz soak soak-locks chaos lint bench docs lock bootstrap
+.PHONY: help run stop test bootstrap-tests fuzz soak soak-locks kernel-locks chaos lint bench docs lock bootstrap
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -10,6 +10,7 @@ help:
 	@echo "make test   lint, types, import rules and every test"
 	@echo "make soak   500 changes that would cut hosts off: none may be lost (about an hour)"
 	@echo "make soak-locks  10,000 changes of locks and 50 deaths of the switch under attack: nothing may pass"
+	@echo "make kernel-locks  all attacks on locks with Open vSwitch in a kernel of its own (some minutes)"
 	@echo "make chaos  1000 changes of a pool with faults (N=… for another number)"
 	@echo "make fuzz   an hour of random requests to every door (MINUTES=… for another time)"
 	@echo "make lint   ruff, mypy, import-linter"
@@ -45,6 +46,9 @@ soak: bootstrap-tests
 
 soak-locks: bootstrap-tests
 	@$(BIN)/python -m tests.lab.lock_soak
+
+kernel-locks: bootstrap-tests
+	@$(BIN)/python -m tests.kernel.whole_adversary
 
 N ?= 1000
 chaos: bootstrap-tests

@@ -435,7 +435,7 @@ def _attacks_ipv4(me: Party, victim: Party) -> Iterator[tuple[str, Packet]]:
         head / IP(src=victim.ip, dst=me.ip, options=[IPOption_RR(routers=[me.ip])]) / ICMP(),
     )
     yield "header too short", head / IP(src=me.ip, dst=victim.ip, ihl=4) / ICMP(type=8, code=7)
-    yield "longer than it is", head / IP(src=me.ip, dst=victim.ip, len=900) / ICMP(type=8, code=8)
+    yield "longer than it is", head / IP(src=me.ip, dst=victim.ip, len=900, ttl=63) / ICMP(type=8, code=8)
     yield (
         "IPv6 behind EtherType 0x0800",
         Ether(src=me.mac, dst=victim.mac, type=0x800) / IPv6(src=me.ip6, dst=victim.ip6) / TCP(),
@@ -555,12 +555,11 @@ def _attacks_ipv6(me: Party, victim: Party) -> Iterator[tuple[str, Packet]]:
         "spoofed behind a routing header",
         head / IPv6(src=victim.ip6, dst=me.ip6) / IPv6ExtHdrRouting(type=4) / TCP(),
     )
-    yield "headers cut off", head / IPv6(src=me.ip6, dst=victim.ip6, nh=0) / Raw(b"\x3a\x08" + bytes(14))
-    yield (
-        "headers cut off in the middle",
-        head / IPv6(src=me.ip6, dst=victim.ip6, nh=60) / Raw(b"\x06\x00\x01"),
-    )
-    yield "longer than it is 6", head / IPv6(src=me.ip6, dst=victim.ip6, plen=900) / UDP(sport=1, dport=2)
+    # With a flow label of their own: Open vSwitch in the kernel stops what else looks the same to it (docs/user/locks.md).
+    broken = {"src": me.ip6, "dst": victim.ip6, "fl": 0xBAD}
+    yield "headers cut off", head / IPv6(**broken, nh=0) / Raw(b"\x3a\x08" + bytes(14))
+    yield "headers cut off in the middle", head / IPv6(**broken, nh=60) / Raw(b"\x06\x00\x01")
+    yield "longer than it is 6", head / IPv6(**broken, plen=900) / UDP(sport=1, dport=2)
     yield "ICMPv6 cut off", head / IPv6(src=me.ip6, dst=victim.ip6, nh=58) / Raw(b"\x86\0")
     yield "ICMPv6 without a message", head / IPv6(src=me.ip6, dst=victim.ip6, nh=58)
     yield (

@@ -119,10 +119,26 @@ class Final(Enum):
 
 Action: TypeAlias = Final | int  # an int is the table that goes on
 
+# Copies that nobody reads: of what a rule copies, the switch's cache of decisions keeps every bit apart.
+_OF_ANY_IP = ("move:NXM_NX_IP_TTL[]->NXM_NX_REG9[0..7]", "move:NXM_OF_ETH_DST[]->OXM_OF_PKT_REG5[0..47]")
+_KEPT_APART = {
+    0x0800: ("move:NXM_OF_IP_SRC[]->NXM_NX_REG0[]", "move:NXM_OF_IP_DST[]->NXM_NX_REG1[]", *_OF_ANY_IP),
+    0x86DD: (
+        "move:NXM_NX_IPV6_SRC[]->NXM_NX_XXREG0[]",
+        "move:NXM_NX_IPV6_DST[]->NXM_NX_XXREG1[]",
+        "move:NXM_NX_IPV6_LABEL[]->NXM_NX_REG8[0..19]",
+        *_OF_ANY_IP,
+    ),
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """A rule. Table, priority and match identify it; `reason` is what its packet counter counts."""
+    """A rule. Table, priority and match identify it; `reason` is what its packet counter counts.
+
+    `apart`, of a rule for IP: what is decided for one frame is cached for others with the same addresses, hop limit and
+    flow label only.
+    """
 
     table: int
     priority: int
@@ -130,10 +146,14 @@ class Flow:
     action: Action
     cookie: int
     reason: DropReason | None = None
+    apart: bool = False
 
     def text(self) -> str:
         """The rule for `ovs-ofctl -O OpenFlow14 add-flows`."""
         action = self.action.value if isinstance(self.action, Final) else f"resubmit(,{self.action})"
+        if self.apart:
+            ethertype = next(term.value for term in self.match if term.field is Field.ETHERTYPE)
+            action = ",".join((*_KEPT_APART[ethertype], action))
         parts = [f"cookie={self.cookie:#x}", f"table={self.table}", f"priority={self.priority}"]
         parts += [term.text() for term in self.match]
         return ",".join([*parts, f"actions={action}"])

@@ -13,6 +13,7 @@ through.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
@@ -154,6 +155,14 @@ def _drop(table: int, priority: int, match: tuple[Term, ...], reason: DropReason
     return _shared(table, priority, match, _TABLE_OF[reason])
 
 
+def _unreadable(table: int, priority: int, match: tuple[Term, ...], reason: DropReason) -> Flow:
+    """A drop of what cannot be read: of such frames the kernel's datapath reads more, and caches by what it has read.
+
+    It would take honest frames for them (decisions/0012).
+    """
+    return replace(_drop(table, priority, match, reason), apart=True)
+
+
 def _possible_reasons(mine: Owned) -> tuple[DropReason, ...]:
     """Why this port's frames can be stopped; a protocol without addresses is stopped for its source."""
     inside_ipv6 = COUNTED[COUNTED.index(DropReason.NEIGHBOR_DISCOVERY) :]
@@ -227,7 +236,7 @@ def _shared_ipv6() -> Iterator[Flow]:
     for kind, reason in _ROUTER_TYPES.items():
         yield _drop(Table.IPV6, 310, _icmpv6(kind), reason)
     yield _drop(Table.IPV6, 310, _icmpv6(0), DropReason.HEADER_CHAIN)  # what is cut off reads as zero
-    yield _drop(Table.IPV6, 300, (_IPV6, exactly(Field.PROTOCOL, 0)), DropReason.HEADER_CHAIN)
+    yield _unreadable(Table.IPV6, 300, (_IPV6, exactly(Field.PROTOCOL, 0)), DropReason.HEADER_CHAIN)
     datagram = (_IPV6, _UDP)
     for priority, answer in (
         (305, exactly(Field.DESTINATION_PORT, 546)),
@@ -262,7 +271,7 @@ def _shared_neighbor() -> Iterator[Flow]:
 
 def _shared_source() -> Iterator[Flow]:
     """No prefix contains the unspecified address, which is also what a broken header reads as."""
-    yield _drop(Table.SOURCE, 110, (_IPV4, exactly(Field.IPV4_SOURCE, 0)), DropReason.IPV4_SOURCE)
+    yield _unreadable(Table.SOURCE, 110, (_IPV4, exactly(Field.IPV4_SOURCE, 0)), DropReason.IPV4_SOURCE)
     yield _drop(Table.SOURCE, 110, (_IPV6, _FROM_NOWHERE), DropReason.IPV6_SOURCE)
     yield _drop(Table.SOURCE, 10, (_IPV4,), DropReason.IPV4_SOURCE)
     yield _drop(Table.SOURCE, 10, (_IPV6,), DropReason.IPV6_SOURCE)
