@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from bench.streams import measure
 
+from poolnet.lab import console
 from tests.lab import survival
 from tests.lab.running import BACKEND, RunningLab, running_lab
 from tests.lab.survival import eventually
@@ -67,6 +69,43 @@ def test_both_commands_change_the_backend_with_all_that_is_in_use(lab: RunningLa
         assert ("xenbr1" in lab.run(HOST, "ovs-vsctl", "list-br").split()) is (wanted == "openvswitch")
     already = lab.run(HOST, *REFERENCE, "bridge")
     assert already == "The network of this host is carried out by bridge already.\n"
+
+
+def arrives(lab: RunningLab, protocol: str, limit: int) -> float:
+    """What share of the limit arrives at the other host's VM of what the limited one sends there."""
+    sender, receiver = (console.entering_guest(lab.lab, name) for name in ("plain2", "plain1"))
+    return measure(protocol, sender, receiver, "10.88.0.10", 2 * limit, 1.0).frames_per_s / limit
+
+
+def test_a_limit_outlives_a_reboot_of_the_vm_and_of_hostd_and_a_change_of_the_backend(
+    lab: RunningLab,
+) -> None:
+    """And TCP gets through with checksums and segments left to whoever can complete them, and to nobody else."""
+    kbytes, limit = 300, 300 * 1024  # 1000 in place of 1024 would be 2.3 % less
+    vif = lab.xe(HOST, "vif-list", "vm-name-label=plain2", "params=uuid", "--minimal")
+    lab.xe(HOST, "vif-param-set", f"uuid={vif}", "qos_algorithm_type=ratelimit")
+    lab.xe(HOST, "vif-param-set", f"uuid={vif}", f"qos_algorithm_params:kbps={kbytes}")
+
+    def is_kept() -> bool:
+        udp = arrives(lab, "udp", limit)
+        assert udp < 1.015
+        return udp > 0.985 and arrives(lab, "tcp", limit) == pytest.approx(1, abs=0.05)
+
+    eventually(is_kept, "the limit is kept", 40.0)
+    lab.xe(HOST, "vm-reboot", "vm=plain2", "force=true")
+    lab.guest("plain2", "ip", "address", "add", "10.88.0.20/24", "dev", "eth0")
+    eventually(is_kept, "after a reboot of the VM", 40.0)
+    for wanted, offload in (("openvswitch", "off"), ("bridge", "on"), ("openvswitch", "off")):
+        if backend(lab) != wanted:
+            lab.run(HOST, *OWN, wanted)
+        eventually(lambda: lab.pings("plain2", "10.88.0.10"), f"over {wanted}", 30.0)
+        assert f"tx-checksumming: {offload}" in lab.guest("plain2", "ethtool", "-k", "eth0")
+        eventually(is_kept, f"over {wanted}", 40.0)
+    old = survival.pid_of(lab, HOST, "poolnet-hostd")
+    survival.kill(lab, HOST, "poolnet-hostd")
+    eventually(lambda: survival.pid_of(lab, HOST, "poolnet-hostd") not in (0, old), "hostd is back")
+    eventually(is_kept, "after a death of hostd", 40.0)
+    lab.xe(HOST, "vif-param-clear", f"uuid={vif}", "param-name=qos_algorithm_params")
 
 
 def test_after_a_change_the_host_works_on_and_boots_with_it(lab: RunningLab) -> None:
