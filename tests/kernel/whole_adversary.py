@@ -16,7 +16,8 @@ LIMIT_S = 1800.0
 
 def main() -> int:
     """The exit code of the tests there."""
-    words = (sys.executable, "-m", "pytest", "-v", "-m", "lab", "-p", "no:cacheprovider", "-p", "no:xdist")
+    plugins = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:hypothesispytest")
+    words = (sys.executable, "-m", "pytest", "-v", "-m", "lab", *plugins)
     environment = {"POOLNET_LAB_BACKEND": "openvswitch", "POOLNET_LAB_PATIENCE": "5"}
     with TemporaryDirectory(prefix="whole-adversary") as directory:
         done = machine.run(
