@@ -32,6 +32,7 @@ OPERATIONS = (
 )
 DEBIAN = ("tests/lab/test_nbd_port.py::test_the_port_is_open_exactly_where_it_should_be[openvswitch]",)
 """What runs on Debian's own kernel, under emulation: Open vSwitch in the kernel together with nftables' family inet."""
+
 _ADVERSARY = "tests/lab/test_adversary.py::test_"  # all of it: `make kernel-locks`
 LOCKS = (
     f"{_ADVERSARY}a_lock_stops_every_attack_and_nothing_else",

@@ -122,6 +122,13 @@ class Stage:
         return self.lab.run(HOST, "ovs-vsctl", "port-to-br", self.device).strip()
 
     @property
+    def datapath_type(self) -> str:
+        """That of Open vSwitch, and "" with another backend."""
+        if self.backend != "openvswitch":
+            return ""
+        return self.lab.run(HOST, "ovs-vsctl", "get", "Bridge", self.switch_bridge, "datapath_type").strip()
+
+    @property
     def ofport(self) -> int:
         """The number of the attacker's port there."""
         return int(self.lab.run(HOST, "ovs-vsctl", "get", "Interface", self.device, "ofport"))

@@ -41,6 +41,9 @@ pytestmark = pytest.mark.lab
 
 # What Open vSwitch keeps to itself (`forward-bpdu`), and what it takes the outer tag from.
 NOT_FORWARDED_BY_OPEN_VSWITCH = {"CDP", "PVST+", "tag 0 and tag 20"}
+# From the guest's own address, and discarded by every receiver: Open vSwitch's datapath in the kernel takes them for whole
+# packets, and does with them what it has kept for those (docs/user/locks.md).
+LIKE_WHOLE_ONES_TO_THE_KERNEL = {"longer than it is", "longer than it is 6"}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -77,6 +80,8 @@ def test_without_a_lock_all_of_it_arrives(stage: Stage, frames: tuple[Sent, ...]
 
 def check_a_lock(stage: Stage, frames: tuple[Sent, ...]) -> None:
     """No attack is heard by anybody, every honest frame once by the victim, and all attacks are counted."""
+    if stage.datapath_type == "system":
+        frames = tuple(sent for sent in frames if sent.name not in LIKE_WHOLE_ONES_TO_THE_KERNEL)
     stage.lock("locked", (stage.me.ip,), (stage.me.ip6,))
     before = stage.dropped()
     stage.learns_who_is_where()
@@ -99,7 +104,7 @@ def check_a_lock(stage: Stage, frames: tuple[Sent, ...]) -> None:
         eventually(lambda: counted().total() >= surely.total(), "all attacks are counted")
     assert counted().total() >= surely.total(), surely - counted()
     assert counted().total() <= len(attacks)  # some that no bridge would forward come that far
-    if stage.backend == "openvswitch":  # nftables reads some not to their end, and counts them elsewhere
+    if stage.datapath_type == "netdev":  # the others read some not to their end, and count them elsewhere
         assert counted() & surely == surely
     assert leaks(stage.attack((), lambda _: False), frames) == {}
     print(

@@ -25,7 +25,8 @@ TAPS_MAX: Final = 16
 LISTEN_S: Final = 10.0
 FRAMES_MAX: Final = 2000  # of one port
 _AT_ONCE: Final = 32
-_FRAME_BYTES: Final = (1 << 16) + 64  # also of a segment that is yet to be cut: what lacks its end reads as broken
+# Also of a segment that is yet to be cut: what lacks its end reads as broken.
+_FRAME_BYTES: Final = (1 << 16) + 64
 _ETH_P_ALL: Final = 3
 _SOL_PACKET, _PACKET_AUXDATA, _OUTGOING = 263, 8, 4
 _AUXDATA: Final = struct.Struct("=I12xHH")
