@@ -52,7 +52,8 @@ async def assert_rate(pair: GuestPair, kbytes: int, *protocols: str) -> None:
             seen.append((await arrives(pair, protocol, 2 * limit)).frames_per_s / limit)
             if abs(seen[-1] - 1) <= allowed:
                 break
-            assert seen[-1] < 1 + allowed, f"{protocol} at {seen} of {kbytes} kB/s"
+            # A TCP receiver may be given at once what has waited for a lost segment since before we began to count.
+            assert protocol == "tcp" or seen[-1] < 1 + allowed, f"{protocol} at {seen} of {kbytes} kB/s"
         else:
             raise AssertionError(f"{protocol} at {seen} of {kbytes} kB/s")
 
