@@ -16,7 +16,7 @@ import json.encoder
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from poolnet.api.answer import Codec
@@ -164,12 +164,20 @@ def _xml_map(encode: TextEncoder) -> TextEncoder:
     return encode_map
 
 
+def _attributes(decl: ClassDecl) -> Callable[[Row], Sequence[Value]]:
+    """Makes what reads a row's fields. Some classes have none: all their messages are the class's own."""
+    names = tuple(field.attribute for field in decl.fields)
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda row: tuple(getattr(row, name) for name in names)
+
+
 def _xml_record(decl: ClassDecl) -> TextEncoder:
     """Makes the encoder of a class's records. What is absent, as an option may be, is no member (spec §1.3)."""
     heads = tuple(f"<member><name>{xml_escape(field.name)}</name>" for field in decl.fields)
     encoders = tuple(xml_encoder(field.wire_type) for field in decl.fields)
     names = tuple(field.name for field in decl.fields)
-    attributes = operator.attrgetter(*(field.attribute for field in decl.fields))
+    attributes = _attributes(decl)
 
     def encode_record(record: Row | Mapping[str, Value]) -> str:
         values = attributes(record) if isinstance(record, Row) else map(record.get, names)
@@ -230,7 +238,7 @@ def _json_record(decl: ClassDecl) -> TextEncoder:
     heads = tuple(f"{json_string(field.name)}:" for field in decl.fields)
     encoders = tuple(json_encoder(field.wire_type) for field in decl.fields)
     names = tuple(field.name for field in decl.fields)
-    attributes = operator.attrgetter(*(field.attribute for field in decl.fields))
+    attributes = _attributes(decl)
 
     def encode_record(record: Row | Mapping[str, Value]) -> str:
         if isinstance(record, Row):
