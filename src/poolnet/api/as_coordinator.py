@@ -94,7 +94,8 @@ async def start_coordinator(parts: Parts) -> Started:
     background.start(converge(coordinator, host, unknown_guests, tried), "converge")
     # A host that cannot be made what it should be has to be reachable all the more.
     with suppress(TimeoutError):
-        await asyncio.wait_for(tried.wait(), SETTLE_S)
+        async with asyncio.timeout(SETTLE_S):
+            await tried.wait()
     credentials = Credentials(state_dir / "users.toml", PamThroughHostd(link))
     background.start(parts.doors.follow(database, host), "doors")
     members = _open_pool_door(parts, coordinator, hosts, host)

@@ -289,7 +289,8 @@ class PoolCalls:
         with suppress(
             TimeoutError
         ):  # who has not heard is told when it greets this host, or by the new coordinator
-            await asyncio.wait_for(telling, TELL_AT_HAND_OVER_S)
+            async with asyncio.timeout(TELL_AT_HAND_OVER_S):
+                await telling
 
     async def _stay_coordinator(self, _: Call) -> Result:
         return None

@@ -117,7 +117,8 @@ class Evidence:
                     )
                 self._news.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), LOOK_S)
+                    async with asyncio.timeout(LOOK_S):
+                        await self._news.wait()
         finally:
             self._taps.close_all()
 

@@ -165,7 +165,8 @@ async def _answered(
             await asyncio.gather(asking, listening, return_exceptions=True)
 
     with suppress(TimeoutError):
-        return await asyncio.wait_for(both(), within_s)
+        async with asyncio.timeout(within_s):
+            return await both()
     return None
 
 

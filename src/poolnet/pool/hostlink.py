@@ -86,7 +86,8 @@ class HostLink:
             frame = msgspec.json.encode(protocol.Request(id=request_id, command=command))
             writer.write(len(frame).to_bytes(4, "big") + frame)
             await writer.drain()
-            answer = await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                answer = await future
         except (ConnectionError, TimeoutError) as error:
             raise HostGone(f"{type(error).__name__}: {error}") from error
         finally:

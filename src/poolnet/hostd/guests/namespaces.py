@@ -39,7 +39,8 @@ async def launch(command: Sequence[str], *, pass_fds: Sequence[int] = (), wait_s
         pass_fds=tuple(pass_fds),
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), wait_s)
+        async with asyncio.timeout(wait_s):
+            out, err = await process.communicate()
     except TimeoutError as error:
         raise LaunchError(f"{command[0]} was not ready after {wait_s:g} s") from error
     words = out.decode().split()
@@ -132,7 +133,8 @@ async def wait_gone(pid: int, started: int, wait_s: float, waiting: Collection[i
         while not ended.is_set() and (left_s := deadline - loop.time()) > 0:
             wake(waiting)
             with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), min(left_s, _WAKE_S) if waiting else left_s)
+                async with asyncio.timeout(min(left_s, _WAKE_S) if waiting else left_s):
+                    await ended.wait()
         return ended.is_set()
     finally:
         loop.remove_reader(descriptor)

@@ -250,7 +250,8 @@ class _Watched:
             while self._changed.is_set() and loop.time() < deadline:
                 self._changed.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), QUIET_S)
+                    async with asyncio.timeout(QUIET_S):
+                        await self._changed.wait()
             self._changed.clear()
             await self._keeper.mend(self._name)
 
