@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -221,7 +222,8 @@ def test_a_guest_in_which_somebody_works_stands_still_and_ends_all_the_same(
                 await runtime.carry_out(end)
             assert started_at(pid) == 0
         finally:
-            working.kill()
+            with suppress(ProcessLookupError):  # it may have ended with the guest
+                working.kill()
             await working.wait()
 
     run_with_runtime(tmp_path, body)

@@ -91,7 +91,9 @@ FAILURES = (
     ),
     Failure(
         name="a lock that no flow can express",
-        desired=network(*AFTER.bridges, INTERNAL, port(7, "xapi1", replace(locked(7), mac="nonsense"))),
+        desired=network(
+            *AFTER.bridges, INTERNAL, port(7, "xapi1", replace(locked(7), ipv4_allowed=("fd00::/64",)))
+        ),
         fault=Fault.SWITCH_FAILED,
         subject="vif7.0",
     ),
