@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from poolnet.db.body import decode_body
@@ -64,6 +64,20 @@ class _Waiting:
         return self.outcome
 
 
+@dataclass(slots=True, kw_only=True)
+class _Foreseen:
+    """Changes that were checked before they are committed; that holds until classes on which it stands are changed."""
+
+    changes: Sequence[Changes]
+    staged: list[StagedCommit]
+    stands_on: frozenset[type[Row]]
+    holds: bool = True
+
+    def note(self, commit: StagedCommit) -> None:
+        """Takes note of a commit that comes before."""
+        self.holds = self.holds and self.stands_on.isdisjoint(_written(commit))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Flight:
     """A batch whose append is under way: its commits, and the callers with the number that each will get."""
@@ -91,6 +105,7 @@ class Database:
         self._assigned = 0
         self._queue: list[_Waiting] = []
         self._flight: _Flight | None = None
+        self._foreseen: _Foreseen | None = None
         self._writer: concurrent.futures.ThreadPoolExecutor | None = None
         self._noted = 0
         self._on_notes: Callable[[Sequence[Note]], None] | None = None
@@ -162,6 +177,18 @@ class Database:
         if waiting.outcome is None and waiting.waiter is not None:
             await asyncio.shield(waiting.waiter)
         return waiting.result()
+
+    def foresee(self, changes: Sequence[Changes]) -> None:
+        """Checks and encodes changes whose commit is likely to follow, while there is time.
+
+        That commit need not do it again, unless others come before it. Nothing changes; misfits are the commit's to find.
+        """
+        sequence = tuple(changes)
+        with contextlib.suppress(Conflict, BadRow):
+            staged = self._stage(Overlay(self._tables), sequence, followed=False)
+            written = {cls for commit in staged for cls in _written(commit)}
+            ends = {end.other for cls in written for end in SHAPES[cls].one_ends}
+            self._foreseen = _Foreseen(changes=sequence, staged=staged, stands_on=frozenset(written | ends))
 
     def commit_now(self, changes: Changes | Sequence[Changes]) -> int:
         """Commits like `commit`, but blocks the thread until it is done, together with all that was queued before."""
@@ -382,7 +409,9 @@ class Database:
         callers = []
         for position, waiting in enumerate(queue, 1):
             try:
-                staged = self._stage(batch, waiting.changes, followed=position < len(queue))
+                staged = self._as_foreseen(waiting.changes) if len(queue) == 1 else None
+                if staged is None:
+                    staged = self._stage(batch, waiting.changes, followed=position < len(queue))
             except (Conflict, BadRow) as error:
                 waiting.settle(error)
                 continue
@@ -390,6 +419,19 @@ class Database:
             self._assigned += len(staged)
             callers.append((waiting, self._assigned))
         return tuple(commits), tuple(callers)
+
+    def _as_foreseen(self, changes: Sequence[Changes]) -> list[StagedCommit] | None:
+        """What `foresee` has made of these changes, if it still holds."""
+        foreseen = self._foreseen
+        if foreseen is None or len(foreseen.changes) != len(changes):
+            return None
+        if any(one is not other for one, other in zip(foreseen.changes, changes, strict=True)):
+            return None
+        self._foreseen = None
+        if not foreseen.holds:
+            return None
+        first = self._assigned + 1
+        return [replace(commit, number=number) for number, commit in enumerate(foreseen.staged, first)]
 
     def _stage(self, batch: Overlay, sequence: Sequence[Changes], *, followed: bool) -> list[StagedCommit]:
         """Checks one caller's changes and, if others follow, puts them into the batch; all or none."""
@@ -451,6 +493,8 @@ class Database:
 
     def _apply(self, commit: StagedCommit) -> None:
         """Makes one commit visible."""
+        if self._foreseen is not None:
+            self._foreseen.note(commit)
         told = self._feed.has_subscribers
         deleted = tuple(self._tables.row(cls, ref) for cls, ref in commit.destroyed) if told else ()
         for row in commit.created:
@@ -473,6 +517,13 @@ class Database:
                     deleted=tuple(row for row in deleted if row is not None),
                 )
             )
+
+
+def _written(commit: StagedCommit) -> set[type[Row]]:
+    """The classes of which a commit makes, changes or destroys rows, or changes computed sets."""
+    keys = (*commit.destroyed, *commit.touched)
+    rows = (*commit.created, *(each.row for each in commit.updated))
+    return {*(cls for cls, _ in keys), *map(type, rows)}
 
 
 def _sequence(changes: Changes | Sequence[Changes]) -> Sequence[Changes]:

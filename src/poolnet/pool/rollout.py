@@ -142,6 +142,8 @@ class Rollouts:
 
             async def note() -> None:
                 noted.extend(notes(_plans(works)))
+                if works and not others:
+                    self._database.foresee(changes)
 
             try:
                 armed = await self._switch(view, works, contexts, guards, progress, note)

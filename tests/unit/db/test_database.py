@@ -65,6 +65,53 @@ def test_commits_that_arrive_during_an_append_share_the_next_one() -> None:
     database.close()
 
 
+def test_what_was_foreseen_is_committed_as_if_it_had_not_been() -> None:
+    engine = GatedEngine()
+    database = Database.open(engine)
+    networks = [a_network(str(number)) for number in range(3)]
+    changes = [creating(database, each) for each in networks]
+    database.foresee(changes)
+    assert database.view.count(Network) == 0
+    assert asyncio.run(database.commit(changes)) == 3
+    assert [row.name_label for row in database.view.all(Network)] == ["0", "1", "2"]
+    assert [len(record.puts) for record in engine.records] == [3]
+    database.close()
+
+
+def test_what_was_foreseen_gets_the_numbers_after_those_that_came_before_it() -> None:
+    database = Database.open(MemoryEngine())
+    create(database, session := a_session())
+    mine = [creating(database, a_network("a")), creating(database, a_network("b"))]
+    database.foresee(mine)
+    assert create(database, a_task(session.ref)) == 2
+    assert asyncio.run(database.commit(mine)) == 4
+    numbers = [database.feed.modified_at(Network, row.ref) for row in database.view.all(Network)]
+    assert numbers == [3, 4]
+    database.close()
+
+
+def test_what_was_foreseen_holds_no_more_when_others_commit() -> None:
+    database = Database.open(MemoryEngine())
+    network = a_network()
+    create(database, network)
+    txn = database.begin()
+    txn.update(Network, network.ref, MTU=1400)
+    mine = [txn.changes()]
+    database.foresee(mine)
+    commit(database, lambda other: other.update(Network, network.ref, name_label="theirs"))
+    asyncio.run(database.commit(mine))
+    row = database.view.get(Network, network.ref)
+    assert (row.MTU, row.name_label) == (1400, "theirs")
+    txn = database.begin()
+    txn.update(Network, network.ref, MTU=1300)
+    mine = [txn.changes()]
+    database.foresee(mine)
+    destroy(database, network)
+    with pytest.raises(Conflict):
+        asyncio.run(database.commit(mine))
+    database.close()
+
+
 def test_a_conflict_in_a_batch_is_its_callers_alone() -> None:
     engine = GatedEngine()
     database = Database.open(engine)
