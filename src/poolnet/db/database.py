@@ -64,18 +64,13 @@ class _Waiting:
         return self.outcome
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Foreseen:
     """Changes that were checked before they are committed; that holds until classes on which it stands are changed."""
 
     changes: Sequence[Changes]
     staged: list[StagedCommit]
     stands_on: frozenset[type[Row]]
-    holds: bool = True
-
-    def note(self, commit: StagedCommit) -> None:
-        """Takes note of a commit that comes before."""
-        self.holds = self.holds and self.stands_on.isdisjoint(_written(commit))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,8 +423,6 @@ class Database:
         if any(one is not other for one, other in zip(foreseen.changes, changes, strict=True)):
             return None
         self._foreseen = None
-        if not foreseen.holds:
-            return None
         first = self._assigned + 1
         return [replace(commit, number=number) for number, commit in enumerate(foreseen.staged, first)]
 
@@ -493,8 +486,8 @@ class Database:
 
     def _apply(self, commit: StagedCommit) -> None:
         """Makes one commit visible."""
-        if self._foreseen is not None:
-            self._foreseen.note(commit)
+        if self._foreseen is not None and not self._foreseen.stands_on.isdisjoint(_written(commit)):
+            self._foreseen = None
         told = self._feed.has_subscribers
         deleted = tuple(self._tables.row(cls, ref) for cls, ref in commit.destroyed) if told else ()
         for row in commit.created:
