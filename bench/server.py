@@ -14,7 +14,6 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -23,9 +22,7 @@ from xml.sax.saxutils import escape
 from tests.in_process import InProcess, in_process
 
 from poolnet.api.answer import Answer, Encoded, Origin, Success
-from poolnet.api.audit_calls import undo_rule
 from poolnet.api.budgets import Budgets
-from poolnet.api.cli_login import CliLogin
 from poolnet.api.http import HttpServer
 from poolnet.api.logins import REFUSAL_DELAY_S
 from poolnet.api.wire import Wire
@@ -35,8 +32,6 @@ from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VifOperations
 from poolnet.model.types import Ref, StringT
-from poolnet.xe.client import Client
-from poolnet.xe.commands.run import run as run_command
 
 VIFS_PER_VM = 4
 _HERE = Origin(local_root=True)
@@ -61,19 +56,6 @@ class Served:
         if block is not None:
             return Success(StringT(), Encoded(lambda _: (block,)))
         return await self.parts.dispatcher.dispatch(method, params, origin)
-
-    async def run_cli(self, words: Sequence[str], client: Client, origin: Origin) -> None:
-        """Carries a command of `xe` out."""
-        login = CliLogin(
-            dispatcher=self.parts.dispatcher,
-            sessions=self.parts.sessions,
-            coordinator=self.parts.coordinator,
-            database=self.parts.database,
-            origin=origin,
-            auditor=self.parts.auditor,
-            undo_rule=partial(undo_rule, self.parts.audit_log),
-        )
-        await run_command(words, client, login)
 
     def body(self, method: str, *params: str) -> str:
         """The XML-RPC body of a call in this server's session."""
@@ -113,7 +95,7 @@ async def serving(*, rates: bool = False) -> AsyncIterator[Served]:
             budgets=Budgets(rates=rates),
         ) as parts:
             served = Served(parts, root)
-            server = served.server = HttpServer(served, served.run_cli, budgets=parts.budgets)
+            server = served.server = HttpServer(served, parts.run_cli, budgets=parts.budgets)
             try:
                 served.port = server.listen_tcp("127.0.0.1", 0)
                 server.listen_unix(root / "run/poolnet/xapi.sock", mode=0o600)

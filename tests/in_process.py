@@ -24,6 +24,7 @@ from poolnet.api.desk import open_desk
 from poolnet.api.directory import Directory, DirectoryGone, Entry
 from poolnet.api.dispatch import Dispatcher
 from poolnet.api.events import Events
+from poolnet.api.http import RunCli
 from poolnet.api.sessions import Sessions
 from poolnet.api.tasks import Tasks
 from poolnet.db.database import Database
@@ -201,6 +202,7 @@ class InProcess:
     audit_log: AuditLog
     auditor: Auditor
     budgets: Budgets
+    run_cli: RunCli
 
 
 @asynccontextmanager
@@ -253,10 +255,11 @@ async def in_process(
         writing = asyncio.create_task(audit_log.follow())
         stack.push_async_callback(_cancelled, writing)
         auditor = Auditor(audit_log.add)
+        dispatcher = desk.dispatcher(undo_messages(audit_log, coordinator), auditor)
         yield InProcess(
             database=database,
             coordinator=coordinator,
-            dispatcher=desk.dispatcher(undo_messages(audit_log, coordinator), auditor),
+            dispatcher=dispatcher,
             sessions=desk.sessions,
             tasks=desk.tasks,
             events=desk.events,
@@ -264,6 +267,7 @@ async def in_process(
             audit_log=audit_log,
             auditor=auditor,
             budgets=budgets,
+            run_cli=desk.console(dispatcher, auditor, audit_log),
         )
 
 

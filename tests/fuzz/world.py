@@ -14,7 +14,6 @@ import traceback
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -22,9 +21,6 @@ from uuid import uuid4
 import msgspec
 import structlog
 
-from poolnet.api.answer import Origin
-from poolnet.api.audit_calls import undo_rule
-from poolnet.api.cli_login import CliLogin
 from poolnet.api.http import HttpServer, Timeouts
 from poolnet.hostd.server import Send, Server
 from poolnet.hostnet import protocol
@@ -39,8 +35,6 @@ from poolnet.model.registry import CLASSES
 from poolnet.model.roles import Role
 from poolnet.model.types import Ref
 from poolnet.pool.hostlink import HostRefused
-from poolnet.xe.client import Client
-from poolnet.xe.commands.run import run as run_command
 from tests.in_process import FACTS, GREETING, InProcess, in_process, login_as
 from tests.unit.api.toy import post, xml_call
 
@@ -82,19 +76,6 @@ class World:
     daemon_socket: Path
     listening: _Listening
     sessions: dict[str, str]
-
-    async def run_cli(self, words: Sequence[str], client: Client, origin: Origin) -> None:
-        """Carries a command of `xe` out."""
-        login = CliLogin(
-            dispatcher=self.parts.dispatcher,
-            sessions=self.parts.sessions,
-            coordinator=self.parts.coordinator,
-            database=self.parts.database,
-            origin=origin,
-            auditor=self.parts.auditor,
-            undo_rule=partial(undo_rule, self.parts.audit_log),
-        )
-        await run_command(words, client, login)
 
     async def post(self, path: str, body: bytes) -> bytes:
         """One request on a connection of its own, and all of the answer."""
@@ -212,7 +193,7 @@ async def open_world() -> AsyncIterator[World]:
             parts.host.answer = _host_answers
             await _furnish(parts)
             world = World(parts, root / "api.sock", root / "hostd.sock", listening, {})
-            server = HttpServer(parts.dispatcher, world.run_cli, timeouts=_TIMEOUTS)
+            server = HttpServer(parts.dispatcher, parts.run_cli, timeouts=_TIMEOUTS)
             stack.push_async_callback(server.close)
             server.listen_unix(world.api_socket, mode=0o600)
             daemon = Server(_dispatch, _watch, frozenset((os.geteuid(),)))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 import structlog
 from msgspec.structs import replace
 
-from poolnet.api.answer import Origin
-from poolnet.api.audit_calls import AuditDownload, undo_messages, undo_rule
+from poolnet.api.audit_calls import AuditDownload, undo_messages
 from poolnet.api.certificate_calls import CertificateCalls
-from poolnet.api.cli_login import CliLogin
 from poolnet.api.config import rooted
 from poolnet.api.credentials import Credentials
 from poolnet.api.desk import open_desk
@@ -40,8 +37,6 @@ from poolnet.pool.pace import Pace
 from poolnet.pool.start import converge, finish_decided, follow_facts, follow_locks, greet, open_pool
 from poolnet.pool.succession import look_for_members
 from poolnet.rules.context import Counters
-from poolnet.xe.client import Client
-from poolnet.xe.commands.run import run as run_command
 
 log = structlog.get_logger("poolnet.api")
 
@@ -194,18 +189,7 @@ def _open_gate(
     }
     dispatcher = desk.dispatcher(more, parts.auditor)
 
-    async def run_cli(words: Sequence[str], client: Client, origin: Origin) -> None:
-        login = CliLogin(
-            dispatcher=dispatcher,
-            sessions=sessions,
-            coordinator=coordinator,
-            database=database,
-            origin=origin,
-            auditor=parts.auditor,
-            undo_rule=partial(undo_rule, parts.audit_log),
-        )
-        await run_command(words, client, login)
-
+    run_cli = desk.console(dispatcher, parts.auditor, parts.audit_log)
     download = AuditDownload(parts.audit_log, sessions, desk.tasks)
     parts.gate.open(dispatcher, run_cli, audit_log=download)
     parts.background.start(sweep(sessions, desk.tasks), "sweep")

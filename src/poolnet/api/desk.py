@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
+from poolnet.api.answer import Origin
+from poolnet.api.audit_calls import undo_rule
 from poolnet.api.auditing import Auditor
 from poolnet.api.budgets import Budgets
+from poolnet.api.cli_login import CliLogin
 from poolnet.api.credentials import Credentials
 from poolnet.api.directory import Directory
 from poolnet.api.dispatch import Dispatcher, Own
 from poolnet.api.events import Events
+from poolnet.api.http import RunCli
 from poolnet.api.locks import AskedHosts
 from poolnet.api.logins import REFUSAL_DELAY_S
 from poolnet.api.own import own_messages
@@ -21,7 +26,10 @@ from poolnet.api.tasks import Tasks
 from poolnet.db.database import Database
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
+from poolnet.pool.audit_log import AuditLog
 from poolnet.pool.coordinator import Coordinator
+from poolnet.xe.client import Client
+from poolnet.xe.commands.run import run as run_command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +55,23 @@ class Desk:
             auditor=auditor,
             budgets=self.budgets,
         )
+
+    def console(self, dispatcher: Dispatcher, auditor: Auditor, audit_log: AuditLog) -> RunCli:
+        """What carries out commands of `xe`, by the same dispatcher."""
+
+        async def run_cli(words: Sequence[str], client: Client, origin: Origin) -> None:
+            login = CliLogin(
+                dispatcher=dispatcher,
+                sessions=self.sessions,
+                coordinator=self.coordinator,
+                database=self.database,
+                origin=origin,
+                auditor=auditor,
+                undo_rule=partial(undo_rule, audit_log),
+            )
+            await run_command(words, client, login)
+
+        return run_cli
 
 
 def open_desk(
