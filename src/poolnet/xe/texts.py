@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
@@ -20,6 +20,14 @@ NOT_SET: Final = "<not set>"
 
 Texts: TypeAlias = str | tuple[str, ...] | Mapping[str, str]
 """What a field says: a text, the texts of its items, or those of its keys and values."""
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Writes rows of as many texts each as lines, with every column as wide as its longest text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def joined(texts: Texts, separator: str = "; ") -> str:

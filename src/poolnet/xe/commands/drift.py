@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from poolnet.xe.commands.command import Call, Command
 from poolnet.xe.refusals import Finished
+from poolnet.xe.texts import columns
 
 JSON: Final = "json"
 COLUMNS: Final = ("subject", "field", "intended", "applied", "actual")
@@ -38,11 +39,7 @@ def _told(host: Answer) -> list[str]:
         list(COLUMNS),
         *([str(field[name]) or "-" for name in COLUMNS] for field in host["fields"]),
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    lines = [
-        "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = [f"  {line}" for line in columns(rows)]
     return [f"{host['name-label']} differs; the pool's policy is {host['policy']}", *lines]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from poolnet.xe.commands.command import Call, Command
+from poolnet.xe.texts import columns
 
 JSON: Final = "json"
 YES, NO, REMARKS = "yes", "no", "yes*"
@@ -37,10 +38,7 @@ def _matrix(answer: Answer) -> list[str]:
     """A line for each VM, a column for each host."""
     rows = [["", *(host["name-label"] for host in answer["hosts"])]]
     rows += [[vm["name-label"], *(_word(cell) for cell in vm["hosts"])] for vm in answer["vms"]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return columns(rows)
 
 
 def _word(cell: Answer) -> str:
