@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from tests.unit.rules.world import NETWORK_RECORD, VIF_RECORD, VM_RECORD
 
 from bench.figure import Figure, percentile
 from poolnet.api.as_coordinator import Started
@@ -33,7 +34,7 @@ from poolnet.lab.simulated.pool import simulated_pool
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vm import VM
-from poolnet.model.enums import DomainType, OnCrashBehaviour, OnNormalExit, VifLockingMode, VmPowerState
+from poolnet.model.enums import DomainType
 from poolnet.model.types import Ref
 from poolnet.pool.coordinator import RuleCall
 from poolnet.rules.catalog import RULES
@@ -162,20 +163,8 @@ def _uplink(started: Started) -> Ref[PIF]:
     )
 
 
-def _network_record(number: int) -> dict[str, Any]:
-    return {
-        "name_label": f"vlan{number}",
-        "name_description": "",
-        "MTU": 1500,
-        "other_config": {},
-        "bridge": "",
-        "managed": True,
-        "tags": (),
-    }
-
-
 async def _network(started: Started, number: int) -> Any:
-    return await _call(started, "network.create", record=_network_record(number))
+    return await _call(started, "network.create", record={**NETWORK_RECORD, "name_label": f"vlan{number}"})
 
 
 async def _populate(started: Started) -> None:
@@ -183,7 +172,10 @@ async def _populate(started: Started) -> None:
 
     def change(txn: Txn) -> None:
         context = started.coordinator.context(txn, Session())
-        networks = [RULES["network.create"](context, record=_network_record(n)) for n in range(VLANS)]
+        networks = [
+            RULES["network.create"](context, record={**NETWORK_RECORD, "name_label": f"vlan{n}"})
+            for n in range(VLANS)
+        ]
         uplink = _uplink(started)
         for n, network in enumerate(networks):
             RULES["pool.create_VLAN_from_PIF"](context, pif=uplink, network=network, VLAN=n + 1)
@@ -197,9 +189,11 @@ async def _populate(started: Started) -> None:
 
 
 def _vm(context: CallContext, host: Ref[Host], networks: Sequence[Any]) -> None:
-    vm = RULES["VM.create"](context, record=_VM)
+    vm = RULES["VM.create"](context, record={**VM_RECORD, "domain_type": DomainType.HVM})
     for device, network in enumerate(networks):
-        RULES["VIF.create"](context, record={**_VIF, "VM": vm, "network": network, "device": str(device)})
+        RULES["VIF.create"](
+            context, record={**VIF_RECORD, "VM": vm, "network": network, "device": str(device)}
+        )
     RULES["VM.start_on"](context, vm=vm, host=host, start_paused=False, force=False)
 
 
@@ -242,32 +236,3 @@ async def _plan(started: Started, network: Any) -> float:
     if not all(staged.plan.steps for _, staged in plans.values()):
         raise RuntimeError("a plan without steps was measured")
     return taken
-
-
-_VM: dict[str, Any] = {
-    "name_label": "vm",
-    "power_state": VmPowerState.HALTED,
-    "is_a_template": False,
-    "memory_static_max": 256 << 20,
-    "memory_dynamic_max": 256 << 20,
-    "memory_dynamic_min": 256 << 20,
-    "VCPUs_max": 1,
-    "VCPUs_at_startup": 1,
-    "actions_after_shutdown": OnNormalExit.DESTROY,
-    "actions_after_reboot": OnNormalExit.RESTART,
-    "actions_after_crash": OnCrashBehaviour.RESTART,
-    "domain_type": DomainType.HVM,
-    "other_config": {},
-}
-_VIF: dict[str, Any] = {
-    "MAC": "",
-    "MTU": 1500,
-    "other_config": {},
-    "currently_attached": False,
-    "qos_algorithm_type": "",
-    "qos_algorithm_params": {},
-    "locking_mode": VifLockingMode.NETWORK_DEFAULT,
-    "ipv4_allowed": (),
-    "ipv6_allowed": (),
-    "trunks": (),
-}
