@@ -10,7 +10,6 @@ wait for one.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import sys
 from asyncio.subprocess import PIPE
@@ -20,6 +19,7 @@ from typing import Any, Final
 
 from bench.figure import Figure, percentile
 from bench.server import fill, serving
+from poolnet.api.collector import settle
 from poolnet.api.tls import ensure_identities, server_context
 from poolnet.model.classes.network import Network
 
@@ -47,8 +47,7 @@ async def figures() -> Sequence[Figure]:
         common = {"port": port, "session": served.session, "vif": vifs[0], "network": network}
         own = await served.parts.sessions.login_with_password("root", "", "quiet", True)
         asking = {**common, "do": "quiet", "source": "127.0.0.1", "session": own, "every_s": EVERY_S}
-        gc.collect()
-        gc.freeze()  # as the server does when it has loaded its database
+        settle()  # as the server does when it has loaded its database
         quiet = await _client({**asking, "seconds": QUIET_S})
         sessions = [
             await served.parts.sessions.login_with_password("root", "", f"noise{at}", True)

@@ -75,10 +75,10 @@ class Shared:
 
     def __init__(self) -> None:
         self._locks: dict[Codec, asyncio.Lock] = {}
-        self._kept: dict[Codec, bytes] = {}
+        self._kept: dict[Codec, Sequence[bytes]] = {}
 
-    async def get(self, codec: Codec, make: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The encoded value; `make` is called unless somebody has made it."""
+    async def get(self, codec: Codec, make: Callable[[], Awaitable[Sequence[bytes]]]) -> Sequence[bytes]:
+        """The pieces of the encoded value; `make` is called unless somebody has made it."""
         async with self._locks.setdefault(codec, asyncio.Lock()):
             kept = self._kept.get(codec)
             if kept is None:

@@ -46,6 +46,10 @@ class Budgets:
         """Waits for the turn of a machine, as `machine_of` names it."""
         await self._turns.take(machine)
 
+    def wake(self, peer: str, place: asyncio.Future[None]) -> None:
+        """Has a future done at the turn of the client at that address: a change wakes all who wait for one."""
+        self._turns.wake(_machine(peer), place)
+
     async def admit_request(self, peer: str, size: int) -> None:
         """Waits until a request of that many bytes may be parsed."""
         machine = _machine(peer)

@@ -10,16 +10,16 @@ import asyncio
 import hashlib
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from msgspec import Struct
 
 from poolnet.api.answer import Codec, Shared
 from poolnet.api.fragments import encode_record
+from poolnet.api.sleepers import Sleepers, Waiters, Wake, at_once
 from poolnet.db.database import Database
 from poolnet.db.feed import Delta, Published
 from poolnet.model import errors
@@ -34,6 +34,7 @@ BATCHES_MAX = (
     4  # kept of one state of the database, for those who ask for the same; each may be as large as all of it
 )
 BATCHES_KEPT_S = 5.0
+EVENTS_AT_ONCE = 200  # made in one turn
 SUBSCRIPTIONS_MAX = 20_000  # of one session, in all its registrations; one body holds about as many
 EVENT_CLASSES = {decl.name.lower(): name for name, decl in CLASSES.items() if decl.events}
 COUNTED_CLASSES = {decl.name.lower(): decl.python_type for decl in CLASSES.values() if decl.in_database}
@@ -134,10 +135,13 @@ class Events:
         self._queue_bytes = 0
         self._next_id = 1
         self._dropped = 0  # the last id that fell out of the queue
-        self._arrived = asyncio.Event()
         self._unsubscribe: Callable[[], None] | None = None
         self._heart: asyncio.Task[None] | None = None
-        self._ended: dict[str, set[asyncio.Future[None]]] = {}
+        self._waiters = Waiters()
+        self._for_changes = Sleepers(BATCHING_S)
+        self._for_tasks = Sleepers(0.0)
+        self._for_queue = Sleepers(0.0)
+        self._following: asyncio.Task[None] | None = None
         self._batches: dict[tuple[Subscriptions, int, int], EventBatch] = {}
         self._batches_of = -1
 
@@ -149,12 +153,12 @@ class Events:
         entries: Sequence[str],
         token: str,
         timeout_s: float,
-        turn: Callable[[], Awaitable[None]] | None = None,
+        wake: Wake = at_once,
     ) -> EventBatch:
         """Waits for changes after a token, and answers them with the next token (spec §5.2).
 
         A token of a later state than this one is of another database: all that there is answers it, as for a new
-        client, for it would wait in vain. `turn` waits for the client's turn: a change wakes all that wait.
+        client, for it would wait in vain. `wake` goes on at the client's turn: a change wakes all that wait.
 
         Raises:
             EVENT_FROM_TOKEN_PARSE_FAILURE: The token is not two numbers.
@@ -166,22 +170,38 @@ class Events:
         loop = asyncio.get_running_loop()
         limit_s = timeout_s if 0 <= timeout_s < FOREVER_S else FOREVER_S
         deadline = loop.time() + limit_s
-        with self._until_ended(session) as ended:
+        sleepers = self._for_tasks if subscriptions.only_tasks() else self._for_changes
+        with self._waiters.of(session) as waiter:
             while True:
                 number = feed.number
-                batch = self._batch(subscriptions, since, message_since)
-                remaining = deadline - loop.time()
-                if batch.events or token == "" or remaining <= 0:
+                batch = await self._batch(subscriptions, since, message_since, wake)
+                if batch.events or token == "" or deadline <= loop.time():
                     return batch
                 since = message_since = number  # nothing of it matched, so nobody misses it
-                if await _either(ended, feed.wait(number), remaining) and not subscriptions.only_tasks():
-                    await _either(ended, None, min(BATCHING_S, max(0.0, deadline - loop.time())))
-                if turn is not None:
-                    await turn()
-                if ended.done():
+                self._follow()
+                if feed.number == number:
+                    await sleepers.sleep(waiter, wake, until=deadline)
+                if waiter.ended:
                     raise errors.session_invalid(Ref(session))
 
-    def _batch(self, subscriptions: Subscriptions, since: int, message_since: int) -> EventBatch:
+    def _follow(self) -> None:
+        """Hears of changes from now on, as long as somebody sleeps."""
+        if self._following is None or self._following.done():
+            self._following = asyncio.create_task(
+                self._rouse(self._database.feed.number), name="event-following"
+            )
+
+    async def _rouse(self, number: int) -> None:
+        feed = self._database.feed
+        while True:
+            await feed.wait(number)
+            number = feed.number
+            self._for_changes.rouse()
+            self._for_tasks.rouse()
+
+    async def _batch(
+        self, subscriptions: Subscriptions, since: int, message_since: int, wake: Wake
+    ) -> EventBatch:
         """What has changed since then; clients that have seen the same and want the same get the same object."""
         number = self._database.feed.number
         if self._batches_of != number:
@@ -189,16 +209,21 @@ class Events:
         key = (subscriptions, since, message_since)
         batch = self._batches.get(key)
         if batch is None:
-            batch = EventBatch(
-                events=self._collect(subscriptions, since, message_since),
-                token=make_token(number, number),
-                counts=self._counts(),
-            )
-            if not self._batches:
-                asyncio.get_running_loop().call_later(BATCHES_KEPT_S, self._batches.clear)
-            if len(self._batches) < BATCHES_MAX:
-                self._batches[key] = batch
+            counts = self._counts()
+            if since <= 0 and message_since <= 0:
+                events = await self._all(subscriptions, wake)
+            else:
+                events = self._collect(subscriptions, since, message_since)
+            batch = EventBatch(events=events, token=make_token(number, number), counts=counts)
+            self._keep(key, number, batch)
         return batch
+
+    def _keep(self, key: tuple[Subscriptions, int, int], number: int, batch: EventBatch) -> None:
+        if self._batches_of != number or len(self._batches) >= BATCHES_MAX:
+            return
+        if not self._batches:
+            asyncio.get_running_loop().call_later(BATCHES_KEPT_S, self._batches.clear)
+        self._batches[key] = batch
 
     def _collect(
         self, subscriptions: Subscriptions, since: int, message_since: int
@@ -209,6 +234,25 @@ class Events:
             *self._events(subscriptions, changes_since(message_since, names & {MESSAGE})),
             *self._events(subscriptions, changes_since(since, names - {MESSAGE})),
         )
+
+    async def _all(self, subscriptions: Subscriptions, wake: Wake) -> tuple[ChangeEvent, ...]:
+        """All that there is, as for a new client: in slices, for it may be ten thousand objects.
+
+        What changes meanwhile is told as it is then, and once more to whoever goes on from the number before.
+        """
+        feed, view = self._database.feed, self._database.view
+        names = subscriptions.class_names()
+        found: list[ChangeEvent] = []
+        for group in (names & {MESSAGE}, names - {MESSAGE}):
+            objects = feed.everything(group)
+            for start in range(0, len(objects), EVENTS_AT_ONCE):
+                for number, name, ref in objects[start : start + EVENTS_AT_ONCE]:
+                    cls = name.lower()
+                    row = view.find(CLASSES[name].python_type, ref)
+                    if row is not None and subscriptions.match(cls, ref):
+                        found.append(_event("add", cls, ref, number, row))
+                await _turn(wake)
+        return tuple(found)
 
     def _counts(self) -> dict[str, int]:
         return {name: self._database.view.count(cls) for name, cls in COUNTED_CLASSES.items()}
@@ -227,38 +271,16 @@ class Events:
                 )
                 if row is None and operation != "del":
                     continue
-                yield ChangeEvent(
-                    id="0" if cls == MESSAGE else str(change.number),
-                    timestamp="0.0",
-                    cls=cls,
-                    operation=operation,
-                    ref=change.ref,
-                    row=row,
-                )
-
-    @contextmanager
-    def _until_ended(self, session: str) -> Iterator[asyncio.Future[None]]:
-        """Gives a future that is done when the session has ended."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ended.setdefault(session, set()).add(ended)
-        try:
-            yield ended
-        finally:
-            waiting = self._ended.get(session, set())
-            waiting.discard(ended)
-            if not waiting:
-                self._ended.pop(session, None)
+                yield _event(operation, cls, change.ref, change.number, row)
 
     def wake_all(self) -> None:
         """Ends all waiting calls, at the server's end: they answer as if their session had ended."""
-        for session in list(self._ended):
+        for session in self._waiters.sessions():
             self.session_ended(session)
 
     def session_ended(self, session: str) -> None:
         """Wakes the calls of a session that ended; they answer SESSION_INVALID."""
-        for ended in self._ended.pop(session, set()):
-            if not ended.done():
-                ended.set_result(None)
+        self._waiters.end(session)
         self._forget(session)
 
     async def inject(self, cls: str, ref: str) -> str:
@@ -297,15 +319,15 @@ class Events:
             if not registration.entries:
                 self._forget(session)
 
-    async def next(self, session: str) -> EventBatch:
-        """Waits for at least one event that the session has registered for.
+    async def next(self, session: str, wake: Wake = at_once) -> EventBatch:
+        """Waits for at least one event that the session has registered for; `wake` as for `from_`.
 
         Raises:
             SESSION_NOT_REGISTERED: It has not registered for any.
             EVENTS_LOST: Events it has not read were dropped from the queue.
             SESSION_INVALID: The session ended while the call was waiting.
         """
-        with self._until_ended(session) as ended:
+        with self._waiters.of(session) as waiter:
             while True:
                 registration = self._registrations.get(session)
                 if registration is None:
@@ -318,8 +340,8 @@ class Events:
                 events = [event for event in self._newest_until(first) if match(event.cls, event.ref)]
                 if events:
                     return EventBatch(events=tuple(reversed(events)))
-                await _either(ended, self._arrived.wait(), None)
-                if ended.done():
+                await self._for_queue.sleep(waiter, wake)
+                if waiter.ended:
                     raise errors.session_invalid(Ref(session))
 
     def _newest_until(self, first: int) -> Iterator[ChangeEvent]:
@@ -343,8 +365,7 @@ class Events:
                 wanted = (r.subscriptions.match(cls, row.ref) for r in self._registrations.values())
                 if cls in EVENT_CLASSES and any(wanted):
                     self._enqueue(operation, row)
-        arrived, self._arrived = self._arrived, asyncio.Event()
-        arrived.set()
+        self._for_queue.rouse()
 
     async def _beat(self) -> None:
         """Tells of the pool now and then, so that idle connections live (spec §5.3)."""
@@ -387,6 +408,10 @@ class Events:
 
     async def stop(self) -> None:
         """Forgets all registrations, at the server's end."""
+        if self._following is not None:
+            self._following.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._following
         for session in list(self._registrations):
             self._forget(session)
         if self._heart is not None:
@@ -394,18 +419,21 @@ class Events:
                 await self._heart
 
 
-async def _either(
-    ended: asyncio.Future[None], change: Coroutine[Any, Any, object] | None, timeout_s: float | None
-) -> bool:
-    """Waits until the session has ended, the change has come, or the time is up; says whether the change has come."""
-    changed = asyncio.ensure_future(change) if change is not None else None
-    awaited: set[asyncio.Future[Any]] = {ended} if changed is None else {ended, changed}
-    try:
-        await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        return changed is not None and changed.done()
-    finally:
-        if changed is not None:
-            changed.cancel()
+def _event(operation: str, cls: str, ref: str, number: int, row: Row | None) -> ChangeEvent:
+    return ChangeEvent(
+        id="0" if cls == MESSAGE else str(number),
+        timestamp="0.0",
+        cls=cls,
+        operation=operation,
+        ref=ref,
+        row=row,
+    )
+
+
+async def _turn(wake: Wake) -> None:
+    place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    wake(place)
+    await place
 
 
 def parse_token(token: str) -> tuple[int, int]:

@@ -153,29 +153,32 @@ class FairGate:
 
 
 class Turns:
-    """Turns of an event loop: in each round of the loop a few pieces of work begin, and the keys take turns.
+    """Turns of an event loop: in each round of the loop, each key begins one piece of work.
 
     The loop does everything in one thread, so whoever has two hundred calls ready would have them all done before
-    anybody else's next one. Here each of them waits for its turn, and a key that has one call waits for one of each other
-    key at most.
+    anybody else's next one. Here each of them waits for its turn, a key that has one call waits for one of each other
+    key at most, and a key that has begun nothing in this round does not wait at all.
     """
 
-    def __init__(self, in_a_round: int = 1) -> None:
-        self._in_a_round = in_a_round
-        self._left = in_a_round
+    def __init__(self) -> None:
+        self._began: set[str] = set()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._scheduled = False
 
     async def take(self, key: str) -> None:
         """Returns when it is the key's turn."""
-        if self._left > 0 and not self._waiting:
-            self._left -= 1
+        if key not in self._began and key not in self._waiting:
+            self._began.add(key)
             self._next_round()
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.wake(key, place)
+        await place
+
+    def wake(self, key: str, place: asyncio.Future[None]) -> None:
+        """Has a future done when it is the key's turn, unless it is done before."""
         self._waiting.setdefault(key, deque()).append(place)
         self._next_round()
-        await place
 
     def _next_round(self) -> None:
         if not self._scheduled:
@@ -184,15 +187,16 @@ class Turns:
 
     def _round(self) -> None:
         self._scheduled = False
-        self._left = self._in_a_round
-        while self._left > 0 and self._waiting:
-            key, queue = next(iter(self._waiting.items()))
-            place = queue.popleft()
-            self._waiting.move_to_end(key)
+        self._began.clear()
+        for key in tuple(self._waiting):
+            queue = self._waiting[key]
+            while queue:
+                place = queue.popleft()
+                if not place.done():  # who has hung up takes no turn
+                    place.set_result(None)
+                    self._began.add(key)
+                    break
             if not queue:
                 del self._waiting[key]
-            if not place.done():  # who has hung up takes no turn
-                self._left -= 1
-                place.set_result(None)
-        if self._waiting or self._left < self._in_a_round:
+        if self._began:
             self._next_round()

@@ -28,8 +28,8 @@ CONNECTIONS_MAX: Final = (
 CONNECTIONS_OF_ADDRESS_MAX: Final = 256  # of one machine: it takes three to shut the others out
 CONNECTIONS_RESERVED_LOCAL: Final = 64  # of these, kept for the Unix socket: root must get in during a flood
 BACKLOG: Final = CONNECTIONS_MAX
-CONNECTS_OF_MACHINE_BURST: Final = 128  # a script of `xe` commands makes 15 a second at most; more wait
-CONNECTS_OF_MACHINE_PER_S: Final = 50.0
+CONNECTS_OF_MACHINE_BURST: Final = 32  # a GUI makes ten; each handshake takes the event loop a millisecond
+CONNECTS_OF_MACHINE_PER_S: Final = 50.0  # a script of `xe` commands makes 15; more wait
 
 # Calls. Above the rate a client waits longer for its answers; a GUI's start-up and 800 calls at once stay below.
 CALLS_OF_MACHINE_BURST: Final = 1000
@@ -51,7 +51,7 @@ LARGE_ANSWERS_OF_MACHINE: Final = (
 )
 BACKGROUND_OF_SESSION_MAX: Final = 1000  # calls under way as `Async.`; 800 VLANs are made in one burst
 BACKGROUND_MAX: Final = 4000
-SLICE_S: Final = 0.001  # of work for one answer, until others have their turn
+SLICE_S: Final = 0.0005  # of work for one answer, until others have their turn
 
 # Times, in seconds.
 BODY_TIMEOUT_S: Final = 30.0  # for the whole body; 300 KiB in that time is 10 KiB/s
@@ -62,7 +62,10 @@ LINGER_S: Final = 1.0  # the rest of a refused body is read that long, so that t
 SHUTDOWN_GRACE_S: Final = 5.0  # running calls may finish that long after a stop
 
 # Answers.
-SEND_SLICE_BYTES: Final = 256 * 1024  # written at once; more only makes copies that wait for the client
+SEND_SLICE_BYTES: Final = (
+    128 * 1024
+)  # encrypted and written in one turn; more only makes copies that wait for the client
+JOINED_BYTES: Final = 32 * 1024  # of small pieces of an answer that many get
 
 # The thin command line (xe-cli §11).
 CLI_HELLO_TIMEOUT_S: Final = 30.0  # for the client's 35 bytes

@@ -153,6 +153,9 @@ class Listener:
 
     async def _accept(self) -> None:
         while True:
+            await asyncio.sleep(
+                0
+            )  # one in each round of the loop: those that wait already are accepted without a pause
             try:
                 client, peer = await self._loop.sock_accept(self._socket)
             except OSError as error:

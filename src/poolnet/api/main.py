@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -24,6 +23,7 @@ from poolnet.api.as_coordinator import Started, start_coordinator
 from poolnet.api.as_member import start_member
 from poolnet.api.auditing import Auditor
 from poolnet.api.budgets import Budgets
+from poolnet.api.collector import settle
 from poolnet.api.config import ApiConfig, ConfigError, load_config, rooted
 from poolnet.api.doors import Doors
 from poolnet.api.gate import Gate
@@ -79,9 +79,7 @@ async def _serve_once(config: ApiConfig, also: Callable[[Started], Awaitable[Non
             waiting.cancel()
             return False
         await starting
-        # The model and the loaded database live as long as the server: no collection needs to look at them again.
-        gc.collect()
-        gc.freeze()
+        settle()
         notify_ready()
         log.info("serving", https=config.https_port, http=config.http_port, role=office.role.role.value)
         await waiting

@@ -6,7 +6,8 @@ mapping from full names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 
 from poolnet.api.auth import auth_messages
 from poolnet.api.budgets import Budgets
@@ -97,9 +98,7 @@ def _event_messages(events: Events, budgets: Budgets) -> Mapping[str, Own]:
         with budgets.poll(peer, session):
             if a["token"] == "":
                 await budgets.admit_full_poll(peer)
-            return await events.from_(
-                session, a["classes"], a["token"], a["timeout"], lambda: budgets.turn(peer)
-            )
+            return await events.from_(session, a["classes"], a["token"], a["timeout"], _turn(budgets, peer))
 
     async def register(call: Call) -> Result:
         events.register(_live(call).ref, call.arguments["classes"])
@@ -111,7 +110,7 @@ def _event_messages(events: Events, budgets: Budgets) -> Mapping[str, Own]:
 
     async def next_(call: Call) -> Result:
         with budgets.poll(call.origin.peer, _live(call).ref):
-            return await events.next(_live(call).ref)
+            return await events.next(_live(call).ref, _turn(budgets, call.origin.peer))
 
     async def current_id(_: Call) -> Result:
         return events.current_id
@@ -127,6 +126,11 @@ def _event_messages(events: Events, budgets: Budgets) -> Mapping[str, Own]:
         "event.get_current_id": current_id,
         "event.inject": inject,
     }
+
+
+def _turn(budgets: Budgets, peer: str) -> Callable[[asyncio.Future[None]], None]:
+    """Has a future done at a client's turn."""
+    return lambda place: budgets.wake(peer, place)
 
 
 def _cancel(database: Database, tasks: Tasks, coordinator: Coordinator) -> Own:

@@ -153,6 +153,17 @@ class Feed:
             complete=complete,
         )
 
+    def everything(self, class_names: Collection[str]) -> list[tuple[int, str, Ref[Row]]]:
+        """All objects of the classes named, in the order in which they were made: the commit, the class, the reference."""
+        return sorted(
+            (
+                (life.created, each.name, Ref(ref))
+                for each in self._chosen(class_names)
+                for ref, life in each.lives.items()
+            ),
+            key=operator.itemgetter(0),
+        )
+
     async def wait(self, number: int) -> None:
         """Waits until a commit later than this one is visible."""
         while self._number <= number:

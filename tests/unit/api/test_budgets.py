@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from poolnet.api import limits
+from poolnet.api import events, limits
 from poolnet.api.answer import Codec, Encoded, Origin, Refusal, Success
 from poolnet.api.budgets import Budgets
+from poolnet.api.events import EventBatch
 from poolnet.api.tasks import Tasks
 from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
@@ -123,13 +126,13 @@ def test_clients_that_want_the_same_events_get_the_same_answer(tmp_path: Path) -
         assert {event.cls for event in other.events} == {"pool"}
         made = 0
 
-        async def make() -> bytes:
+        async def make() -> list[bytes]:
             nonlocal made
             made += 1
             await asyncio.sleep(0)
-            return b"x"
+            return [b"x"]
 
-        assert await asyncio.gather(*(first.shared.get(Codec.XML, make) for _ in range(5))) == [b"x"] * 5
+        assert await asyncio.gather(*(first.shared.get(Codec.XML, make) for _ in range(5))) == [[b"x"]] * 5
         assert made == 1
         txn = server.database.begin()
         pool = next(iter(server.database.view.all(Pool)))
@@ -146,19 +149,19 @@ def test_who_is_cancelled_while_encoding_leaves_it_to_the_next(tmp_path: Path) -
     async def body(server: InProcess) -> None:
         batch = await server.events.from_(await login_as(server, None), ["*"], "", 0.0)
 
-        async def hangs() -> bytes:
+        async def hangs() -> list[bytes]:
             await asyncio.Event().wait()
-            return b""
+            return []
 
-        async def makes() -> bytes:
-            return b"made"
+        async def makes() -> list[bytes]:
+            return [b"made"]
 
         first = asyncio.create_task(batch.shared.get(Codec.JSON, hangs))
         await asyncio.sleep(0)
         second = asyncio.create_task(batch.shared.get(Codec.JSON, makes))
         await asyncio.sleep(0)
         first.cancel()
-        assert await asyncio.wait_for(second, 5) == b"made"
+        assert await asyncio.wait_for(second, 5) == [b"made"]
 
     with_server(tmp_path, body)
 
@@ -228,3 +231,77 @@ def test_a_machine_that_asks_too_fast_waits_and_the_console_does_not() -> None:
             assert len(slept) == 2
 
     asyncio.run(body())
+
+
+def test_a_change_wakes_those_who_wait_one_in_each_turn_and_nobody_twice(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        woken: list[asyncio.Future[None]] = []
+        sessions = [await login_as(server, None) for _ in range(10)]
+        token = (await server.events.from_(sessions[0], ["pool"], "", 0.0)).token
+        waiting = [
+            asyncio.create_task(server.events.from_(session, ["pool"], str(token), 60.0, woken.append))
+            for session in sessions
+        ]
+        await asyncio.sleep(0)
+        waiting.pop().cancel()
+        txn = server.database.begin()
+        pool = next(iter(server.database.view.all(Pool)))
+        txn.update(Pool, pool.ref, name_label="changed")
+        await server.database.commit(txn.changes())
+        await eventually(lambda: len(woken) == 9)
+        assert not any(task.done() for task in waiting)
+        for at, place in enumerate(woken, 1):
+            place.set_result(None)
+            await eventually(partial(_done, waiting, at))
+        answers = [await task for task in waiting]
+        assert all(answer is answers[0] for answer in answers)
+        assert len(woken) == 9
+
+    with_server(tmp_path, body)
+
+
+def test_all_there_is_is_told_in_slices_between_which_others_have_their_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "EVENTS_AT_ONCE", 10)
+
+    async def body(server: InProcess) -> None:
+        places: list[asyncio.Future[None]] = []
+        session = await login_as(server, None)
+        calling = asyncio.create_task(server.events.from_(session, ["*"], "", 0.0, places.append))
+        pool = next(iter(server.database.view.all(Pool)))
+        await eventually(lambda: len(places) == 1)
+        txn = server.database.begin()
+        txn.update(Pool, pool.ref, name_label="changed meanwhile")
+        await server.database.commit(txn.changes())
+        for at in range(1, 1000):
+            places[-1].set_result(None)
+            await eventually(partial(_asked_again, calling, places, at))
+            if calling.done():
+                break
+        batch = await calling
+        assert len(places) > len(batch.events) / 10
+        counted = {
+            cls: sum(event.cls == cls for event in batch.events) for cls in ("pool", "host", "role", "pif")
+        }
+        assert counted == {cls: batch.counts[cls] for cls in counted}
+        after = await server.events.from_(session, ["pool"], str(batch.token), 0.0)
+        assert [event.ref for event in after.events] == [pool.ref], (
+            "what changed meanwhile is told of once more"
+        )
+
+    with_server(tmp_path, body)
+
+
+def _done(tasks: Sequence[asyncio.Task[object]], count: int) -> bool:
+    return sum(task.done() for task in tasks) == count
+
+
+def _asked_again(calling: asyncio.Task[EventBatch], places: Sequence[object], before: int) -> bool:
+    return calling.done() or len(places) > before
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.005)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 
 import pytest
@@ -143,5 +144,52 @@ def test_turns_are_handed_on_by_those_who_hang_up() -> None:
         async with asyncio.timeout(5):
             await asyncio.gather(tasks[0], tasks[9])
             await turns.take("b")
+
+    asyncio.run(body())
+
+
+def test_a_key_that_has_begun_nothing_does_not_wait() -> None:
+    async def body() -> None:
+        turns = Turns()
+        loud = [asyncio.create_task(turns.take("loud")) for _ in range(50)]
+        await asyncio.sleep(0)
+        quiet = turns.take("quiet")
+        with pytest.raises(StopIteration):  # it ends without having waited for anything
+            quiet.send(None)
+        await asyncio.gather(*loud)
+
+    asyncio.run(body())
+
+
+def test_a_key_begins_one_piece_in_each_round() -> None:
+    async def body() -> None:
+        turns, rounds = Turns(), Counter[int]()
+        here = 0
+
+        async def work() -> None:
+            await turns.take("loud")
+            rounds[here] += 1
+
+        tasks = [asyncio.create_task(work()) for _ in range(10)]
+        while not all(task.done() for task in tasks):
+            here += 1
+            await asyncio.sleep(0)
+        assert set(rounds.values()) == {1}
+
+    asyncio.run(body())
+
+
+def test_those_whom_a_change_wakes_take_turns_like_calls() -> None:
+    async def body() -> None:
+        turns = Turns()
+        places = [asyncio.get_running_loop().create_future() for _ in range(5)]
+        places[1].cancel()
+        for place in places:
+            turns.wake("a", place)
+        for most in (1, 2, 3, 4):
+            await asyncio.sleep(0)
+            assert sum(place.done() for place in places if not place.cancelled()) <= most
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(place for place in places if not place.cancelled()))
 
     asyncio.run(body())
