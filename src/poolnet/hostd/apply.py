@@ -134,8 +134,10 @@ class Applier:
         guests_before: Sequence[GuestAction],
         guests_after: Sequence[GuestAction],
         confirmed: HostNetwork,
-    ) -> None:
-        """Makes it so. An address that is neither there nor `confirmed` is set only if nobody else has it.
+    ) -> HostNetwork | None:
+        """Makes it so, and returns the network that was found then; None where there was nothing to do to it.
+
+        An address that is neither there nor `confirmed` is set only if nobody else has it.
 
         Raises ApplyFailed (also ADDRESS_TAKEN) or BackendGone; then any part may have been done.
         """
@@ -149,12 +151,12 @@ class Applier:
         self._links.apply(plan.steps)
         await self._addressing.apply(plan.steps, before=before)
         await self._firewall.apply(plan.steps)
-        if plan.steps:
-            await self._verify(_with_links(desired))
+        found = await self._verify(_with_links(desired)) if plan.steps else None
         guests = moved_guests.moved(plan.steps, desired)
         if guests or any(map(moves_addresses, plan.steps)):
             self._announcer.announce(desired, guests)
         await self._act(guests_after)
+        return found
 
     @property
     def backend(self) -> str:
@@ -278,14 +280,15 @@ class Applier:
             except GuestError as error:
                 raise ApplyFailed(Fault.GUEST_FAILED, str(error), error.vm_uuid) from error
 
-    async def _verify(self, desired: HostNetwork) -> None:
-        """Waits until what is observed is what is desired."""
+    async def _verify(self, desired: HostNetwork) -> HostNetwork:
+        """Waits until what is observed is what is desired, and returns it."""
         deadline = asyncio.get_running_loop().time() + SETTLE_S
         while True:
             self._changed.clear()
-            wrong = mismatches(await self.observe(), desired)
+            found = await self.observe()
+            wrong = mismatches(found, desired)
             if not wrong:
-                return
+                return found
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._changed.wait()

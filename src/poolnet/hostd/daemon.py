@@ -81,6 +81,7 @@ from poolnet.hostnet.protocol import (
     Watch,
     WatchLocks,
 )
+from poolnet.hostnet.state import HostNetwork
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd")
 _BACKENDS: Mapping[Choice, str] = {
@@ -297,13 +298,14 @@ class Daemon:
         return await self._done()
 
     async def _switch(self, command: Switch | SwitchBackend) -> Done:
+        found: HostNetwork | None = None
         with self._facts.held():
             if isinstance(command, SwitchBackend):
                 await self._rollouts.switch_backend(command)
             else:
-                await self._rollouts.switch(command)
+                found = await self._rollouts.switch(command)
             if not command.reachable:
-                return await self._done()
+                return Done(facts=await self._facts.gather(found))
         await self._rollouts.require_reachable(command)  # a lease that comes meanwhile is a fact
         return await self._done()
 

@@ -84,19 +84,25 @@ class FactsSource:
         finally:
             self._quiet.set()
 
-    async def gather(self) -> HostFacts:
-        """The facts as they are now; whoever watches is told. Raises BackendGone."""
-        self._dirty.clear()
-        facts = await self._gather()
+    async def gather(self, network: HostNetwork | None = None) -> HostFacts:
+        """The facts as they are now; whoever watches is told. Raises BackendGone.
+
+        `network` was found a moment ago, by whoever has changed it: what has changed since then is gathered soon, and
+        whoever watches waits for that.
+        """
+        if network is None:
+            self._dirty.clear()
+            network = await self._backend.observe()
+        facts = await self._gather(network)
         async with self._gathered:
             self._latest = facts
-            self._version += 1
-            self._gathered.notify_all()
+            if not self._dirty.is_set():
+                self._version += 1
+                self._gathered.notify_all()
         self._look_again_at_bonds(facts)
         return facts
 
-    async def _gather(self) -> HostFacts:
-        network = await self._backend.observe()
+    async def _gather(self, network: HostNetwork) -> HostFacts:
         total, free = _memory()
         present = frozenset(interface_names())
         return HostFacts(

@@ -69,7 +69,7 @@ def _name_of(index: int) -> str | None:
 
 def interface_names() -> tuple[str, ...]:
     """The names of all interfaces in this network namespace."""
-    return tuple(name for _, name in socket.if_nameindex())
+    return proc_net.interface_names()
 
 
 def link_is_up(name: str) -> bool | None:

@@ -1,4 +1,4 @@
-"""Which IPv6 addresses, default routes and peers does the kernel have? Read from its text files below /proc/net.
+"""Which interfaces, IPv6 addresses, default routes and peers does the kernel have? Read from its text files below /proc/net.
 
 Every interface of a switch has link-local addresses and routes of its own: asking for them over netlink means decoding
 several messages for each of hundreds of VLANs whenever anything changes. These files say the same in one read.
@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
+_DEV: Final = Path("/proc/net/dev")
 _IF_INET6: Final = Path("/proc/net/if_inet6")
 _ROUTE: Final = Path("/proc/net/route")
 _IPV6_ROUTE: Final = Path("/proc/net/ipv6_route")
@@ -24,6 +25,12 @@ _COMPLETE: Final = 0x2  # <linux/if_arp.h>
 _ESTABLISHED: Final = "01"
 _FLAG_GATEWAY: Final = 0x2
 _NO_PREFIX: Final = "00"
+
+
+def interface_names() -> tuple[str, ...]:
+    """The names of all interfaces."""
+    lines = _DEV.read_text().splitlines()[2:]  # below the two lines of its heading
+    return tuple(line.partition(":")[0].strip() for line in lines)
 
 
 def ipv6_addresses(*, link_local: bool = False) -> dict[str, list[str]]:

@@ -248,15 +248,16 @@ class Rollouts:
                     self._staged.popitem(last=False)
             return Staged(plan=plan, plan_hash=plan_hash(plan))
 
-    async def switch(self, command: Switch) -> None:
+    async def switch(self, command: Switch) -> HostNetwork | None:
         """Carries a staged rollout out, or takes everything back and raises ApplyFailed or BackendGone.
 
+        Returns the network that was found when it was done; None where nothing was to be done to it.
         The time for the confirmation begins now: what is not even carried out by then is taken back (NOT_VERIFIED).
         """
         deadline = asyncio.get_running_loop().time() + (command.confirm_within_s or 0.0)
         async with self._in_turn():
             if self._switched is not None and self._switched.rollout == command.rollout:
-                return
+                return None
             self._require_idle(command.rollout)
             staged = self._staged.pop(command.rollout, None)
             if staged is None:
@@ -269,10 +270,10 @@ class Rollouts:
             try:
                 async with asyncio.timeout_at(None if command.confirm_within_s is None else deadline):
                     guests = staged.guests_before, staged.guests_after
-                    await self._applier.carry_out(staged.desired, *guests, self._confirmed())
+                    found = await self._applier.carry_out(staged.desired, *guests, self._confirmed())
                 if command.confirm_within_s is None:
                     self._checkpoint.confirm(command.rollout, staged.desired)
-                    return
+                    return found
             except BaseException as error:
                 LOG.warning("a rollout failed and is taken back", rollout=command.rollout, error=str(error))
                 await self._go_back(switched)
@@ -285,6 +286,7 @@ class Rollouts:
             switched.timer = asyncio.create_task(
                 self._expire(command.rollout, deadline), name=f"dead-man-{command.rollout}"
             )
+            return found
 
     async def switch_backend(self, command: SwitchBackend) -> None:
         """Lets another backend carry out the confirmed network, or takes everything back.
