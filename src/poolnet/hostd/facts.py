@@ -169,7 +169,7 @@ class FactsSource:
     async def _addresses(self, network: HostNetwork) -> tuple[AddressFacts, ...]:
         """Of the bridges that have addresses, and of those that may lose them without being told to."""
         try:
-            there = await self._netlink.addresses()
+            there = await self._netlink.addresses(ipv6_gateways=False)
         except LinkError as error:
             raise BackendGone(str(error)) from error
         return tuple(

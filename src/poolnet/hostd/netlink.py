@@ -156,8 +156,11 @@ class Netlink:
                     found[name] = str(link.get("operstate"))
         return found
 
-    async def addresses(self) -> dict[str, Addresses]:
-        """The addresses of all interfaces that have any, by name. Raises LinkError."""
+    async def addresses(self, *, ipv6_gateways: bool = True) -> dict[str, Addresses]:
+        """The addresses of all interfaces that have any, by name. Raises LinkError.
+
+        Without `ipv6_gateways` they stay empty: every interface has IPv6 routes of its own, which all have to be read.
+        """
         ipv4: dict[str, list[str]] = {}
         for message in await self._dump("get_addr", family=socket.AF_INET):
             name = _name_of(message["index"])
@@ -167,7 +170,8 @@ class Netlink:
         ipv6 = proc_net.ipv6_addresses()
         if not ipv4 and not ipv6:
             return {}
-        gateways, gateways6 = proc_net.ipv4_gateways(), proc_net.ipv6_gateways()
+        gateways = proc_net.ipv4_gateways()
+        gateways6 = proc_net.ipv6_gateways() if ipv6_gateways else {}
         return {
             name: Addresses(
                 ipv4=tuple(ipv4.get(name, ())),

@@ -24,7 +24,7 @@ _UNUSABLE: Final = 0x40 | 0x08  # tentative, and found to be somebody else's: <l
 _COMPLETE: Final = 0x2  # <linux/if_arp.h>
 _ESTABLISHED: Final = "01"
 _FLAG_GATEWAY: Final = 0x2
-_NO_PREFIX: Final = "00"
+_DEFAULT_IPV6: Final = f"{'0' * 32} 00 "
 
 
 def interface_names() -> tuple[str, ...]:
@@ -91,18 +91,19 @@ def ipv4_gateways() -> dict[str, str]:
 def ipv6_gateways() -> dict[str, str]:
     """The gateway of the IPv6 default route by interface."""
     found: dict[str, str] = {}
-    for fields in _rows(_IPV6_ROUTE):
-        length, gateway, flags, name = fields[1], fields[4], fields[8], fields[9]
-        if length == _NO_PREFIX and int(flags, 16) & _FLAG_GATEWAY:
+    for fields in _rows(_IPV6_ROUTE, _DEFAULT_IPV6):
+        gateway, flags, name = fields[4], fields[8], fields[9]
+        if int(flags, 16) & _FLAG_GATEWAY:
             found.setdefault(name, str(IPv6Address(bytes.fromhex(gateway))))
     return found
 
 
-def _rows(path: Path) -> Iterator[list[str]]:
-    """The fields of each line; nothing where the kernel has no such protocol."""
+def _rows(path: Path, begin: str = "") -> Iterator[list[str]]:
+    """The fields of each line that begins so; nothing where the kernel has no such protocol."""
     try:
         text = path.read_text(encoding="ascii")
     except OSError:
         return
     for line in text.splitlines():
-        yield line.split()
+        if line.startswith(begin):
+            yield line.split()

@@ -123,7 +123,11 @@ class LinuxBridgeBackend:
         try:
             links = self._links.all()
             asked = self._marks.network
-            there = await self._netlink.addresses() if any(b.ip != NO_IP for b in asked.bridges) else {}
+            there = (
+                await self._netlink.addresses(ipv6_gateways=False)
+                if any(b.ip != NO_IP for b in asked.bridges)
+                else {}
+            )
             rates = self._limits.rates(port.device for port in asked.ports)
         except (LinkError, OSError) as error:
             raise BackendGone(str(error)) from error

@@ -126,7 +126,7 @@ class OpenvswitchBackend:
         """See `Backend.observe`."""
         tables = self._tables()
         try:
-            addresses = await self._netlink.addresses() if has_addresses(tables) else {}
+            addresses = await self._netlink.addresses(ipv6_gateways=False) if has_addresses(tables) else {}
         except LinkError as error:
             raise BackendGone(str(error)) from error
         macs = {name: mac for name in unreported_macs(tables) if (mac := link_mac(name))}
