@@ -358,6 +358,8 @@ class HttpServer:
             request.writer.output_size = 0
         body = bytearray()
         try:
+            if length is not None and request.content.is_eof():  # most came together with their heads
+                return request.content.read_nowait(length)
             async with asyncio.timeout(self._timeouts.body_s):
                 while chunk := await request.content.readany():
                     body += chunk
@@ -378,22 +380,41 @@ class HttpServer:
         *,
         peer: str = "",
     ) -> web.StreamResponse:
-        """Sends an answer in slices, so that a big one is never in memory twice, nor waits for ever."""
+        """Sends an answer: a big one in slices, so that it is never in memory twice, nor waits for ever."""
         pieces = list(pieces)
         ends = list(itertools.accumulate(map(len, pieces)))
+        length = ends[-1] if ends else 0
+        if length <= limits.SEND_SLICE_BYTES:
+            return await self._send_whole(request, b"".join(pieces), content_type, status)
         response = web.StreamResponse(status=status, headers=_CORS)
         response.content_type = content_type
-        response.content_length = ends[-1] if ends else 0
+        response.content_length = length
         if status != 200:
             response.force_close()
         try:
-            async with self._budgets.sending(peer, response.content_length):
+            async with self._budgets.sending(peer, length):
                 await self._before_stall(response.prepare(request))
                 for number, slice_ in enumerate(_slices(pieces, ends)):
                     if number:
                         await self._budgets.turn(peer)
                     await self._before_stall(response.write(slice_))
                 await self._before_stall(response.write_eof())
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def _send_whole(
+        self, request: web.BaseRequest, body: bytes, content_type: str, status: int
+    ) -> web.StreamResponse:
+        """Sends a small answer, its head and its body in one write."""
+        response = web.Response(status=status, headers={**_CORS, "Content-Type": content_type}, body=body)
+        if status != 200:
+            response.force_close()
+        try:
+            async with asyncio.timeout(self._timeouts.send_stall_s):
+                await response.prepare(request)
+                await response.write_eof()
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
