@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
+import functools
+import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from poolnet.db.database import Database
+from poolnet.db.engine import Engine
 from poolnet.db.engine_memory import MemoryEngine
 from poolnet.db.errors import Conflict, Duplicate
 from poolnet.db.filter import parse, select
@@ -21,6 +27,7 @@ from poolnet.model.classes.task import Task
 from poolnet.model.classes.vif import VIF
 from poolnet.model.errors import Failure
 from poolnet.model.types import NULL, Ref, Row
+from tests.unit.db.clusters import Cluster, engine_on
 
 Table = dict[str, dict[str, Any]]
 Naive = dict[type[Row], Table]
@@ -80,9 +87,12 @@ def snapshot(view: View) -> Snapshot:
 class DatabaseMachine(RuleBasedStateMachine):
     """One transaction at a time is open, now and then with others nested in it; a client follows the feed."""
 
+    def new_engine(self) -> Engine:
+        return MemoryEngine()
+
     @initialize()
     def start(self) -> None:
-        self.engine = MemoryEngine()
+        self.engine = self.new_engine()
         self.database = Database.open(self.engine)
         self.naive = empty()
         self.txns = [self.database.begin()]
@@ -250,5 +260,29 @@ class DatabaseMachine(RuleBasedStateMachine):
             self.database.close()
 
 
+class OvsdbMachine(DatabaseMachine):
+    """The same on a server."""
+
+    def new_engine(self) -> Engine:
+        self.ended = ExitStack()
+        return self.ended.enter_context(engine_on(server()))
+
+    def teardown(self) -> None:
+        super().teardown()
+        if hasattr(self, "ended"):
+            self.ended.close()
+
+
+@functools.cache
+def server() -> Cluster:
+    directory = tempfile.TemporaryDirectory()
+    made = Cluster(Path(directory.name) / "c", 1)
+    atexit.register(directory.cleanup)
+    atexit.register(made.close)
+    return made
+
+
+TestOvsdbMachine = OvsdbMachine.TestCase
+TestOvsdbMachine.settings = settings(max_examples=8, stateful_step_count=30, deadline=None)
 TestDatabaseMachine = DatabaseMachine.TestCase
 TestDatabaseMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

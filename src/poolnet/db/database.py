@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from poolnet.db.body import decode_body
 from poolnet.db.changes import Changes
 from poolnet.db.engine import CommitRecord, Deletion, Engine, LogHead, Note
-from poolnet.db.errors import BadRow, Conflict, DatabaseDamaged, DatabaseError
+from poolnet.db.errors import BadRow, Conflict, DatabaseDamaged, DatabaseError, OutcomeUnknown
 from poolnet.db.feed import Feed, Published
 from poolnet.db.overlay import Overlay
 from poolnet.db.record import record_of
@@ -160,7 +160,8 @@ class Database:
         out even if the caller is cancelled. `notes` are what the audit log is to say of them: durable with them.
 
         Returns:
-            The last of its commit numbers; the present one if nothing changed.
+            The last of its commit numbers; the present one if nothing changed. Never, if nobody can say whether it is
+            durable: the server that sees no majority of its database's cluster starts anew, and its callers get no answer.
 
         Raises:
             Conflict: a row is gone meanwhile, or integrity would break (see `staging.stage`); nothing is applied.
@@ -365,8 +366,7 @@ class Database:
             self._ceiling = flight.ceiling
             self._settle(flight.commits, flight.callers, flight.record)
             return
-        for waiting, _ in flight.callers:
-            waiting.settle(error)
+        _refuse(flight.callers, error)
 
     def _finish_flight(self) -> None:
         """Waits, in this thread, for the append that is under way."""
@@ -384,8 +384,7 @@ class Database:
                 if record:
                     self._engine.append(record)
             except DatabaseError as error:
-                for waiting, _ in callers:
-                    waiting.settle(error)
+                _refuse(callers, error)
             else:
                 self._ceiling = ceiling
                 self._settle(commits, callers, record)
@@ -510,6 +509,13 @@ class Database:
                     deleted=tuple(row for row in deleted if row is not None),
                 )
             )
+
+
+def _refuse(callers: Sequence[tuple[_Waiting, int]], error: BaseException) -> None:
+    """Tells callers that their commits failed; not those of whose commits nobody knows: they wait until the server ends."""
+    for waiting, _ in callers:
+        if waiting.waiter is None or not isinstance(error, OutcomeUnknown):
+            waiting.settle(error)
 
 
 def _written(commit: StagedCommit) -> set[type[Row]]:

@@ -29,6 +29,10 @@ class StorageFailed(DatabaseError):
     """The engine could not make a commit durable (a full disk, a broken one). Nothing of it was applied."""
 
 
+class OutcomeUnknown(DatabaseError):
+    """Nobody can say whether a commit was made durable, and perhaps will be: its caller gets no answer."""
+
+
 class DatabaseInUse(DatabaseError):
     """Another process has this database open."""
 

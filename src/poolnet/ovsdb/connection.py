@@ -1,12 +1,13 @@
 """How does one speak to an OVSDB server? (RFC 7047 §4, with the monitor_cond_since extension of Open vSwitch).
 
-One connection over a Unix socket, for any number of concurrent callers. It does not reconnect: when it is lost, every
+One connection, over a Unix socket or TLS, for any number of concurrent callers. It does not reconnect: when it is lost, every
 waiting call raises ConnectionLost, `wait_closed` returns, and whoever owns it opens another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -66,6 +67,22 @@ class Connection:
         """Connects to the server's Unix socket. Raises OSError."""
         reader, writer = await asyncio.open_unix_connection(str(socket))
         return cls(reader, writer)
+
+    @classmethod
+    async def open_tls(
+        cls, address: str, port: int, context: ssl.SSLContext, accepts: Callable[[asyncio.StreamWriter], bool]
+    ) -> Connection:
+        """Connects by TLS to a server whose side of the connection `accepts` agrees with. Raises OSError."""
+        reader, writer = await asyncio.open_connection(address, port, ssl=context, ssl_shutdown_timeout=1.0)
+        if not accepts(writer):
+            writer.close()
+            raise ConnectionRefusedError(f"{address} port {port} is not the server that was expected")
+        return cls(reader, writer)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection has not ended yet."""
+        return self._lost is None
 
     async def close(self) -> None:
         """Ends the connection; calls that wait raise ConnectionLost."""

@@ -19,6 +19,12 @@ def insert(table: str, row: Mapping[str, Value], name: NewRow) -> Operation:
     return {"op": "insert", "table": table, "row": _row(row), "uuid-name": str(name)}
 
 
+def insert_as(table: str, row: Mapping[str, Value], row_id: RowId | None = None) -> Operation:
+    """A new row whose uuid we choose, or else the server (an extension of Open vSwitch to RFC 7047)."""
+    operation: Operation = {"op": "insert", "table": table, "row": _row(row)}
+    return operation if row_id is None else {**operation, "uuid": str(row_id)}
+
+
 def update(table: str, row_id: RowId, row: Mapping[str, Value]) -> Operation:
     """New values for some columns of one row."""
     return {"op": "update", "table": table, "where": where_row(row_id), "row": _row(row)}
@@ -43,6 +49,25 @@ def mutate(table: str, row_id: RowId, mutations: Sequence[Clause]) -> Operation:
     """Change columns of one row by (column, mutator, value)."""
     wire: list[Json] = [[column, mutator, encode(value)] for column, mutator, value in mutations]
     return {"op": "mutate", "table": table, "where": where_row(row_id), "mutations": wire}
+
+
+def delete_where(table: str, *clauses: Clause) -> Operation:
+    """Remove the rows that meet all clauses (column, function, value)."""
+    return {
+        "op": "delete",
+        "table": table,
+        "where": [[column, function, encode(value)] for column, function, value in clauses],
+    }
+
+
+def select_all(table: str) -> Operation:
+    """Read a whole table."""
+    return {"op": "select", "table": table, "where": []}
+
+
+def hold(lock: str) -> Operation:
+    """Let the transaction fail unless this connection holds the lock."""
+    return {"op": "assert", "lock": lock}
 
 
 def select(table: str, row_id: RowId, columns: Sequence[str]) -> Operation:

@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import sqlite3
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,25 @@ from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.vif import VIF
 from poolnet.model.enums import VifLockingMode
+from tests.unit.db.clusters import Cluster, cluster, engine_on
 from tests.unit.db.rows import a_network, a_ref, a_task, a_vif, commit, create, destroy
 
 OLD_DATABASE = Path(__file__).parent / "data" / "version1.sql"
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    return SqliteEngine(tmp_path / "pool.db") if request.param == "sqlite" else MemoryEngine()
+@pytest.fixture(params=["sqlite", "memory", "ovsdb"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    if request.param == "ovsdb":
+        with engine_on(request.getfixturevalue("server")) as on_server:
+            yield on_server
+    else:
+        yield SqliteEngine(tmp_path / "pool.db") if request.param == "sqlite" else MemoryEngine()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("server") / "c", 1) as one:
+        yield one
 
 
 def test_everything_is_there_again_in_the_same_order(engine: Engine) -> None:
