@@ -17,22 +17,33 @@ def is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
+def fits_an_interface(text: str) -> bool:
+    """Can an interface have this address (with or without prefix length)? Linux takes 0.0.0.0, and gives no address."""
+    address = ip_interface(text).ip
+    if address.version == 4:
+        return not address.is_unspecified
+    return not (address.is_unspecified or address.is_loopback or address.is_multicast)
+
+
 def ipv4_with_prefix(address: str, netmask: str) -> str:
-    """`A.B.C.D/len`; the length is the number of bits set, as the reference counts masks with holes. "" if no address."""
-    if not (plain_address(address, 4) and plain_address(netmask, 4)):
+    """`A.B.C.D/len`; the length is the number of bits set, as the reference counts masks with holes.
+
+    "" if that is no address, or none that an interface can have.
+    """
+    if not (plain_address(address, 4) and plain_address(netmask, 4) and fits_an_interface(address)):
         return ""
     return f"{address}/{int(ip_address(netmask)).bit_count()}"
 
 
 def ipv6_with_prefixes(texts: Iterable[str]) -> tuple[str, ...]:
-    """The IPv6 addresses with a prefix length, each once."""
+    """The IPv6 addresses with a prefix length that an interface can have, each once."""
     valid: list[str] = []
     for text in texts:
         try:
             interface = ip_interface(text)
         except ValueError:
             continue
-        if "/" in text and interface.version == 6:
+        if "/" in text and interface.version == 6 and fits_an_interface(text):
             valid.append(interface.with_prefixlen)
     return tuple(dict.fromkeys(valid))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from poolnet.hostnet.written import fits_an_interface
 from poolnet.model import errors
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vlan import VLAN
@@ -36,7 +37,8 @@ def reconfigure_ip(
     Raises:
         PIF_UNMANAGED: The PIF is not poolnet's to configure.
         HA_IS_ENABLED, REDO_LOG_IS_ENABLED: It is attached, and more than its DNS would change.
-        INVALID_IP_ADDRESS_SPECIFIED: In static mode without an IP or netmask; any of them is no address.
+        INVALID_IP_ADDRESS_SPECIFIED: In static mode without an IP or netmask; any of them is no address; the IP is 0.0.0.0,
+            which no interface can have, and the PIF is attached.
         PIF_IS_MANAGEMENT_INTERFACE: It would leave the management interface without an address.
     """
     pif = ctx.txn.get(PIF, self)
@@ -52,6 +54,8 @@ def reconfigure_ip(
     for name, text in (("IP", IP), ("netmask", netmask), ("gateway", gateway)):
         if text and not is_ipv4(text):
             raise errors.invalid_ip_address_specified(name)
+    if mode is IpConfigurationMode.STATIC and pif.currently_attached and not fits_an_interface(IP):
+        raise errors.invalid_ip_address_specified("IP")
     leaves_none = mode is IpConfigurationMode.NONE and pif.primary_address_type is PrimaryAddressType.IPV4
     if pif.management and leaves_none:
         raise errors.pif_is_management_interface(self)
@@ -76,7 +80,8 @@ def reconfigure_ipv6(
         PIF_UNMANAGED: The PIF is not poolnet's to configure.
         HA_IS_ENABLED, REDO_LOG_IS_ENABLED: It is attached, and more than its DNS would change.
         INVALID_IP_ADDRESS_SPECIFIED: The gateway is no IPv6 address.
-        INVALID_CIDR_ADDRESS_SPECIFIED: The address is no IPv6 address with a prefix length.
+        INVALID_CIDR_ADDRESS_SPECIFIED: The address is no IPv6 address with a prefix length; or none that an interface can
+            have, in static mode, and the PIF is attached.
         PIF_IS_MANAGEMENT_INTERFACE: It would leave the management interface without an address.
     """
     pif = ctx.txn.get(PIF, self)
@@ -88,7 +93,8 @@ def reconfigure_ipv6(
         require_unprotected(ctx.txn, pif)
     if gateway and not is_ipv6(gateway):
         raise errors.invalid_ip_address_specified("gateway")
-    if IPv6 and not is_ipv6_cidr(IPv6):
+    applies = mode is Ipv6ConfigurationMode.STATIC and pif.currently_attached
+    if IPv6 and not (is_ipv6_cidr(IPv6) and (fits_an_interface(IPv6) or not applies)):
         raise errors.invalid_cidr_address_specified("IPv6")
     leaves_none = mode is Ipv6ConfigurationMode.NONE and pif.primary_address_type is PrimaryAddressType.IPV6
     if pif.management and leaves_none:

@@ -225,6 +225,9 @@ def test_plug_takes_the_mtu_of_the_network_and_of_the_pif() -> None:
         ({"IP": "10.0.0"}, "IP"),
         ({"IP": "010.0.0.1", "netmask": "x"}, "IP"),
         ({"IP": "10.0.0.1/24"}, "IP"),
+        ({"IP": "0.0.0.0"}, "IP"),
+        ({"IP": "0.0.0.0", "netmask": "x"}, "netmask"),
+        ({"IP": "0.0.0.0", "gateway": "gw"}, "gateway"),
         ({"netmask": ""}, "netmask"),
         ({"netmask": "24"}, "netmask"),
         ({"gateway": "gw"}, "gateway"),
@@ -298,6 +301,28 @@ def test_ipv6_gateways_are_checked_before_addresses() -> None:
     bridge = w.derive().bridge("xenbr1")
     assert bridge is not None
     assert bridge.ip.ipv6_addresses == ()
+
+
+@pytest.mark.parametrize("address", ["::/64", "::1/128", "ff02::5/64"])
+def test_no_interface_can_have_some_addresses_of_ipv6(address: str) -> None:
+    w = World.new()
+    with refused("INVALID_CIDR_ADDRESS_SPECIFIED", "IPv6"):
+        ipv6(w, Ipv6ConfigurationMode.STATIC, address)
+    assert w.nic_pif("eth1").IPv6 == ()
+
+
+def test_what_no_interface_can_have_is_no_address_once_it_is_plugged() -> None:
+    """The texts are valid (spec §28.2), so a PIF that is not plugged keeps them."""
+    w = World.new()
+    pif = w.nic_pif("eth1").ref
+    w.call("PIF.unplug", self=pif)
+    w.call("PIF.reconfigure_ip", self=pif, **{**STATIC, "IP": "0.0.0.0"})
+    ipv6(w, Ipv6ConfigurationMode.STATIC, "::/64")
+    assert (w.nic_pif("eth1").IP, w.nic_pif("eth1").IPv6) == ("0.0.0.0", ("::/64",))
+    w.call("PIF.plug", self=pif)
+    bridge = w.derive().bridge("xenbr1")
+    assert bridge is not None
+    assert (bridge.ip.ipv4_address, bridge.ip.ipv6_addresses) == ("", ())
 
 
 def test_a_management_interface_of_ipv6_keeps_its_address() -> None:
