@@ -178,6 +178,8 @@ def test_a_lease_shows_in_xe_with_gateway_and_dns_where_they_are_wanted(
     assert f"default via {ROUTER} dev {BRIDGE}" in lab.run(HOST, "ip", "route")
     resolv_conf = lab.run(HOST, "cat", "/etc/resolv.conf")
     assert resolv_conf == f"search example.org\nnameserver {NAME_SERVER}\n"
+    lab.run(HOST, "sh", "-c", "echo nameserver 198.51.100.1 >/etc/resolv.conf")
+    eventually(lambda: lab.run(HOST, "cat", "/etc/resolv.conf") == resolv_conf)
     for key in ("defaultroute", "peerdns"):
         lab.xe(HOST, "pif-param-remove", f"uuid={eth1(lab)}", "param-name=other-config", f"param-key={key}")
     reconfigure(lab, "mode=dhcp")

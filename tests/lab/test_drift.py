@@ -31,8 +31,8 @@ class Host:
     def xe(self, *words: str) -> str:
         return self.lab.xe("host1", *words)
 
-    def run(self, *words: str) -> str:
-        return self.lab.run("host1", *words)
+    def run(self, *words: str, check: bool = True) -> str:
+        return self.lab.run("host1", *words, check=check)
 
     def policy(self, policy: str) -> None:
         self.xe("pool-param-set", f"uuid={self.pool}", f"other-config:network-drift={policy}")
@@ -155,3 +155,58 @@ def test_a_tag_that_is_changed_is_put_back_or_taken_over(host: Host) -> None:
             policy,
             NOTICED_WITHIN_S,
         )
+
+
+def test_name_servers_written_by_hand_are_put_back_left_or_taken_over(host: Host) -> None:
+    """Those of the management's PIF: they carry nothing, so the pool's policy counts for them too."""
+    pif = host.xe("pif-list", "management=true", "--minimal")
+    shown = {
+        name: host.xe("pif-param-get", f"uuid={pif}", f"param-name={name}")
+        for name in ("IP", "netmask", "gateway")
+    }
+    same = ("mode=static", *(f"{name}={value}" for name, value in shown.items()))
+    host.policy("repair")
+    host.xe("pif-reconfigure-ip", f"uuid={pif}", *same, "DNS=192.0.2.53")
+    ours = "nameserver 192.0.2.53\n"
+    assert host.run("cat", "/etc/resolv.conf") == ours
+
+    def by_hand(text: str) -> None:
+        host.alerts()
+        host.run("sh", "-c", f"printf '{text}' >/etc/resolv.conf")
+
+    by_hand("nameserver 198.51.100.1\n")
+    eventually(
+        lambda: host.has_alert("put back", "ip.dns_servers is 198.51.100.1, not 192.0.2.53"),
+        "the file is missed",
+        NOTICED_WITHIN_S,
+    )
+    assert host.run("cat", "/etc/resolv.conf") == ours
+    host.run("rm", "/etc/resolv.conf")
+    eventually(
+        lambda: host.run("cat", "/etc/resolv.conf", check=False) == ours, "it is there", NOTICED_WITHIN_S
+    )
+    host.policy("leave")
+    by_hand("nameserver 198.51.100.2\n")
+    eventually(lambda: host.has_alert("left as it is", "198.51.100.2"), "it is missed", NOTICED_WITHIN_S)
+    assert "198.51.100.2" in host.run("cat", "/etc/resolv.conf")
+    host.policy("repair")
+    eventually(lambda: host.run("cat", "/etc/resolv.conf") == ours, "it is put back", NOTICED_WITHIN_S)
+    host.policy("adopt")
+    by_hand("nameserver 198.51.100.3\n")
+    eventually(
+        lambda: host.xe("pif-param-get", f"uuid={pif}", "param-name=DNS") == "198.51.100.3",
+        "the database has it",
+        NOTICED_WITHIN_S,
+    )
+    assert host.has_alert("taken over", "198.51.100.3")
+    by_hand("options timeout:1\n")
+    eventually(
+        lambda: host.run("cat", "/etc/resolv.conf") == "nameserver 198.51.100.3\n",
+        "what the database has no word for is put back",
+        NOTICED_WITHIN_S,
+    )
+    eventually(
+        lambda: xe(host.lab, "host1", "host-network-drift")[0] == 0, "nothing differs", NOTICED_WITHIN_S
+    )
+    host.policy("repair")
+    host.xe("pif-reconfigure-ip", f"uuid={pif}", *same)

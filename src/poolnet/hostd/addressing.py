@@ -240,6 +240,11 @@ class Addressing:
                 ) from error
             LOG.warning("the name servers cannot be written", error=str(error))
 
+    def with_name_servers(self, network: HostNetwork) -> HostNetwork:
+        """An observed network, with the name servers that somebody else has written, if so."""
+        foreign = self._resolver.foreign()
+        return network if foreign is None else foreign.shown(network)
+
     async def _keep_clients(self, network: HostNetwork) -> None:
         leasing = {bridge.name: bridge.ip for bridge in network.bridges if _asks(bridge.ip)}
         for name in sorted((self._clients.known() | self._leasing.keys()) - leasing.keys()):

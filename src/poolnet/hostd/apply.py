@@ -87,7 +87,7 @@ class Applier:
 
     async def observe(self) -> HostNetwork:
         """The network as it is: the backend's part of it, and what is the same on all. Raises BackendGone."""
-        network = await self._backend.observe()
+        network = self._addressing.with_name_servers(await self._backend.observe())
         openings = await self._firewall.observe(network.management_bridge)
         return replace(
             network,

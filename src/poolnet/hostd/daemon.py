@@ -43,6 +43,7 @@ from poolnet.hostd.sriov.functions import Functions
 from poolnet.hostd.sriov.sysfs import Sysfs
 from poolnet.hostd.storage import Storage, StorageFailed
 from poolnet.hostd.traffic import Traffic as TrafficCounters
+from poolnet.hostd.watched_file import FileWatch
 from poolnet.hostnet.facts import NicFacts
 from poolnet.hostnet.protocol import (
     PROTOCOL_VERSION,
@@ -167,6 +168,7 @@ class Daemon:
             stack.push_async_callback(self._guests.close)
             watch = NetlinkWatch(self._note_change)
             stack.callback(watch.close)
+            self._watch_name_servers(stack)
             self._addressing.open(self._note_change)
             stack.push_async_callback(self._addressing.close)
             await self._firewall.open(self._note_change)
@@ -193,6 +195,13 @@ class Daemon:
         """Stops serving. The network and the guests stay as they are."""
         await self._stack.aclose()
         self._paths.socket.unlink(missing_ok=True)
+
+    def _watch_name_servers(self, stack: AsyncExitStack) -> None:
+        """What somebody writes into resolv.conf is looked at at once; where the kernel cannot tell, with what comes next."""
+        try:
+            stack.callback(FileWatch(self._paths.resolv_conf, self._note_change).close)
+        except OSError as error:
+            LOG.warning("resolv.conf cannot be watched", error=str(error))
 
     def _note_change(self) -> None:
         self._applier.note_change()

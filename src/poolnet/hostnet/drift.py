@@ -17,6 +17,8 @@ from poolnet.hostnet.state import HostNetwork
 
 ABSENT: Final = "absent"
 PRESENT: Final = "present"
+NAME_SERVERS: Final = frozenset(("ip.dns_servers", "ip.dns_search"))
+"""The fields of a bridge that the host has in a file, not on an interface."""
 
 Fields = Mapping[tuple[str, str], str]
 """The values of a state's fields, as texts, by subject (`bridge xenbr1`) and field (`ip.ipv4_address`)."""

@@ -20,6 +20,7 @@ from poolnet.model.classes.pool import Pool
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.enums import Cls
 from poolnet.model.types import Ref
+from poolnet.rules.addresses import is_ipv4, is_ipv6
 from poolnet.rules.attach import bring_up
 from poolnet.rules.context import CallContext
 from poolnet.rules.message import raise_alert
@@ -30,9 +31,9 @@ MTU_KEY = "mtu"
 
 
 def adopt(ctx: CallContext, *, host: Ref[Host], actual: HostNetwork) -> tuple[str, ...]:
-    """Takes over what is on a host: bridges that are gone, tags of VLANs, MTUs, static IPv4 addresses and gateways.
+    """Takes over what is on a host: bridges that are gone, tags of VLANs, MTUs, static addresses, gateways and name servers.
 
-    Called by the pool, not a client. What carries the management is not touched. Returns what was taken over, in words,
+    Called by the pool, not a client. Of what carries the management only name servers are. Returns what was taken over, in words,
     and says it in an alert.
 
     Raises:
@@ -44,11 +45,13 @@ def adopt(ctx: CallContext, *, host: Ref[Host], actual: HostNetwork) -> tuple[st
     for pif in ctx.txn.where(PIF, host=host):
         network = ctx.txn.find(Network, pif.network)
         wanted = intended.bridge(network.bridge) if network is not None else None
-        if wanted is None or pif.management or not pif.currently_attached:
+        if wanted is None or not pif.currently_attached:
             continue
         nested = ctx.on(ctx.txn.nested())
+        there = actual.bridge(wanted.name)
         try:
-            told = _adopt_bridge(nested, pif, wanted, actual.bridge(wanted.name))
+            told = [] if pif.management else _adopt_bridge(nested, pif, wanted, there)
+            told += _adopt_name_servers(nested, pif, wanted, there)
         except errors.Failure:  # somebody needs it as it was: it is left
             continue
         nested.txn.merge()
@@ -104,6 +107,17 @@ def _adopt_address(ctx: CallContext, pif: PIF, wanted: Bridge, there: Bridge) ->
         ctx.txn.update(PIF, pif.ref, gateway=there.ip.ipv4_gateway)
         told.append(f"the gateway of {wanted.name} is {there.ip.ipv4_gateway or 'none'}")
     return told
+
+
+def _adopt_name_servers(ctx: CallContext, pif: PIF, wanted: Bridge, there: Bridge | None) -> list[str]:
+    """Those of a PIF with a static address; only addresses, as the database knows nothing else."""
+    if there is None or there.ip.dns_servers == wanted.ip.dns_servers or wanted.ip.dhcp_dns:
+        return []
+    servers = there.ip.dns_servers
+    if not all(is_ipv4(server) or is_ipv6(server) for server in servers):
+        return []
+    ctx.txn.update(PIF, pif.ref, DNS=",".join(servers))
+    return [f"the name servers of {wanted.name} are {', '.join(servers) or 'none'}"]
 
 
 # --- the pool's other_config: its hosts are to know the policy at once -------------------------------------------

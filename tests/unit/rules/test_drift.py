@@ -60,6 +60,37 @@ def test_a_policy_alone_is_no_step_for_a_host() -> None:
     assert diff(before, replace(before, drift=DriftPolicy.LEAVE)).steps == ()
 
 
+def with_dns(network: HostNetwork, name: str, *servers: str) -> HostNetwork:
+    """The state with other name servers in the file."""
+    bridge = network.bridge(name)
+    assert bridge is not None
+    return changed(network, name, ip=replace(bridge.ip, dns_servers=servers))
+
+
+def test_name_servers_are_taken_over_also_those_of_the_management() -> None:
+    w = World.new()
+    pif = w.nic_pif("eth0")
+    assert pif.management
+    w.txn.update(PIF, pif.ref, ip_configuration_mode=IpConfigurationMode.STATIC)
+    for servers in (("198.51.100.1", "2001:db8::53"), ()):
+        actual = with_dns(w.derive(), "xenbr0", *servers)
+        said = f"the name servers of xenbr0 are {', '.join(servers) or 'none'}"
+        assert adopt(w.ctx, host=LOCAL, actual=actual) == (said,)
+        assert tuple(filter(None, w.nic_pif("eth0").DNS.split(","))) == servers
+        require_adopted(w, actual)
+
+
+def test_what_is_no_name_server_is_left_and_so_is_what_is_leased() -> None:
+    w = World.new()
+    pif = w.nic_pif("eth0")
+    w.txn.update(PIF, pif.ref, ip_configuration_mode=IpConfigurationMode.STATIC, DNS="192.0.2.53")
+    odd = with_dns(w.derive(), "xenbr0", "192.0.2.53", "options timeout:1")
+    assert adopt(w.ctx, host=LOCAL, actual=odd) == ()
+    w.txn.update(PIF, pif.ref, ip_configuration_mode=IpConfigurationMode.DHCP)
+    assert adopt(w.ctx, host=LOCAL, actual=with_dns(w.derive(), "xenbr0", "198.51.100.1")) == ()
+    assert w.nic_pif("eth0").DNS == "192.0.2.53"
+
+
 def test_a_tag_is_taken_over() -> None:
     w = World.new()
     ref, bridge = vlan(w)
