@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from poolnet.lab.machine import entering
 from tests.lab import survival
 from tests.lab.pools import host_uuid, live, pif
 from tests.lab.running import RunningLab, running_lab
@@ -37,6 +38,41 @@ async def main(address):
     print(json.dumps(sorted(found)))
 asyncio.run(main(sys.argv[1]))
 """
+UDP_SCAN = """
+import asyncio, json, sys
+class Knock(asyncio.DatagramProtocol):
+    def __init__(self):
+        self.closed = asyncio.get_running_loop().create_future()
+    def error_received(self, error):
+        if not self.closed.done():
+            self.closed.set_result(None)
+async def main(address):
+    loop, silent = asyncio.get_running_loop(), []
+    gate = asyncio.Semaphore(50)
+    async def knock(port):
+        async with gate:
+            transport, knocking = await loop.create_datagram_endpoint(Knock, remote_addr=(address, port))
+            try:
+                for _ in range(4):
+                    transport.sendto(b"?")
+                    await asyncio.wait([knocking.closed], timeout=0.5)
+                    if knocking.closed.done():
+                        return
+                silent.append(port)
+            finally:
+                transport.abort()
+    await asyncio.gather(*map(knock, json.loads(sys.argv[2])))
+    print(json.dumps(sorted(silent)))
+asyncio.run(main(sys.argv[1]))
+"""
+UDP_OF_OTHERS = (
+    1900,
+    4500,
+    4789,
+    5353,
+    6081,
+    8472,
+)  # SSDP, IPsec, VXLAN, mDNS, Geneve, VXLAN as Linux first had it
 PEER = """
 import ssl, sys
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -75,6 +111,37 @@ def test_a_port_scan_shows_exactly_the_documented_ports(pool: RunningLab) -> Non
     pool.xe(HOST, "host-param-set", f"uuid={uuid}", "https-only=true")
     assert scan(pool, "switch", address) == [443, 9443]
     pool.xe(HOST, "host-param-set", f"uuid={uuid}", "https-only=false")
+
+
+def scan_udp(lab: RunningLab, place: str, address: str) -> list[int]:
+    """The UDP ports of an address that do not say, by ICMP, that they are closed."""
+    listening = lab.run(HOST, "ss", "-Hlun").splitlines()
+    bound = (int(line.split()[3].rpartition(":")[2]) for line in listening)
+    ports = {*range(1, 1025), *UDP_OF_OTHERS, *bound}
+    before = lab.run(HOST, "sysctl", "-n", "net.ipv4.icmp_ratelimit").strip()
+    lab.run(HOST, "sysctl", "-q", "net.ipv4.icmp_ratelimit=0")  # else it says so once a second
+    try:
+        found: list[int] = json.loads(
+            lab.run(place, sys.executable, "-c", UDP_SCAN, address, json.dumps(sorted(ports)))
+        )
+    finally:
+        lab.run(HOST, "sysctl", "-q", f"net.ipv4.icmp_ratelimit={before}")
+    return found
+
+
+def test_a_scan_shows_exactly_the_documented_udp_ports(pool: RunningLab) -> None:
+    address = pool.lab.host(HOST).address
+    assert scan_udp(pool, "switch", address) == []
+    server = (
+        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 1900)); input()"
+    )
+    words = (*entering(pool.lab.host(HOST).pid), sys.executable, "-c", server)
+    other = subprocess.Popen(words, stdin=subprocess.PIPE)
+    try:
+        eventually(lambda: ":1900" in pool.run(HOST, "ss", "-Hlun"), "somebody listens")
+        assert scan_udp(pool, "switch", address) == [1900], "the scan finds what is open"
+    finally:
+        other.communicate(b"\n")
 
 
 def test_other_interfaces_and_guests_do_not_lead_to_the_api(pool: RunningLab) -> None:

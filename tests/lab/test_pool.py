@@ -249,6 +249,19 @@ def is_master(pool: RunningLab, ask: str, uuid: str) -> bool:
     return answer(pool, ask, "pool-list", "params=master", "--minimal") == uuid
 
 
+def kept(pool: RunningLab, host: str, name: str) -> str:
+    """What a host keeps of the pool in a file of that name; "" for nothing."""
+    path = pool.lab.directory / host / "var-lib/poolnet/api/pool" / name
+    return path.read_text() if path.exists() else ""
+
+
+def certifies_all(pool: RunningLab, coordinator: str) -> bool:
+    """Whether one host alone has the key of a CA, and no other CA counts anywhere."""
+    keys = {host for host in HOSTS if kept(pool, host, "ca.key")}
+    (trusted, *more) = {kept(pool, host, "ca.crt") for host in HOSTS}
+    return keys == {coordinator} and not more and trusted.count("BEGIN CERTIFICATE") == 1
+
+
 def test_the_role_of_coordinator_is_handed_over_and_back(pool: RunningLab) -> None:
     """The second time one member hears nothing of it: its server stands still meanwhile, and then looks for the coordinator."""
     for name, deaf in (("host2", False), ("host1", True)):
@@ -264,6 +277,7 @@ def test_the_role_of_coordinator_is_handed_over_and_back(pool: RunningLab) -> No
         eventually(lambda: live(pool) == set(HOSTS))
         network = pool.xe("host1", "network-create", f"name-label=by {name}")
         assert network in pool.xe("host3", "network-list", "--minimal")
+        eventually(partial(certifies_all, pool, name), "all hosts trust the CA of the new coordinator alone")
     assert pool.pings("blue1", "10.20.0.2"), "guests do not notice"
 
 
@@ -286,6 +300,7 @@ def test_a_member_takes_over_when_the_coordinator_is_lost(pool: RunningLab) -> N
     pool.xe("host1", "pool-emergency-reset-master", f"master-address={new}")
     eventually(lambda: live(pool, "host2") == set(HOSTS), "the old coordinator is a member")
     assert pool.xe("host1", "pool-list", "params=master", "--minimal") == host_uuid(pool, "host2")
+    eventually(partial(certifies_all, pool, "host2"), "the lost coordinator's CA counts no more")
 
 
 def test_an_ejected_host_is_a_pool_of_its_own_with_its_management(pool: RunningLab) -> None:
@@ -293,7 +308,12 @@ def test_an_ejected_host_is_a_pool_of_its_own_with_its_management(pool: RunningL
         pool.xe("host2", "vm-uninstall", f"vm={name}", "--force")
     gone = host_uuid(pool, "host3", "host2")
     address = pool.xe("host2", "host-list", "name-label=host3", "params=address", "--minimal")
+    secret = kept(pool, "host2", "secret")
     pool.xe("host2", "pool-eject", f"host-uuid={gone}", "--force")
+    eventually(
+        lambda: secret != kept(pool, "host2", "secret") == kept(pool, "host1", "secret"),
+        "the pool's secret is another one than the ejected host knows",
+    )
     assert hosts_with(pool, "host2") == {"host1", "host2"}
     assert pool.xe("host2", "pif-list", "host-name-label=host3", "--minimal") == ""
     eventually(lambda: answer(pool, "host3", "host-list", "params=name-label", "--minimal") == "host3")

@@ -26,8 +26,10 @@ from poolnet.api.sessions import REVALIDATE_S, SWEEP_S, Sessions
 from poolnet.api.tasks import Tasks
 from poolnet.db.database import Database
 from poolnet.model.classes.host import Host
+from poolnet.model.classes.pool import Pool
 from poolnet.model.types import Ref
-from poolnet.pool import pki
+from poolnet.pool import authority, pki
+from poolnet.pool.authority import PoolFiles
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.door import CoordinatorDoor
 from poolnet.pool.hostlink import HostLink
@@ -112,6 +114,7 @@ def _open_pool_door(
     """Begins to keep members; the door is opened for them if there ever was one."""
     config, state_dir = parts.config, parts.office.state_dir
     files = pki.pool_files(state_dir)
+    _begin_authority(parts, files)
     members = Members(
         database=parts.database,
         coordinator=coordinator,
@@ -147,6 +150,16 @@ def _open_pool_door(
     parts.background.start(members.watch(), "members")
     parts.background.start(look_for_members(members), "succession")
     return members, door
+
+
+def _begin_authority(parts: Parts, files: PoolFiles) -> None:
+    """Makes a CA of this host's own if it has just become coordinator. Joining tries it again if the disk is full."""
+    if files.complete() and not authority.has_authority(files):
+        pool = next(iter(parts.database.view.all(Pool)))
+        try:
+            authority.begin_authority(files, pool.uuid, parts.clock())
+        except OSError as error:
+            log.error("no-authority", reason=str(error))  # noqa: TRY400 - the reason says it all
 
 
 def _open_gate(

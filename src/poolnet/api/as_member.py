@@ -66,6 +66,7 @@ async def start_member(parts: Parts) -> None:
         config.pool_port,
     )
     parts.certificates.on_refresh(door.renew)
+    member.on_trust(door.renew)
     parts.stack.push_async_callback(parts.background.stop)
     parts.stack.push_async_callback(door.close)
     parts.stack.push_async_callback(parts.server.close)

@@ -33,6 +33,7 @@ from poolnet.pool import wire
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.members import Members
 from poolnet.pool.peer import PeerDenied, PeerGone
+from poolnet.pool.pki import BadRequest
 from poolnet.rules import certificate as rules
 from poolnet.rules.certificate import Seen
 
@@ -90,9 +91,41 @@ class CertificateCalls:
                     with suppress(Failure, OSError):
                         if host == self._host:
                             await asyncio.to_thread(self._own.renew_due)
-                        await self._ask(host, wire.Certify(action="show"))
+                        shown = await self._ask(host, wire.Certify(action="show"))
+                        if shown.internal and self._own.is_due(shown.internal):
+                            await self._certify_anew(host)
                     await self._coordinator.write(lambda txn: rules.warn(txn, self._now(), _new_uuid))
+            await self._settle()
             await asyncio.sleep(LOOK_S)
+
+    async def _settle(self) -> bool:
+        """Has all hosts use this coordinator's CA, and then trust no other; whether that is so.
+
+        A host that is away, and trusts a former CA alone, finds its coordinator by that one's signature when it comes back.
+        So nobody gets a new certificate before all trust this CA, and none is distrusted before all have one.
+        """
+        own = self._own.authority_pem()
+        if not own or self._own.authorities_pem() == own:
+            return True
+        if not all(map(self._is_live, self._database.view.refs(Host))):
+            return False
+        try:
+            shown = await self._shown_by_all()
+            if not all(own in answer.authorities for answer in shown.values()):
+                return False
+            for host, answer in shown.items():
+                if not self._own.has_issued(answer.internal):
+                    await self._certify_anew(host)
+            await asyncio.to_thread(self._own.trust_own_alone)
+        except (Failure, OSError) as error:
+            log.info("former-authority-kept", reason=str(error))
+            return False
+        return True
+
+    async def _shown_by_all(self) -> Mapping[Ref[Host], wire.Certified]:
+        """What each host has. Raises Failure for one that cannot be asked."""
+        hosts = self._database.view.refs(Host)
+        return {host: await self._ask(host, wire.Certify(action="show")) for host in hosts}
 
     async def _install(self, call: Call) -> Result:
         """Gives a host another certificate.
@@ -123,8 +156,22 @@ class CertificateCalls:
         return None
 
     async def _refresh(self, call: Call) -> Result:
-        await self._ask(call.arguments["host"], wire.Certify(action="refresh"))
+        await self._certify_anew(call.arguments["host"])
         return None
+
+    async def _certify_anew(self, host: Ref[Host]) -> None:
+        """Gives a host another key and certificate of the door between hosts. Raises Failure."""
+        row = self._database.view.get(Host, host)
+        try:
+            if host == self._host:
+                await asyncio.to_thread(self._own.refresh_internal)
+                await self._ask(host, wire.Certify(action="show"))
+            else:
+                asked = await self._ask(host, wire.Certify(action="request"))
+                granted = await asyncio.to_thread(self._own.grant, asked.request, row.uuid)
+                await self._ask(host, wire.Certify(action="adopt", certificate=granted))
+        except (OSError, BadRequest) as error:
+            raise errors.internal_error(f"the host's certificates: {error}") from error
 
     async def _show(self, call: Call) -> Result:
         return (await self._ask(call.arguments["host"], wire.Certify(action="show"))).server
@@ -195,9 +242,16 @@ def certify(own: HostCertificates, what: wire.Certify) -> wire.Certified:
             own.install(what.certificate, what.key, what.chain)
         elif what.action == "reset":
             own.reset()
-        elif what.action == "refresh":
-            own.refresh_internal()
-        return wire.Certified(server=own.server_pem(), internal=own.internal_pem())
+        elif what.action == "adopt":
+            own.adopt_internal(what.certificate)
+        return wire.Certified(
+            server=own.server_pem(),
+            internal=own.internal_pem(),
+            authorities=own.authorities_pem(),
+            request=own.request_internal() if what.action == "request" else "",
+        )
+    except BadRequest as error:
+        raise errors.internal_error(str(error)) from error
     except OSError as error:
         raise errors.internal_error(f"the host's certificates: {error.strerror}") from error
 

@@ -107,7 +107,7 @@ class CliLogin:
                 ref = await self._sessions.local_login(user, password, self._origin.local_root, peer)
             else:
                 ref = await self._sessions.login_with_password(
-                    user, password, "cli", self._origin.local_root, peer
+                    user, password, "cli", self._origin.local_root, peer, self._origin.member
                 )
         except errors.Failure as failure:
             self._auditor.login(user, self._origin, failure)

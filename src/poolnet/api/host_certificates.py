@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives import serialization
 
 from poolnet.api import tls
 from poolnet.api.certificate_checks import checked
-from poolnet.pool import pki
+from poolnet.pool import authority, pki
+from poolnet.pool.authority import PoolFiles
 from poolnet.pool.membership import write_durably
 
 log = structlog.get_logger("poolnet.api.certificates")
@@ -47,7 +48,7 @@ class HostCertificates:
     def __init__(
         self,
         directory: Path,
-        pool: pki.PoolFiles,
+        pool: PoolFiles,
         *,
         names: Sequence[str],
         addresses: Sequence[str],
@@ -110,12 +111,49 @@ class HostCertificates:
         log.info("server-certificate-reset")
 
     def refresh_internal(self) -> None:
-        """Makes the key and the certificate of the door between hosts anew, if it has one. Raises OSError."""
-        if self._pool.complete() and self._pool.ca_key.is_file():
+        """Makes the key and the certificate of the door between hosts anew, if this host has a CA. Raises OSError."""
+        if self._pool.complete() and authority.has_authority(self._pool):
             with self._changing:
                 pki.renew_certificate(self._pool, self._host_uuid(), self._clock())
                 self._on_refresh()
             log.info("internal-certificate-refreshed")
+
+    def request_internal(self) -> str:
+        """Asks the coordinator for another certificate of the door between hosts, PEM. Raises OSError."""
+        with self._changing:
+            return pki.request_renewal(self._pool, self._host_uuid())
+
+    def adopt_internal(self, certificate: str) -> None:
+        """Uses the certificate that was asked for. Raises OSError, BadRequest."""
+        with self._changing:
+            pki.adopt(self._pool, certificate)
+            self._on_refresh()
+        log.info("internal-certificate-adopted")
+
+    def authorities_pem(self) -> str:
+        """The CAs whose signature counts at the door between hosts, PEM; "" if there is none. Raises OSError."""
+        return self._pool.ca.read_text() if self._pool.complete() else ""
+
+    def authority_pem(self) -> str:
+        """This host's own CA, PEM; "" if it has none."""
+        if not (self._pool.complete() and authority.has_authority(self._pool)):
+            return ""
+        return authority.pem_of(authority.own_authority(self._pool)[0]).decode()
+
+    def grant(self, request: str, host_uuid: str) -> str:
+        """Grants another host a certificate of this host's own CA, PEM. Raises OSError, BadRequest."""
+        return pki.grant_certificate(self._pool, request, host_uuid, self._clock())
+
+    def has_issued(self, certificate: str) -> bool:
+        """Whether a certificate is of this host's own CA. Raises OSError."""
+        return authority.has_issued(self._pool, certificate)
+
+    def trust_own_alone(self) -> None:
+        """Lets no signature count at the door between hosts but those of this host's CA. Raises OSError."""
+        with self._changing:
+            authority.trust_own_alone(self._pool)
+            self._on_refresh()
+        log.info("former-authorities-dropped")
 
     def renew_due(self) -> None:
         """Renews what this host has made itself and what ends soon. Raises OSError."""
@@ -127,8 +165,12 @@ class HostCertificates:
             ):
                 self.reset()
         internal = self.internal_pem()
-        if internal and _end(internal.encode()) < soon:
+        if internal and self.is_due(internal):
             self.refresh_internal()
+
+    def is_due(self, certificate: str) -> bool:
+        """Whether a certificate ends soon."""
+        return _end(certificate.encode()) < self._clock() + RENEW_BEFORE
 
     @property
     def _installed(self) -> Path:

@@ -35,7 +35,8 @@ from poolnet.model.classes.host import Host
 from poolnet.model.classes.pool import Pool
 from poolnet.model.failure import Failure
 from poolnet.model.types import Ref, Row, Value
-from poolnet.pool import membership, pki, wire
+from poolnet.pool import authority, membership, pki, wire
+from poolnet.pool.authority import PoolFiles
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.membership import Membership, Role, write_durably
 from poolnet.pool.peer import Peer, PeerDenied, PeerGone
@@ -79,7 +80,7 @@ class _Entry:
     """One attempt to join: at which coordinator, and how far it has come."""
 
     pool: PoolClient
-    files: pki.PoolFiles
+    files: PoolFiles
     target: Target
     force: bool
     held: bool = False
@@ -138,7 +139,7 @@ class Joining:
         """
         async with PoolClient(address, self._https_port) as pool:
             await pool.login(user, password)
-            entry = _Entry(pool, pki.PoolFiles(self._state_dir / NEW_DIRECTORY), await pool.target(), force)
+            entry = _Entry(pool, PoolFiles(self._state_dir / NEW_DIRECTORY), await pool.target(), force)
             try:
                 if fix:
                     await self._clear_and_enter(entry)
@@ -210,7 +211,7 @@ class Joining:
                 admitted = msgspec.json.decode(text, type=Admitted)
             return show_joining(me.name_label, target.coordinator.name_label, found, admitted, fix=fix)
 
-    async def _apply(self, pool: PoolClient, uuid: str, files: pki.PoolFiles, view: View) -> Admission:
+    async def _apply(self, pool: PoolClient, uuid: str, files: PoolFiles, view: View) -> Admission:
         try:
             request = pki.request_certificate(files, uuid)
         except OSError as error:
@@ -232,7 +233,7 @@ class Joining:
             raise errors.joining_host_service_failed() from error
         return admission
 
-    async def _try(self, files: pki.PoolFiles, admission: Admission) -> None:
+    async def _try(self, files: PoolFiles, admission: Admission) -> None:
         """Raises JOINING_HOST_CONNECTION_FAILED unless the coordinator's door opens for this host."""
         peer = Peer(lambda: pki.client_context(files), self._pool_port, lambda: admission.coordinator_uuid)
         try:
@@ -241,7 +242,7 @@ class Joining:
             log.warning("door-not-reached", address=admission.coordinator_address, reason=str(error))
             raise errors.joining_host_connection_failed() from error
 
-    def _keep(self, files: pki.PoolFiles) -> None:
+    def _keep(self, files: PoolFiles) -> None:
         """Puts the new pool's certificates in the place of those of this host's own pool."""
         place = self._state_dir / membership.POOL_DIRECTORY
         shutil.rmtree(place, ignore_errors=True)
@@ -281,7 +282,7 @@ class Admitting:
         database: Database,
         coordinator: Coordinator,
         host: Ref[Host],
-        files: pki.PoolFiles,
+        files: PoolFiles,
         clock: Callable[[], datetime],
         open_door: Callable[[], None],
     ) -> None:
@@ -333,9 +334,11 @@ class Admitting:
 
     def _make_pool(self) -> None:
         """Makes the pool's CA at its first use. Raises OSError."""
-        if self._files.complete() and self._files.ca_key.is_file() and self._files.secret.is_file():
-            return
         pool = next(iter(self._database.view.all(Pool)))
+        if self._files.complete() and self._files.secret.is_file():
+            if not authority.has_authority(self._files):
+                authority.begin_authority(self._files, pool.uuid, self._clock())
+            return
         local = self._database.view.get(Host, self._host)
         pki.make_pool(self._files, pool.uuid, local.uuid, self._clock())
 

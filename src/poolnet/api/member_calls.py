@@ -38,10 +38,10 @@ from poolnet.model import errors
 from poolnet.model.classes.pool import Pool
 from poolnet.model.registry import MESSAGES
 from poolnet.model.types import NULL, Value
+from poolnet.pool.authority import PoolFiles
 from poolnet.pool.member import Member
 from poolnet.pool.membership import EMERGENCY_TERMS
 from poolnet.pool.peer import PeerDenied, PeerGone
-from poolnet.pool.pki import PoolFiles
 from poolnet.xe.caller import Caller
 from poolnet.xe.commands.catalog import COMMANDS
 from poolnet.xe.commands.run import SESSION

@@ -58,7 +58,12 @@ def _session_messages(sessions: Sessions) -> Mapping[str, Own]:
     async def login_with_password(call: Call) -> Result:
         a = call.arguments
         return await sessions.login_with_password(
-            a["uname"], a["pwd"], a["originator"], call.origin.local_root, call.origin.peer
+            a["uname"],
+            a["pwd"],
+            a["originator"],
+            call.origin.local_root,
+            call.origin.peer,
+            call.origin.member,
         )
 
     async def local_login(call: Call) -> Result:

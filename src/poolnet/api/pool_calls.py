@@ -26,12 +26,13 @@ from poolnet.model.classes.pool import Pool
 from poolnet.model.roles import Role
 from poolnet.model.types import Ref
 from poolnet.pool import wire
+from poolnet.pool.authority import PoolFiles
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.members import Members
 from poolnet.pool.membership import DESIGNATED_TERMS, Membership
 from poolnet.pool.membership import Role as HostRole
 from poolnet.pool.peer import PeerDenied, PeerGone
-from poolnet.pool.pki import PoolFiles, rotate_secret
+from poolnet.pool.pki import rotate_secret
 from poolnet.rules import leave
 from poolnet.rules.pool import management_reconfigure
 

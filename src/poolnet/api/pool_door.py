@@ -15,6 +15,7 @@ import structlog
 from poolnet.api import limits
 from poolnet.api.listener import Budget, Listener, Slot, bind_tcp
 from poolnet.pool import pki
+from poolnet.pool.authority import PoolFiles
 from poolnet.pool.door import Answering, serve
 from poolnet.pool.peer import notice_loss
 
@@ -37,7 +38,7 @@ class PoolDoor:
     """
 
     def __init__(
-        self, answering: Answering, files: pki.PoolFiles, listen: str, port: int, *, allowed: bool = True
+        self, answering: Answering, files: PoolFiles, listen: str, port: int, *, allowed: bool = True
     ) -> None:
         self._answering = answering
         self._files = files

@@ -57,6 +57,8 @@ class LiveSession:
     last_used: datetime
     noted: datetime
     """What its row says of its last use."""
+    member: str = ""
+    """The uuid of the host whose console it was opened on, if that is another one's."""
 
     @property
     def user(self) -> str:
@@ -117,15 +119,17 @@ class Sessions:
         self._on_end.append(hear)
 
     async def login_with_password(
-        self, user: str, password: str, originator: str, local_root: bool, peer: str = ""
+        self, user: str, password: str, originator: str, local_root: bool, peer: str = "", member: str = ""
     ) -> Ref[SessionRow]:
         """Makes a session (spec §3.2) for a client at the address `peer`, or for whoever may use the Unix socket.
+
+        `member` is the uuid of the host whose console that socket stands for, if it is another one's.
 
         Raises:
             SESSION_AUTHENTICATION_FAILED, SESSION_AUTHORIZATION_FAILED, RBAC_PERMISSION_DENIED, TOO_BUSY: See `Logins`.
         """
         identity = await self._identify(user, password, local_root, peer)
-        return await self.admit(identity, originator=originator)
+        return await self.admit(identity, originator=originator, member=member)
 
     async def local_login(
         self, user: str, password: str, local_root: bool, peer: str = ""
@@ -175,9 +179,12 @@ class Sessions:
             return Identity(user, None)
         return await self._logins.identify(user, password, peer)
 
-    async def admit(self, identity: Identity, *, originator: str, is_pool: bool = False) -> Ref[SessionRow]:
+    async def admit(
+        self, identity: Identity, *, originator: str, is_pool: bool = False, member: str = ""
+    ) -> Ref[SessionRow]:
         """Makes a session for whoever has been identified."""
         live = self._new(identity, originator=originator, is_pool=is_pool, is_local=False)
+        live.member = member
         row = SessionRow(
             ref=live.ref,
             uuid=str(uuid4()),
@@ -287,6 +294,9 @@ class Sessions:
         rows = (*published.created, *published.modified, *published.deleted)
         if any(isinstance(row, Subject | Host) for row in rows):
             self._end_if(lambda live: not self._still_valid(live.identity))
+        left = {row.uuid for row in published.deleted if isinstance(row, Host)}
+        if left:  # whoever was root there has what the pool secret and its console gave
+            self._end_if(lambda live: live.is_pool or live.member in left)
 
     def _still_valid(self, identity: Identity) -> bool:
         """Whether a user of the directory would get the same rights now; others' do not depend on the database."""

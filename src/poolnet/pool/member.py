@@ -22,7 +22,7 @@ from poolnet.hostnet.protocol import Management
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.failure import Failure
-from poolnet.pool import membership, pki, wire
+from poolnet.pool import authority, membership, pki, wire
 from poolnet.pool.membership import Membership, write_durably
 from poolnet.pool.pace import Pace
 from poolnet.pool.peer import Peer, PeerDenied, PeerGone, Streams
@@ -73,6 +73,7 @@ class Member:
         self._started = True
         self._reason: Failure = errors.host_still_booting()
         self._again = asyncio.Event()
+        self._on_trust: Callable[[], None] = lambda: None
 
     @property
     def coordinator_address(self) -> str:
@@ -183,7 +184,8 @@ class Member:
 
     def _welcomed(self, welcome: wire.Welcome) -> None:
         """Keeps what the coordinator said of itself, and what it takes to be its successor. Raises OSError."""
-        write_durably(self._files.ca_key, welcome.ca_key)
+        self._trust(welcome.authorities)
+        self._files.ca_key.unlink(missing_ok=True)  # of the time when it was coordinator
         write_durably(self._files.secret, welcome.secret)
         self._save(
             replace(
@@ -193,6 +195,18 @@ class Member:
                 term=welcome.term,
             )
         )
+
+    def on_trust(self, hear: Callable[[], None]) -> None:
+        """Calls `hear` when other CAs count than before. It may raise OSError."""
+        self._on_trust = hear
+
+    def _trust(self, authorities: bytes) -> None:
+        """Lets the signatures of these CAs count. Raises OSError."""
+        try:
+            if authority.trust(self._files, authorities):
+                self._on_trust()
+        except ValueError as error:
+            raise OSError(f"the coordinator's CAs cannot be read: {error}") from error
 
     def _save(self, role: Membership) -> None:
         if role != self._role and not self._changing:  # what it is to be is written down already
@@ -222,6 +236,8 @@ class Member:
                     self._take_over_users(content)
                 case wire.Secret(content=content):
                     write_durably(self._files.secret, content)
+                case wire.Authorities(content=content):
+                    self._trust(content)
                 case wire.Beat():
                     if not self._connected:  # what it had to send before, it has sent
                         self._connected = True

@@ -32,11 +32,12 @@ from poolnet.model.classes.pool import Pool
 from poolnet.model.failure import Failure
 from poolnet.model.types import NULL, Ref
 from poolnet.pool import wire
+from poolnet.pool.authority import PoolFiles
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.hosts import PoolHosts, RemoteHost
 from poolnet.pool.pace import Pace
 from poolnet.pool.peer import Peer
-from poolnet.pool.pki import PoolFiles, client_context
+from poolnet.pool.pki import client_context, rotate_secret
 from poolnet.pool.start import converge, follow_facts, follow_locks, greet
 from poolnet.rules import member as member_rules
 from poolnet.rules.context import Session
@@ -112,13 +113,27 @@ class Members:
     async def watch(self) -> None:
         """Finds out who is silent for too long, forever."""
         loop = asyncio.get_running_loop()
+        known = set(self._database.view.refs(Host))
         while True:
             await asyncio.sleep(WATCH_S)
+            hosts = set(self._database.view.refs(Host))
+            if known - hosts and self._files.complete():
+                await self._change_secret()
+            known = hosts
             for host, unheard in tuple(self._unheard_since.items()):
                 if not self._database.view.exists(Host, host):
                     self.drop(host)
                 elif loop.time() - unheard > self._pace.down_after_s:
                     await self._declare_down(host)
+
+    async def _change_secret(self) -> None:
+        """A host has left, and knows the pool's secret."""
+        try:
+            await asyncio.to_thread(rotate_secret, self._files)
+        except OSError as error:
+            log.warning("secret-not-changed", reason=str(error))
+        else:
+            log.info("secret-changed", reason="a host has left")
 
     async def close(self) -> None:
         """Ends all connections to members."""
@@ -211,7 +226,7 @@ class Members:
         if known is not None:
             session.acknowledged = session.sent = known
         users: bytes | None = None
-        secret = self._files.secret.read_bytes()
+        secret, authorities = self._files.secret.read_bytes(), self._files.ca.read_bytes()
         while True:
             update = since(self._database, known)
             if update.whole or update.puts or update.deletions:
@@ -227,6 +242,9 @@ class Members:
             if (other := self._files.secret.read_bytes()) != secret:
                 secret = other
                 await wire.write(session.writer, wire.Secret(content=secret))
+            if (now := self._files.ca.read_bytes()) != authorities:
+                authorities = now
+                await wire.write(session.writer, wire.Authorities(content=authorities))
             await wire.write(session.writer, wire.Beat(number=known))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.beat_s):
@@ -248,7 +266,7 @@ class Members:
             pool_uuid=pool.uuid,
             term=self._term,
             epoch=self._epoch,
-            ca_key=self._files.ca_key.read_bytes(),
+            authorities=self._files.ca.read_bytes(),
             secret=self._files.secret.read_bytes(),
         )
 

@@ -1,8 +1,7 @@
-"""How do the hosts of a pool prove to each other who they are? A CA of the pool, and a certificate for each host's uuid.
+"""How do the hosts of a pool prove to each other who they are? A certificate for each host's uuid, of a CA of the pool.
 
-The CA is made when the first host joins. Its key goes to every member, over connections that it has certified, so that
-any of them can take the coordinator's place. A certificate alone opens nothing: whoever presents it must be a host of
-the pool at this moment, which the database says.
+A certificate alone opens nothing: whoever presents it must be a host of the pool at this moment, which the database says.
+Which CAs count is in `authority`.
 """
 
 from __future__ import annotations
@@ -10,65 +9,31 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from poolnet.pool.authority import (
+    URN,
+    PoolFiles,
+    certify,
+    name_of,
+    new_authority,
+    own_authority,
+    pem_of,
+    pem_of_key,
+)
 from poolnet.pool.membership import POOL_DIRECTORY, write_durably
 
-VALID_DAYS: Final = (
-    3650  # nobody renews it while the pool lives; a host that leaves is refused by the database
-)
-BACKDATED: Final = dt.timedelta(days=1)  # hosts' clocks differ
 CSR_BYTES_MAX: Final = 16 * 1024
-_URN: Final = "urn:uuid:"
 
 
 class BadRequest(ValueError):
     """A certificate was asked for in a way that cannot be granted; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolFiles:
-    """Where a host keeps what it proves itself with."""
-
-    directory: Path
-
-    @property
-    def ca(self) -> Path:
-        """The certificate of the pool's CA."""
-        return self.directory / "ca.crt"
-
-    @property
-    def ca_key(self) -> Path:
-        """The CA's key."""
-        return self.directory / "ca.key"
-
-    @property
-    def certificate(self) -> Path:
-        """This host's certificate."""
-        return self.directory / "host.crt"
-
-    @property
-    def key(self) -> Path:
-        """This host's key, which never leaves it."""
-        return self.directory / "host.key"
-
-    @property
-    def secret(self) -> Path:
-        """The pool secret."""
-        return self.directory / "secret"
-
-    def complete(self) -> bool:
-        """Whether this host can speak to others of its pool."""
-        return self.ca.is_file() and self.certificate.is_file() and self.key.is_file()
 
 
 def pool_files(state_dir: Path) -> PoolFiles:
@@ -77,21 +42,15 @@ def pool_files(state_dir: Path) -> PoolFiles:
 
 
 def make_pool(files: PoolFiles, pool_uuid: str, host_uuid: str, now: dt.datetime) -> None:
-    """Makes the CA of a pool, the certificate of this host, and the secret. Raises OSError."""
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"poolnet pool {pool_uuid}")])
-    ca = (
-        _builder(name, name, ca_key.public_key(), now)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
+    """Makes the first CA of a pool, the certificate of this host, and the secret. Raises OSError."""
+    ca, ca_key = new_authority(pool_uuid, now)
     key = ec.generate_private_key(ec.SECP256R1())
-    write_durably(files.ca_key, _pem_of_key(ca_key))
+    write_durably(files.ca_key, pem_of_key(ca_key))
     write_durably(files.secret, secrets.token_urlsafe(48).encode())
-    write_durably(files.key, _pem_of_key(key))
-    write_durably(files.ca, _pem(ca))
-    certificate = _certify(ca, ca_key, key.public_key(), host_uuid, now)
-    write_durably(files.certificate, _pem(certificate))  # last: with it the set is complete
+    write_durably(files.key, pem_of_key(key))
+    write_durably(files.ca, pem_of(ca))
+    certificate = certify((ca, ca_key), key.public_key(), host_uuid, now)
+    write_durably(files.certificate, pem_of(certificate))  # last: with it the set is complete
 
 
 def rotate_secret(files: PoolFiles) -> None:
@@ -101,18 +60,46 @@ def rotate_secret(files: PoolFiles) -> None:
 
 def request_certificate(files: PoolFiles, host_uuid: str) -> str:
     """Makes a key for this host and what asks for its certificate, PEM. Raises OSError."""
+    return _request(files.key, host_uuid)
+
+
+def request_renewal(files: PoolFiles, host_uuid: str) -> str:
+    """Makes another key for this host and what asks for its certificate, PEM; `adopt` has them used. Raises OSError."""
+    return _request(files.next_key, host_uuid)
+
+
+def _request(path: Path, host_uuid: str) -> str:
     key = ec.generate_private_key(ec.SECP256R1())
-    write_durably(files.key, _pem_of_key(key))
-    request = x509.CertificateSigningRequestBuilder().subject_name(_name_of(host_uuid))
+    write_durably(path, pem_of_key(key))
+    request = x509.CertificateSigningRequestBuilder().subject_name(name_of(host_uuid))
     return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
+def adopt(files: PoolFiles, certificate: str) -> None:
+    """Uses the certificate that was asked for last, and its key.
+
+    Raises:
+        BadRequest: It is for another key.
+        OSError: It cannot be written.
+    """
+    try:
+        key = serialization.load_pem_private_key(files.next_key.read_bytes(), None)
+        granted = x509.load_pem_x509_certificate(certificate.encode())
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise BadRequest("no certificate that was asked for") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or granted.public_key() != key.public_key():
+        raise BadRequest("the certificate is for another key")
+    write_durably(files.directory / "host.new", pem_of_key(key) + pem_of(granted))
+    finish_renewal(files)
+    files.next_key.unlink(missing_ok=True)
+
+
 def grant_certificate(files: PoolFiles, request: str, host_uuid: str, now: dt.datetime) -> str:
-    """The certificate that a joining host gets, PEM: for that uuid, whatever else the request says.
+    """The certificate that a host gets of this host's own CA, PEM: for that uuid, whatever else the request says.
 
     Raises:
         BadRequest: It is no request, or not signed by its own key.
-        OSError: The CA's files cannot be read.
+        OSError: This host has no CA of its own, or its files cannot be read.
     """
     if len(request) > CSR_BYTES_MAX:
         raise BadRequest("the request is too long")
@@ -123,17 +110,14 @@ def grant_certificate(files: PoolFiles, request: str, host_uuid: str, now: dt.da
         raise BadRequest("no certificate signing request") from error
     if not valid or not isinstance(public, ec.EllipticCurvePublicKey):
         raise BadRequest("the request is not signed by a key of its own")
-    ca, ca_key = _authority(files)
-    return _pem(_certify(ca, ca_key, public, host_uuid, now)).decode()
+    return pem_of(certify(own_authority(files), public, host_uuid, now)).decode()
 
 
 def renew_certificate(files: PoolFiles, host_uuid: str, now: dt.datetime) -> None:
-    """Makes a host's key and certificate anew with the CA's key, which every host of the pool has. Raises OSError."""
-    ca, ca_key = _authority(files)
+    """Makes this host's key and certificate anew with its own CA. Raises OSError."""
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _certify(ca, ca_key, key.public_key(), host_uuid, now)
-    both = files.directory / "host.new"
-    write_durably(both, _pem_of_key(key) + _pem(certificate))
+    certificate = certify(own_authority(files), key.public_key(), host_uuid, now)
+    write_durably(files.directory / "host.new", pem_of_key(key) + pem_of(certificate))
     finish_renewal(files)
 
 
@@ -164,16 +148,9 @@ def peer_uuid(ssl_object: Any) -> str:
     """The uuid that the other side's certificate is bound to; "" if it names none."""
     certificate = ssl_object.getpeercert() if ssl_object is not None else None
     for kind, value in (certificate or {}).get("subjectAltName", ()):
-        if kind == "URI" and str(value).startswith(_URN):
-            return str(value).removeprefix(_URN)
+        if kind == "URI" and str(value).startswith(URN):
+            return str(value).removeprefix(URN)
     return ""
-
-
-def _authority(files: PoolFiles) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """The pool's CA. Raises OSError."""
-    ca_key = serialization.load_pem_private_key(files.ca_key.read_bytes(), None)
-    assert isinstance(ca_key, ec.EllipticCurvePrivateKey), "make_pool made it"  # noqa: S101 - for the type checker; nothing from outside is asserted
-    return x509.load_pem_x509_certificate(files.ca.read_bytes()), ca_key
 
 
 def _context(protocol: int, files: PoolFiles) -> ssl.SSLContext:
@@ -184,49 +161,3 @@ def _context(protocol: int, files: PoolFiles) -> ssl.SSLContext:
     context.load_verify_locations(files.ca)
     context.load_cert_chain(files.certificate, files.key)
     return context
-
-
-def _certify(
-    ca: x509.Certificate,
-    ca_key: ec.EllipticCurvePrivateKey,
-    public: ec.EllipticCurvePublicKey,
-    host_uuid: str,
-    now: dt.datetime,
-) -> x509.Certificate:
-    return (
-        _builder(_name_of(host_uuid), ca.subject, public, now)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"{_URN}{UUID(host_uuid)}")]),
-            critical=False,
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: dt.datetime
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
-        .not_valid_after(now + dt.timedelta(days=VALID_DAYS))
-    )
-
-
-def _name_of(host_uuid: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host_uuid)])
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

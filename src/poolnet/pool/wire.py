@@ -18,7 +18,7 @@ from poolnet.db.engine import Deletion, StoredRow
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 OPENING_BYTES_MAX = 128 * 1024  # before anybody knows whether the peer is a host of the pool
 ROWS_PER_FRAME = 2000
-VERSION = 2
+VERSION = 3
 
 
 class OpenHostd(Struct, frozen=True, kw_only=True, tag=True):
@@ -73,12 +73,12 @@ class Leave(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Certify(Struct, frozen=True, kw_only=True, tag=True):
-    """Show your certificates, install this one, make yours anew, or renew that of your door. Answered by `Certified` or `Denied`.
+    """Show your certificates, install this one, make yours anew; ask for one of your door's, use the one that is granted.
 
-    Only a member's own coordinator may ask.
+    Answered by `Certified` or `Denied`. Only a member's own coordinator may ask.
     """
 
-    action: Literal["show", "install", "reset", "refresh"]
+    action: Literal["show", "install", "reset", "request", "adopt"]
     certificate: str = ""
     key: str = ""
     chain: str = ""
@@ -123,7 +123,7 @@ class Welcome(Struct, frozen=True, kw_only=True, tag=True):
     pool_uuid: str
     term: int
     epoch: str
-    ca_key: bytes
+    authorities: bytes
     secret: bytes
 
 
@@ -150,6 +150,12 @@ class Secret(Struct, frozen=True, kw_only=True, tag=True):
     content: bytes
 
 
+class Authorities(Struct, frozen=True, kw_only=True, tag=True):
+    """The CAs whose signature counts in the pool now, PEM."""
+
+    content: bytes
+
+
 class Beat(Struct, frozen=True, kw_only=True, tag=True):
     """Still here; a member says up to which commit it has the database."""
 
@@ -160,14 +166,19 @@ Greeted: TypeAlias = Welcome | Elsewhere | Denied
 
 
 class Certified(Struct, frozen=True, kw_only=True, tag=True):
-    """The certificates that the host has now, PEM: the server's, and that of its door."""
+    """The certificates that the host has now, PEM: the server's, that of its door, and the CAs that it trusts there.
+
+    `request` asks for one, if that was wanted.
+    """
 
     server: str
     internal: str
+    authorities: str = ""
+    request: str = ""
 
 
 Reply: TypeAlias = Granted | Denied | Pong | Welcome | Elsewhere | Certified
-FromCoordinator: TypeAlias = Welcome | Denied | Rows | Users | Secret | Beat
+FromCoordinator: TypeAlias = Welcome | Denied | Rows | Users | Secret | Authorities | Beat
 
 
 class BadFrame(Exception):

@@ -178,6 +178,30 @@ def test_logging_out_tells_and_forgets(world: World) -> None:
     asyncio.run(body())
 
 
+def test_when_a_host_leaves_what_its_console_and_the_pool_secret_opened_ends(world: World) -> None:
+    async def body() -> None:
+        gone = Host(ref=Ref("OpaqueRef:gone"), uuid="gone")
+        txn = world.database.begin()
+        txn.create(gone)
+        await world.database.commit(txn.changes())
+        stays = [await world.login(), await world.sessions.login_with_password("", "", "", True, "", "other")]
+        ends = [
+            await world.sessions.login_with_password("", "", "", True, "", "gone"),
+            await world.sessions.pool_login(True, "gone"),
+        ]
+        txn = world.database.begin()
+        txn.destroy(Host, gone.ref)
+        await world.database.commit(txn.changes())
+        for ref in ends:
+            with pytest.raises(Failure, match="SESSION_INVALID"):
+                await world.sessions.check(ref)
+        for ref in stays:
+            await world.sessions.check(ref)
+        assert sorted(world.ended) == sorted(ends)
+
+    asyncio.run(body())
+
+
 def test_subjects_are_users_with_a_role(world: World) -> None:
     async def body() -> None:
         mine = await world.login()

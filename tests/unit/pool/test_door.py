@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
 from poolnet.model.classes.pool import Pool as ThePool
 from poolnet.model.failure import Failure
-from poolnet.pool import membership, wire
+from poolnet.pool import membership, pki, wire
 from poolnet.pool.door import Answering, CoordinatorDoor, MemberDoor, admit, serve
 from poolnet.pool.member import Member
 from poolnet.pool.membership import Membership, Role
@@ -256,6 +257,8 @@ def test_what_was_decided_is_not_written_over_by_what_the_old_coordinator_still_
     async def body(pool: Pool) -> None:
         assert await ask(pool.door, pool.hosts["coordinator"], wire.Promote(term=TERM + 1)) == wire.Granted()
         membership.save(tmp_path, pool.became[-1])
+        files = pki.pool_files(tmp_path)
+        pki.make_pool(files, a_uuid(), a_uuid(), datetime.now(UTC))
         pool.member._welcomed(
             wire.Welcome(
                 coordinator_uuid=pool.hosts["coordinator"],
@@ -263,11 +266,30 @@ def test_what_was_decided_is_not_written_over_by_what_the_old_coordinator_still_
                 pool_uuid="another",
                 term=TERM,
                 epoch="",
-                ca_key=b"key",
+                authorities=files.ca.read_bytes(),
                 secret=b"secret",
             )
         )
         assert membership.load(tmp_path) == pool.became[-1]
+        assert not files.ca_key.exists(), "a member has no CA"
+
+    with_member(tmp_path, body)
+
+
+def test_a_member_trusts_the_cas_that_its_coordinator_names(tmp_path: Path) -> None:
+    async def body(pool: Pool) -> None:
+        heard: list[str] = []
+        pool.member.on_trust(lambda: heard.append("door"))
+        files, other = pki.pool_files(tmp_path), pki.pool_files(tmp_path / "other")
+        for each in (files, other):
+            pki.make_pool(each, a_uuid(), a_uuid(), datetime.now(UTC))
+        both = files.ca.read_bytes() + other.ca.read_bytes()
+        for named in (both, both):
+            pool.member._trust(named)
+        assert (files.ca.read_bytes(), heard) == (both, ["door"])
+        with pytest.raises(OSError, match="CAs cannot be read"):
+            pool.member._trust(b"nonsense")
+        assert files.ca.read_bytes() == both
 
     with_member(tmp_path, body)
 

@@ -121,7 +121,7 @@ class Server:
                 pool_uuid="pool",
                 term=self.term,
                 epoch="",
-                ca_key=b"",
+                authorities=b"",
                 secret=b"",
             ),
         )

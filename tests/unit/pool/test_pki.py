@@ -12,19 +12,20 @@ from uuid import uuid4
 import pytest
 
 from poolnet.pool import pki
+from poolnet.pool.authority import PoolFiles
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POOL, FIRST, SECOND = (str(uuid4()) for _ in range(3))
 
 
-def a_pool(directory: Path) -> pki.PoolFiles:
-    files = pki.PoolFiles(directory)
+def a_pool(directory: Path) -> PoolFiles:
+    files = PoolFiles(directory)
     pki.make_pool(files, POOL, FIRST, datetime.now(UTC))
     return files
 
 
-def a_member(coordinator: pki.PoolFiles, directory: Path, uuid: str) -> pki.PoolFiles:
-    files = pki.PoolFiles(directory)
+def a_member(coordinator: PoolFiles, directory: Path, uuid: str) -> PoolFiles:
+    files = PoolFiles(directory)
     request = pki.request_certificate(files, uuid)
     certificate = pki.grant_certificate(coordinator, request, uuid, datetime.now(UTC))
     files.certificate.write_text(certificate)
@@ -75,7 +76,7 @@ def test_a_client_without_a_certificate_is_kept_out(tmp_path: Path) -> None:
 
 def test_a_certificate_is_for_the_uuid_that_was_admitted_whatever_was_asked_for(tmp_path: Path) -> None:
     coordinator = a_pool(tmp_path / "a")
-    files = pki.PoolFiles(tmp_path / "b")
+    files = PoolFiles(tmp_path / "b")
     request = pki.request_certificate(files, FIRST)  # it would be the coordinator
     files.certificate.write_text(pki.grant_certificate(coordinator, request, SECOND, datetime.now(UTC)))
     files.ca.write_bytes(coordinator.ca.read_bytes())
