@@ -53,9 +53,9 @@ async def main(address):
         async with gate:
             transport, knocking = await loop.create_datagram_endpoint(Knock, remote_addr=(address, port))
             try:
-                for _ in range(4):
+                for _ in range(20):  # the kernel says so of a thousand a second at most, for all ports
                     transport.sendto(b"?")
-                    await asyncio.wait([knocking.closed], timeout=0.5)
+                    await asyncio.wait([knocking.closed], timeout=0.3)
                     if knocking.closed.done():
                         return
                 silent.append(port)
