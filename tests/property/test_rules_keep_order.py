@@ -13,7 +13,7 @@ from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
 from poolnet.db.staging import stage
 from poolnet.db.txn import Txn
-from poolnet.hostnet.derive import derive
+from poolnet.hostnet.derive import Deriver, derive
 from poolnet.hostnet.laws import contradictions
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
@@ -183,11 +183,12 @@ CALLS = st.lists(
 def test_any_sequence_of_calls_keeps_the_pool_in_order(calls: list[tuple[str, int, int, int]]) -> None:
     database, ctx = started()
     txn = database.begin()
-    client = Client(txn, ctx)
+    client, deriver = Client(txn, ctx), Deriver()
     for method, a, b, c in calls:
         client.do(method, a, b, c)
-        for host in txn.refs(Host):
-            state = derive(txn, host)
+        states = deriver.derive(txn, txn.refs(Host))
+        assert states == {host: derive(txn, host) for host in txn.refs(Host)}
+        for state in states.values():
             assert contradictions(state) == ()
     check_vms(txn)
     check_pifs(txn)

@@ -8,6 +8,8 @@ out, never guessed, so that the rest of the host's network stands.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from poolnet.db.txn import View
@@ -44,6 +46,7 @@ from poolnet.hostnet.written import (
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
+from poolnet.model.classes.network_sriov import NetworkSriov
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.pool import Pool
 from poolnet.model.classes.vif import VIF
@@ -95,7 +98,30 @@ def derive(view: View, host: Ref[Host]) -> HostNetwork:
     here that an attached VIF of a VM here uses, or that are to persist. Ports are the attached VIFs of the VMs that
     run or are paused here, but those whose traffic is disabled.
     """
-    return _Derivation(view, host).result()
+    return _Derivation(_Read(view), host, _Parts()).result()
+
+
+class Deriver:
+    """Derives again and again, and makes only those bridges and ports anew whose rows have changed.
+
+    What it gives is what `derive` gives, and parts that are as before are the same objects.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[Ref[Host], _Parts] = {}
+
+    def derive(self, view: View, hosts: Iterable[Ref[Host]]) -> dict[Ref[Host], HostNetwork]:
+        """The desired states of these hosts; `view` must not change meanwhile. See `derive`."""
+        read, found = _Read(view), {}
+        for host in hosts:
+            derivation = _Derivation(read, host, self._parts.get(host) or _Parts())
+            found[host] = derivation.result()
+            self._parts[host] = derivation.parts
+        return found
+
+    def forget(self, host: Ref[Host]) -> None:
+        """Remembers nothing of a host that has left."""
+        self._parts.pop(host, None)
 
 
 def drift_policy(pool: Pool | None) -> DriftPolicy:
@@ -133,13 +159,51 @@ def vif_device(domid: int, device: str) -> str:
     return f"vif{domid}.{int(device)}"
 
 
+class _Read:
+    """What all hosts have in common, read once. It holds as long as the view does not change."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.pool = next(iter(view.all(Pool)), None)
+        self._networks: dict[Ref[Network], Network | None] = {}
+
+    def network(self, ref: Ref[Network]) -> Network | None:
+        """The network; None when it is gone."""
+        try:
+            return self._networks[ref]
+        except KeyError:
+            return self._networks.setdefault(ref, self.view.find(Network, ref))
+
+    @cached_property
+    def persistent(self) -> tuple[Ref[Network], ...]:
+        """The networks that every host is to have a bridge for."""
+        return tuple(row.ref for row in self.view.all(Network) if "persist" in row.other_config)
+
+    @cached_property
+    def has_sriov(self) -> bool:
+        """Does any NIC of any host have virtual functions?"""
+        return bool(self.view.count(NetworkSriov))
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Bridges and ports, each with all that it was made from: rows, which never change, and values."""
+
+    bridges: dict[Ref[PIF], tuple[tuple[object, ...], Bridge]] = field(default_factory=dict)
+    ports: dict[Ref[VIF], tuple[tuple[object, ...], GuestPort]] = field(default_factory=dict)
+
+
 class _Derivation:
     """The host's rows, read once, and the bridges found so far by name."""
 
-    def __init__(self, view: View, host: Ref[Host]) -> None:
+    def __init__(self, read: _Read, host: Ref[Host], before: _Parts) -> None:
+        view = read.view
+        self._read = read
+        self._before = before
+        self.parts = _Parts()
         self._view = view
         self._row = view.find(Host, host)
-        self._pool = next(iter(view.all(Pool)), None)
+        self._pool = read.pool
         self._pifs = sorted(view.where(PIF, host=host), key=lambda pif: (pif.device, pif.uuid))
         self._attached = [pif for pif in self._pifs if pif.currently_attached and pif.managed]
         self._gateway = _chosen(self._attached, "defaultroute")
@@ -173,7 +237,7 @@ class _Derivation:
             ports=tuple(ports),
             links=link_settings(self._bridges.values(), self._pifs, self._by_bridge()),
             management_bridge=network.bridge if network and network.bridge in self._bridges else "",
-            sriov=sriov_nics(self._view, self._pifs, self._functions()),
+            sriov=sriov_nics(self._view, self._pifs, self._functions()) if self._read.has_sriov else (),
             nbd_bridges=tuple(sorted(self._nbd_bridges())),
             http_closed=self._row is not None and self._row.https_only,
             drift=drift_policy(self._pool),
@@ -193,7 +257,7 @@ class _Derivation:
 
     def _network(self, ref: Ref[Network]) -> Network | None:
         if ref not in self._networks:
-            self._networks[ref] = self._view.find(Network, ref)
+            self._networks[ref] = self._read.network(ref)
         return self._networks[ref]
 
     # --- bridges of PIFs ---------------------------------------------------------------------------------------
@@ -206,11 +270,11 @@ class _Derivation:
             self._add_vlan(pif, network)
         elif pif.tunnel_access_PIF_of:
             uplink = tunnel_uplink(self._view, pif, network)
-            self._add(self._bridge(pif, network, mac=pif.MAC, ip=self._ip(pif, network), uplink=uplink))
+            self._add(self._bridge(pif, network, mac=pif.MAC, uplink=uplink))
         elif not pif.sriov_logical_PIF_of:
-            self._add_uplink(pif, network, self._ip(pif, network))
+            self._add_uplink(pif, network)
 
-    def _add_uplink(self, pif: PIF, network: Network, ip: IpConfig) -> bool:
+    def _add_uplink(self, pif: PIF, network: Network, ip: IpConfig | None = None) -> bool:
         """Adds the bridge of a physical PIF or a bond; says whether it could."""
         uplink = self._uplink(pif)
         if uplink is None or self._nics & set(uplink.members):
@@ -239,7 +303,6 @@ class _Derivation:
                 pif,
                 network,
                 mac=tagged.MAC,
-                ip=self._ip(pif, network),
                 parent=lower.bridge,
                 vlan_tag=vlan.tag,
                 uuids=(network.uuid, lower.uuid),
@@ -252,14 +315,21 @@ class _Derivation:
         network: Network,
         *,
         mac: str,
-        ip: IpConfig,
+        ip: IpConfig | None = None,
         uplink: Uplink | None = None,
         parent: str = "",
         vlan_tag: int = -1,
         uuids: tuple[str, ...] = (),
     ) -> Bridge:
+        """A PIF's bridge; with the PIF's own addresses, unless `ip` says others."""
+        chosen = (pif is self._gateway, pif is self._dns)
+        made_from = (pif, network, self._pool, mac, ip, uplink, parent, vlan_tag, uuids, chosen)
+        before = self._before.bridges.get(pif.ref)
+        if before is not None and before[0] == made_from:
+            self.parts.bridges[pif.ref] = before
+            return before[1]
         merged = {**self._merged(network), **pif.other_config}
-        return Bridge(
+        bridge = Bridge(
             name=network.bridge,
             uplink=uplink,
             parent=parent,
@@ -267,10 +337,12 @@ class _Derivation:
             mac=mac.lower() if mac.count(":") == 5 else "",
             mtu_bytes=_bridge_mtu(pif, network),
             network_uuids=uuids or (network.uuid,),
-            ip=ip,
+            ip=self._ip(pif, network) if ip is None else ip,
             igmp_snooping=bool(self._pool and self._pool.igmp_snooping_enabled and not parent),
             fail_mode_secure=merged.get("vswitch-controller-fail-mode") == "secure",
         )
+        self.parts.bridges[pif.ref] = (made_from, bridge)
+        return bridge
 
     def _merged(self, network: Network) -> Mapping[str, str]:
         """The keys of pool and network; the network's win (spec §24.5)."""
@@ -330,8 +402,7 @@ class _Derivation:
     def _add_internal(self) -> None:
         here = {pif.network for pif in self._pifs}
         used = {vif.network for _, vif in self._vifs}
-        persistent = (n.ref for n in self._view.all(Network) if "persist" in n.other_config)
-        for ref in sorted({*used, *persistent} - here):
+        for ref in sorted({*used, *self._read.persistent} - here):
             network = self._network(ref)
             if (
                 network is None
@@ -361,7 +432,13 @@ class _Derivation:
             if device in taken:
                 continue
             taken.add(device)
-            yield GuestPort(
+            yield self._port(vm, vif, network, mode, device)
+
+    def _port(self, vm: VM, vif: VIF, network: Network, mode: LockMode, device: str) -> GuestPort:
+        made_from = (vif, network.bridge, network.uuid, vif_mtu(vif, network), mode, device, vm.uuid)
+        before = self._before.ports.get(vif.ref)
+        if before is None or before[0] != made_from:
+            port = GuestPort(
                 device=device,
                 bridge=network.bridge,
                 lock=_lock(vif, mode),
@@ -371,6 +448,9 @@ class _Derivation:
                 vm_uuid=vm.uuid,
                 network_uuid=network.uuid,
             )
+            before = made_from, port
+        self.parts.ports[vif.ref] = before
+        return before[1]
 
     def _functions(self) -> Iterable[tuple[VIF, VirtualFunction]]:
         """The virtual functions that VIFs here have. What a lock would say of addresses no NIC can hold."""

@@ -140,10 +140,11 @@ class _BridgeChanges:
         late = self._destroyed_last(left, again)
         self.early = frozenset((self._seen.keys() - self._desired.keys() - late) | again)
         self._late = late
-        self._kept = [
+        self._kept = self._seen.keys() & self._settled.keys() - again
+        self._changed = [
             (self._seen[name], bridge)
             for name, bridge in self._settled.items()
-            if name in self._seen and name not in again
+            if name in self._kept and self._seen[name] != bridge
         ]
 
     def _made_again(self) -> frozenset[str]:
@@ -184,7 +185,7 @@ class _BridgeChanges:
         steps: list[BridgeStep] = [
             DestroyBridge(bridge=self._seen[name]) for name in self._in_reverse(self.early)
         ]
-        for seen, wanted in self._kept:
+        for seen, wanted in self._changed:
             target = replace(wanted, uplink=seen.uplink, ip=seen.ip)
             if seen != target and wanted.mtu_bytes >= seen.mtu_bytes:
                 steps.append(ReplaceBridge(old=seen, new=target))
@@ -192,12 +193,13 @@ class _BridgeChanges:
             steps += self._letting_go(self._seen[name])
         steps += [
             ReplaceUplink(name=a.name, old=a.uplink, new=b.uplink)
-            for a, b in self._kept
+            for a, b in self._changed
             if a.uplink != b.uplink
         ]
-        kept = {bridge.name for bridge, _ in self._kept}
-        steps += [CreateBridge(bridge=bridge) for name, bridge in self._desired.items() if name not in kept]
-        steps += [SetAddresses(name=a.name, old=a.ip, new=b.ip) for a, b in self._kept if a.ip != b.ip]
+        steps += [
+            CreateBridge(bridge=bridge) for name, bridge in self._desired.items() if name not in self._kept
+        ]
+        steps += [SetAddresses(name=a.name, old=a.ip, new=b.ip) for a, b in self._changed if a.ip != b.ip]
         return steps
 
     def last_steps(self) -> list[Step]:
@@ -212,7 +214,7 @@ class _BridgeChanges:
                     else replace(bridge, ip=NO_IP)
                 )
             steps.append(DestroyBridge(bridge=bridge))
-        for seen, wanted in reversed(self._kept):
+        for seen, wanted in reversed(self._changed):
             if wanted.mtu_bytes < seen.mtu_bytes:
                 steps.append(ReplaceBridge(old=replace(seen, uplink=wanted.uplink, ip=wanted.ip), new=wanted))
         return steps

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 
-from poolnet.hostnet.state import FunctionsMode, HostNetwork, IpConfig, Uplink
+from poolnet.hostnet.state import NO_IP, FunctionsMode, HostNetwork, IpConfig, Uplink
 from poolnet.hostnet.steps import (
     AddPort,
     CloseHttp,
@@ -50,7 +50,8 @@ def rivals(network: HostNetwork) -> frozenset[str]:
     return frozenset(
         other.name
         for other in network.bridges
-        if any(
+        if other.ip != NO_IP
+        and any(
             one.version == near.version and one.overlaps(near)
             for one in subnets(other.ip)
             for near in managed

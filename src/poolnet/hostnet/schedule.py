@@ -60,6 +60,8 @@ def uplink_claims(uplink: Uplink | None) -> frozenset[Claim]:
 
 def address_claims(config: IpConfig) -> frozenset[Claim]:
     """What a bridge with these addresses has to itself: the addresses, and the default routes."""
+    if config == NO_IP:  # of most bridges
+        return frozenset()
     texts = (config.ipv4_address, *config.ipv6_addresses)
     claims = {("address", text.partition("/")[0]) for text in texts if text}
     claims |= {("default route", "IPv4")} if config.ipv4_gateway else set()

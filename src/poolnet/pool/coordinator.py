@@ -8,15 +8,16 @@ call is committed and answered. A call that fails leaves no trace, on no host an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, cast
 from uuid import uuid4
 
 import structlog
 
-from poolnet.db.changes import Changes
+from poolnet.db.changes import Changes, Key
 from poolnet.db.database import Database
 from poolnet.db.errors import Conflict, DatabaseError, StorageFailed
 from poolnet.db.txn import Txn, View
@@ -29,6 +30,7 @@ from poolnet.model.classes.network_sriov import NetworkSriov
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
+from poolnet.model.enums import IpConfigurationMode, Ipv6ConfigurationMode
 from poolnet.model.types import NULL, Ref, Value
 from poolnet.pool import audit, audit_entry, audit_notes
 from poolnet.pool.audit_entry import Audited
@@ -384,18 +386,17 @@ class Coordinator:
 
         Who has switched virtual functions on may count on them: their call ends when they are known.
         """
-        updated = {cls for one in changes for cls, _ in one.updated}
-        written = updated | {type(row) for one in changes for row in one.created}
-        if not written & {PIF, Bond}:
+        hosts = _told_of(self._database.view, changes)
+        if not hosts:
             return
-        facts = dict(self._hosts.facts())
+        facts = {host: seen for host, seen in self._hosts.facts().items() if host in hosts}
 
         def change(txn: Txn) -> None:
             for host, seen in facts.items():
                 record_network(txn, host, seen, self._clock(), _new_uuid)
 
         answer = self._write_soon(change)
-        if NetworkSriov in written:
+        if any(cls is NetworkSriov for one in changes for cls, _ in _written(one)):
             await asyncio.wait([answer])
 
     def _write_soon(self, change: Callable[[Txn], None]) -> asyncio.Future[Value]:
@@ -524,6 +525,40 @@ def _together(queue: Sequence[_Pending]) -> int:
         return 1
     alone = (number for number, each in enumerate(queue) if each.call.before_commit is not None)
     return min(next(alone, len(queue)), CALLS_PER_BATCH_MAX)
+
+
+def _written(changes: Changes) -> Iterator[Key]:
+    """What was made or changed."""
+    yield from ((type(row), row.ref) for row in changes.created)
+    yield from changes.updated
+
+
+def _told_of(view: View, changes: Iterable[Changes]) -> set[Ref[Host]]:
+    """The hosts whose reports say something of the PIFs and bonds that were made or changed.
+
+    Of a VLAN without an address they say nothing, and there may be hundreds.
+    """
+    hosts: set[Ref[Host]] = set()
+    for cls, ref in chain.from_iterable(map(_written, changes)):
+        if cls is Bond:
+            bond = view.find(Bond, Ref(ref))
+            pif = view.find(PIF, bond.master) if bond is not None else None
+        else:
+            pif = view.find(PIF, Ref(ref)) if cls is PIF else None
+        if pif is not None and (cls is Bond or _is_reported(pif)):
+            hosts.add(pif.host)
+    return hosts
+
+
+def _is_reported(pif: PIF) -> bool:
+    """Does a host report links or addresses of such a PIF?"""
+    return (
+        pif.physical
+        or pif.management
+        or bool(pif.bond_master_of or pif.sriov_logical_PIF_of)
+        or pif.ip_configuration_mode is not IpConfigurationMode.NONE
+        or pif.ipv6_configuration_mode is not Ipv6ConfigurationMode.NONE
+    )
 
 
 def _new_uuid() -> str:

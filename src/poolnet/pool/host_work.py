@@ -8,7 +8,6 @@ from typing import Final
 
 from poolnet.db.txn import View
 from poolnet.hostnet import protocol
-from poolnet.hostnet.derive import derive
 from poolnet.hostnet.state import HostNetwork
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.vm import VM
@@ -34,9 +33,9 @@ class HostWork:
     plan_hash: str = ""
 
 
-def work_of(view: View, host: Ref[Host], contexts: Sequence[CallContext]) -> HostWork:
-    """What these decided calls want of a host."""
-    work = HostWork(derive(view, host))
+def work_of(desired: HostNetwork, host: Ref[Host], contexts: Sequence[CallContext]) -> HostWork:
+    """What these decided calls want of a host, beside the network that it is to have."""
+    work = HostWork(desired)
     for context in contexts:
         for target, phase, action in context.guest_actions:
             if target == host:

@@ -18,7 +18,7 @@ from poolnet.db.changes import Changes
 from poolnet.db.database import Database
 from poolnet.db.txn import Txn, View
 from poolnet.hostnet import protocol
-from poolnet.hostnet.derive import derive
+from poolnet.hostnet.derive import Deriver, derive
 from poolnet.hostnet.facts import HostFacts
 from poolnet.hostnet.state import HostNetwork
 from poolnet.hostnet.steps import Disturbance
@@ -112,6 +112,7 @@ class Rollouts:
         self._astray = astray
         self._write = write
         self._applied: dict[Ref[Host], HostNetwork] = {}
+        self._deriver = Deriver()
         self._one_at_a_time = asyncio.Lock()
 
     async def carry_out(
@@ -351,8 +352,8 @@ class Rollouts:
     def _works(self, view: View, contexts: Sequence[CallContext]) -> dict[Ref[Host], HostWork]:
         """What is to be done where; hosts that nothing changes on are left out."""
         works = {}
-        for host in self._hosts.reachable():
-            work = work_of(view, host, contexts)
+        for host, desired in self._deriver.derive(view, self._hosts.reachable()).items():
+            work = work_of(desired, host, contexts)
             if work.before or work.after or self._known(host) != work.desired:
                 works[host] = work
         return works
@@ -470,6 +471,7 @@ class Rollouts:
     def forget(self, host: Ref[Host]) -> None:
         """Knows no more what a host is: it left the pool, or comes back from somewhere."""
         self._applied.pop(host, None)
+        self._deriver.forget(host)
 
     async def plan(
         self, view: View, contexts: Sequence[CallContext]
@@ -483,8 +485,8 @@ class Rollouts:
             HostGone: A host cannot be reached.
         """
         answer = {}
-        for host in self._hosts.reachable():
-            work = work_of(view, host, contexts)
+        for host, desired in self._deriver.derive(view, self._hosts.reachable()).items():
+            work = work_of(desired, host, contexts)
             try:
                 answer[host] = (work, await self._stage(host, DRY_RUN, work, dry_run=True))
             except HostGone:
