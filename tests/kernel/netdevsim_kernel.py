@@ -37,11 +37,10 @@ exec /bin/busybox switch_root /root {python} {inside} {directory}
 
 def netdevsim() -> Kernel:
     """The kernel; made the first time, which takes about a minute."""
-    version = _version()
-    place = _CACHE / version
+    place = debian_kernel()
+    version = place.name
     with _alone():
         if not (place / "made").exists():
-            shutil.rmtree(place, ignore_errors=True)
             _make(place, version)
             (place / "made").touch()
 
@@ -80,6 +79,20 @@ def netdevsim() -> Kernel:
     )
 
 
+def debian_kernel() -> Path:
+    """A directory, named after the version, with `boot` and `lib/modules` of Debian's kernel; downloaded the first time."""
+    version = _version()
+    place = _CACHE / version
+    with _alone():
+        if not (place / "unpacked").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            _unpack(_download(place, f"linux-image-{version}"), place)
+            _run("depmod", "-b", str(place), version)
+            (place / "unpacked").touch()
+    return place
+
+
 def tags(directory: Path) -> dict[str, str]:
     """The names of the directories that the machine sees besides the root."""
     return {str(_REPOSITORY): "repository", str(directory): "job"}
@@ -102,15 +115,8 @@ def _alone() -> Iterator[None]:
 
 
 def _make(place: Path, version: str) -> None:
-    place.mkdir(parents=True)
-    words = ("apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", f"linux-image-{version}", _SOURCE)
-    try:
-        _run(*words, cwd=place)
-    except AssertionError:  # the lists are old, and what they name is gone
-        _run("apt-get", "update", "-qq")
-        _run(*words, cwd=place)
-    image, source = _only(place, "linux-image-*.deb"), _only(place, "linux-source-*.deb")
-    _run("dpkg-deb", "-x", str(image), str(place))
+    shutil.rmtree(place / "source", ignore_errors=True)
+    source = _download(place, _SOURCE)
     extract = f"dpkg-deb --fsys-tarfile {source} | tar -xO ./usr/src/{_SOURCE}.tar.xz | tar -xJ --strip-components=4"
     _run(
         "sh",
@@ -122,8 +128,22 @@ def _make(place: Path, version: str) -> None:
     _run("make", "-s", "-C", str(_HEADERS / f"linux-headers-{version}"), *options)
     shutil.copy(place / "source/netdevsim.ko", place / f"lib/modules/{version}/kernel/drivers/net")
     _run("depmod", "-b", str(place), version)
-    for file in (image, source):
-        file.unlink()
+    source.unlink()
+
+
+def _download(place: Path, package: str) -> Path:
+    words = ("apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", package)
+    try:
+        _run(*words, cwd=place)
+    except AssertionError:  # the lists are old, and what they name is gone
+        _run("apt-get", "update", "-qq")
+        _run(*words, cwd=place)
+    return _only(place, f"{package}_*.deb")
+
+
+def _unpack(package: Path, place: Path) -> None:
+    _run("dpkg-deb", "-x", str(package), str(place))
+    package.unlink()
 
 
 def _initramfs(place: Path, version: str, directory: Path) -> bytes:

@@ -89,6 +89,24 @@ def test_flags_alone_write_the_whole_configuration(root: Path) -> None:
     ]
 
 
+def test_a_libvirt_that_is_there_runs_the_guests(root: Path) -> None:
+    assert (
+        "apt-get install libvirt-daemon-system" in init(root, *STATIC, "--yes", "--guests", "libvirt").stderr
+    )
+    assert written(root) == []
+    socket = root / "run/libvirt/libvirt-sock"
+    socket.parent.mkdir(parents=True)
+    socket.touch()
+    done = init(root, *STATIC, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "Guests: domains of libvirt, which this machine has (qemu)" in done.stdout
+    assert hostd(root)["guest_runtime"] == "libvirt"
+    assert hostd(root)["libvirt"] == {"domains": ["*"], "hypervisor": "qemu"}
+    (root / "etc/poolnet/hostd.toml").unlink()
+    assert init(root, *STATIC, "--yes", "--guests", "none").returncode == 0
+    assert hostd(root)["guest_runtime"] == "none"
+
+
 def test_the_first_password_is_printed_and_kept_only_as_a_hash(root: Path) -> None:
     done = init(root, *STATIC, "--yes")
     password = done.stdout.split("with the password ")[1].split()[0]

@@ -376,6 +376,8 @@ def undo_of(actions: Sequence[GuestAction]) -> tuple[GuestAction, ...]:
                 undo.append(UnplugNic(vm_uuid=vm_uuid, device=nic.device))
             case RunGuest(vm_uuid=vm_uuid) if vm_uuid not in created:
                 undo.append(PauseGuest(vm_uuid=vm_uuid))
+            case PauseGuest(vm_uuid=vm_uuid):
+                undo.append(RunGuest(vm_uuid=vm_uuid))
             case _:
                 pass
     return tuple(undo)

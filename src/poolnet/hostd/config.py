@@ -62,18 +62,30 @@ class ManagementConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return Management(nic=self.nic, vlan_tag=self.vlan, ip=ip)
 
 
+class LibvirtConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table `[libvirt]`: where it is, which of its domains may be guests, and what runs a VM that is none of them.
+
+    `domains` are patterns of their names (`*`, `?`, `[a-z]`).
+    """
+
+    uri: str = "qemu:///system"
+    hypervisor: Literal["kvm", "qemu"] = "kvm"
+    domains: tuple[str, ...] = ("*",)
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     backend: Choice = "openvswitch"
     datapath_type: Literal["system", "netdev"] = "system"
     nics: tuple[str, ...] = ()
-    guest_runtime: Literal["netns", "none"] = "none"
+    guest_runtime: Literal["netns", "libvirt", "none"] = "none"
     api_user: str = ""
     pam_service: str = "poolnet"
     pam_directory_service: str = "poolnet-directory"
     storage_directories: tuple[str, ...] = STORAGE_DIRECTORIES
     management: ManagementConfig | None = None
+    libvirt: LibvirtConfig = LibvirtConfig()
 
 
 class Paths:

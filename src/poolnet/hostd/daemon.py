@@ -24,6 +24,8 @@ from poolnet.hostd.dhcp import DhcpClients
 from poolnet.hostd.evidence import Evidence
 from poolnet.hostd.facts import FactsSource
 from poolnet.hostd.firewall import Firewall
+from poolnet.hostd.guests.domains import LibvirtRuntime
+from poolnet.hostd.guests.libvirt_link import Link
 from poolnet.hostd.guests.netns import NetnsRuntime
 from poolnet.hostd.guests.runtime import GuestRuntime
 from poolnet.hostd.keeper import Keeper
@@ -108,11 +110,7 @@ class Daemon:
         )
         self._evidence = Evidence(self._backend)
         self._sysfs = Sysfs(paths.sysfs)
-        self._guests: GuestRuntime = (
-            NetnsRuntime(paths.run_dir / "guests", self._sysfs.net_device)
-            if config.guest_runtime == "netns"
-            else NoHypervisor()
-        )
+        self._guests = _runtime(config, paths, self._sysfs)
         clients = DhcpClients(paths.run_dir, paths.state_dir)
         self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)
         self._firewall = Firewall()
@@ -368,6 +366,20 @@ class Daemon:
             return Refused(fault=Fault.SWITCH_FAILED, message=f"the host cannot be renamed: {error}")
         self._note_change()  # DHCP clients send the name
         return await self._done()
+
+
+def _runtime(config: Config, paths: Paths, sysfs: Sysfs) -> GuestRuntime:
+    """What runs the host's guests."""
+    directory = paths.run_dir / "guests"
+    match config.guest_runtime:
+        case "netns":
+            return NetnsRuntime(directory, sysfs.net_device)
+        case "libvirt":
+            asked = config.libvirt
+            suspended = paths.state_dir / "suspended"
+            return LibvirtRuntime(Link(asked.uri), asked.hypervisor, asked.domains, directory, suspended)
+        case "none":
+            return NoHypervisor()
 
 
 def _backend(

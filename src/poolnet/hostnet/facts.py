@@ -134,13 +134,15 @@ WAITING = (DEPARTING, ARRIVING)
 class GuestFacts:
     """A guest as its runtime sees it.
 
-    `addresses` are (device number of the VIF, address without prefix length) pairs seen inside the guest.
+    `addresses` are (device number of the VIF, address without prefix length) pairs seen inside the guest. One that is not
+    `mobile` cannot go to another host while it runs.
     """
 
     vm_uuid: str
     domid: int
     state: str  # running | paused | stopped, or WAITING for its migration to be decided
     addresses: tuple[tuple[int, str], ...] = ()
+    mobile: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,18 +26,23 @@ VERIFY_PORTS_MAX = 64  # of one request: about a second of the daemon's and of t
 class GuestNic(Struct, frozen=True, kw_only=True):
     """A NIC of a guest. Its host end is `vif<domid>.<device>`, inside it is `eth<device>`.
 
-    With `function`, a PCI address, it is that virtual function instead, and has no host end; the guest gets it when it
-    runs, after the network was changed.
+    With `function`, a PCI address, it is that virtual function instead, and has no host end; the guest can use it when it
+    runs, after the network was changed. Its NIC is to be in the VLAN `vlan_tag` then, 0 for none.
     """
 
     device: int
     mac: str
     mtu_bytes: int = 1500
     function: str = ""
+    vlan_tag: int = 0
 
 
 class GuestSpec(Struct, frozen=True, kw_only=True):
-    """A guest to make. `domid` is unique on the host since it booted; memory in bytes."""
+    """A guest to make. `domid` is unique on the host since it booted; memory in bytes.
+
+    `domain` names what the hypervisor knows it by, if somebody has said so; a runtime that has nothing of the kind passes
+    over it.
+    """
 
     vm_uuid: str
     name: str
@@ -45,6 +50,7 @@ class GuestSpec(Struct, frozen=True, kw_only=True):
     nics: tuple[GuestNic, ...] = ()
     memory_bytes: int = 0
     vcpus: int = 1
+    domain: str = ""
 
 
 class CreateGuest(Struct, frozen=True, kw_only=True, tag=True):
@@ -98,10 +104,14 @@ class PlugNic(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class UnplugNic(Struct, frozen=True, kw_only=True, tag=True):
-    """Take a NIC away. Nothing to do if the guest does not have it."""
+    """Take a NIC away. Nothing to do if the guest does not have it.
+
+    A guest that does not let it go keeps it, and that is a failure; with `force` the NIC's host end goes all the same.
+    """
 
     vm_uuid: str
     device: int
+    force: bool = False
 
 
 class RaiseNic(Struct, frozen=True, kw_only=True, tag=True):

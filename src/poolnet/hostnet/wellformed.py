@@ -64,6 +64,8 @@ def malformed_action(action: protocol.GuestAction) -> Iterator[str]:
         yield from _range("a VM's processors", guest.vcpus, 0, 2**16)
         if len(guest.name) > TEXT_MAX or "\0" in guest.name:
             yield "the name of a VM is too long"
+        if len(guest.domain) > TEXT_MAX or "\0" in guest.domain:
+            yield "the name of a VM's domain is too long"
         for nic in guest.nics:
             yield from _guest_nic(nic)
         return
@@ -79,6 +81,7 @@ def _guest_nic(nic: protocol.GuestNic) -> Iterator[str]:
     yield from _texts("a VIF's MAC", MAC, [nic.mac])
     yield from _range("a VIF's MTU", nic.mtu_bytes, 1, MTU_MAX)
     yield from _texts("a virtual function", PCI, filter(None, [nic.function]))
+    yield from _range("a virtual function's tag", nic.vlan_tag, 0, TAG_MAX)
 
 
 def _bridge(bridge: Bridge) -> Iterator[str]:

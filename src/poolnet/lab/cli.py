@@ -235,6 +235,9 @@ def _add_init(init: argparse.ArgumentParser) -> None:
     init.add_argument("--gateway", default="", help="its gateway")
     init.add_argument("--dns", default="", metavar="A,B", help="its DNS servers")
     init.add_argument("--backend", choices=life.BACKENDS, default="openvswitch")
+    init.add_argument(
+        "--guests", choices=("libvirt", "none"), help="what runs VMs (default: libvirt, if it is there)"
+    )
     init.add_argument("--yes", action="store_true", help="ask nothing")
     init.add_argument("--start", action="store_true", help="start the services as well")
     init.add_argument(

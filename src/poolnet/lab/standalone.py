@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from poolnet.hostd.guests import libvirt_link
 from poolnet.lab.program import programs
 
 _NIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
@@ -44,7 +45,10 @@ class FoundNic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What will be written. `address` is `A.B.C.D/len`, or `dhcp`; `vlan` is -1 for untagged."""
+    """What will be written. `address` is `A.B.C.D/len`, or `dhcp`; `vlan` is -1 for untagged.
+
+    `guests` is what runs them, `none` or `libvirt`; that with the `hypervisor` for those that have no domain.
+    """
 
     backend: str
     management: str
@@ -53,6 +57,8 @@ class Choices:
     address: str
     gateway: str
     dns: tuple[str, ...]
+    guests: str = "none"
+    hypervisor: str = ""
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -95,6 +101,8 @@ def set_up(root: Path, arguments: argparse.Namespace) -> str | None:
     choices = choose(root, arguments, found)
     if root == Path("/") and choices.address == "dhcp" and shutil.which("dhcpcd") is None:
         raise SetupRefused("the DHCP client is not installed: apt-get install dhcpcd-base")
+    if root == Path("/") and choices.guests == "libvirt" and not libvirt_link.has_library():
+        raise SetupRefused("libvirt's Python binding is not installed: apt-get install python3-libvirt")
     _show(root, choices, found)
     if not arguments.yes and _ask("Write this configuration? (yes/no)", "no").lower() not in {"y", "yes"}:
         return None
@@ -145,6 +153,8 @@ def choose(root: Path, arguments: argparse.Namespace, found: Sequence[FoundNic])
     if arguments.vlan != -1 and not 1 <= arguments.vlan <= 4094:
         raise SetupRefused(f"--vlan must be from 1 to 4094, not {arguments.vlan}")
     address, gateway, dns = _addressing(root, arguments, management, route)
+    guests = _guests(root, arguments.guests)
+    kvm = (root / "dev/kvm").exists()
     return Choices(
         backend=arguments.backend,
         management=management,
@@ -153,7 +163,18 @@ def choose(root: Path, arguments: argparse.Namespace, found: Sequence[FoundNic])
         address=address,
         gateway=gateway,
         dns=dns,
+        guests=guests,
+        hypervisor=("kvm" if kvm else "qemu") if guests == "libvirt" else "",
     )
+
+
+def _guests(root: Path, asked: str | None) -> str:
+    """What is to run guests: what was asked for, else libvirt if it is there. Raises SetupRefused."""
+    if asked is None:
+        return "libvirt" if libvirt_link.is_there(root) else "none"
+    if asked == "libvirt" and not libvirt_link.is_there(root):
+        raise SetupRefused("libvirt does not run here: apt-get install libvirt-daemon-system")
+    return asked
 
 
 def write(root: Path, choices: Choices, directory: Path) -> str:
@@ -200,7 +221,7 @@ def hostd_toml(choices: Choices) -> str:
         f"backend = {json.dumps(choices.backend)}",
         'datapath_type = "system"',
         f"nics = [{nics}]",
-        'guest_runtime = "none"',
+        f"guest_runtime = {json.dumps(choices.guests)}",
         f"api_user = {json.dumps(_USER)}",
         "",
         "[management]",
@@ -214,6 +235,14 @@ def hostd_toml(choices: Choices) -> str:
             f"address = {json.dumps(choices.address)}",
             f"gateway = {json.dumps(choices.gateway)}",
             f"dns = [{dns}]",
+        ]
+    if choices.guests == "libvirt":
+        lines += [
+            "",
+            "# The domains that may be VMs of poolnet, by patterns of their names.",
+            "[libvirt]",
+            'domains = ["*"]',
+            f"hypervisor = {json.dumps(choices.hypervisor)}",
         ]
     return "\n".join(lines) + "\n"
 
@@ -324,6 +353,8 @@ def _show(root: Path, choices: Choices, found: Sequence[FoundNic]) -> None:
     vlan = "" if choices.vlan == -1 else f" in VLAN {choices.vlan}"
     gateway = f", gateway {choices.gateway}" if choices.gateway else ""
     sys.stdout.write(f"Management: {choices.address} on {choices.management}{vlan}{gateway}\n")
+    if choices.guests == "libvirt":
+        sys.stdout.write(f"Guests: domains of libvirt, which this machine has ({choices.hypervisor})\n")
     for name in _configured_elsewhere(root, choices.nics):
         sys.stdout.write(
             f"Note: /etc/network/interfaces sets up {name} as well; remove it there before the services start.\n"

@@ -145,7 +145,6 @@ GUEST_CODES: Final[Mapping[str, tuple[str, ...]]] = {
     "VM_HOST_INCOMPATIBLE_VERSION": ("host", "vm"),
     "VM_HOST_INCOMPATIBLE_VERSION_MIGRATE": ("host", "vm"),
     "VM_HOST_INCOMPATIBLE_VIRTUAL_HARDWARE_PLATFORM_VERSION": ("host", "host_versions", "vm", "vm_version"),
-    "VM_IS_IMMOBILE": ("VM",),
     "VM_IS_PART_OF_AN_APPLIANCE": ("vm", "appliance"),
     "VM_IS_PROTECTED": ("vm",),
     "VM_IS_USING_NESTED_VIRT": ("VM",),

@@ -153,6 +153,12 @@ def vm_is_template(vm: Ref[VM]) -> failure.Parameters:
     return (vm,)
 
 
+@failure.error("VM")
+def vm_is_immobile(vm: Ref[VM]) -> failure.Parameters:
+    """The VM is of a kind that cannot go to another host while it runs."""
+    return (vm,)
+
+
 @failure.error("vm")
 def vm_lacks_feature(vm: Ref[VM]) -> failure.Parameters:
     """The guest does not say that it can do this."""

@@ -592,6 +592,8 @@ def as_failure(error: Exception, view: View, call: RuleCall) -> errors.Failure:
         return errors.vlan_in_use(device, int(tag))
     if refused.fault is protocol.Fault.FUNCTIONS_FAILED and call.method in _SWITCHING:
         return _SWITCHING[call.method](_pif_of(view, call), f"{refused.subject} {refused.message}".strip())
+    if refused.fault is protocol.Fault.GUEST_FAILED and call.method == "VIF.unplug":
+        return errors.device_detach_rejected("VIF", str(call.arguments["self"]), refused.message)
     about_pifs = call.method.startswith(
         ("PIF.", "VLAN.", "Bond.", "tunnel.", "network.", "network_sriov.", "pool.", "host.management")
     )

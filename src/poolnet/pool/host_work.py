@@ -50,6 +50,7 @@ def undoing(view: View, work: HostWork) -> tuple[protocol.GuestAction, ...]:
     end is noticed by itself, from the facts.
     """
     alive = {row.uuid for row in view.all(VM) if row.power_state in _ALIVE}
+    running = {row.uuid for row in view.all(VM) if row.power_state is VmPowerState.RUNNING}
     undo: list[protocol.GuestAction] = []
     for action in reversed((*work.before, *work.after)):
         match action:
@@ -59,6 +60,8 @@ def undoing(view: View, work: HostWork) -> tuple[protocol.GuestAction, ...]:
                 undo.append(protocol.SuspendGuest(vm_uuid=guest.vm_uuid))
             case protocol.PlugNic(vm_uuid=vm_uuid, nic=nic):
                 undo.append(protocol.UnplugNic(vm_uuid=vm_uuid, device=nic.device))
+            case protocol.PauseGuest(vm_uuid=vm_uuid) if vm_uuid in running:
+                undo.append(protocol.RunGuest(vm_uuid=vm_uuid))
             case _:
                 pass
     return tuple(undo)

@@ -14,6 +14,7 @@ from poolnet.model import errors
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.classes.vm_guest_metrics import VMGuestMetrics
+from poolnet.model.classes.vm_metrics import VMMetrics
 from poolnet.model.enums import DomainType, TristateType, VifOperations, VmOperations, VmPowerState
 from poolnet.model.types import Ref
 from poolnet.rules.kinds import is_sriov_network
@@ -225,9 +226,18 @@ def refresh_vif(txn: Txn, ref: Ref[VIF]) -> None:
     txn.update(VIF, ref, allowed_operations=allowed)
 
 
+def immobile(view: View, vm: VM) -> errors.Failure | None:
+    """The refusal for a VM that cannot go to another host, as the one where it runs has said."""
+    metrics = view.find(VMMetrics, vm.metrics)
+    return errors.vm_is_immobile(vm.ref) if metrics is not None and metrics.nomigrate else None
+
+
 def refresh_vm(txn: Txn, ref: Ref[VM]) -> None:
     """Writes what may be done to a VM and to all its VIFs now."""
     vm = txn.get(VM, ref)
-    txn.update(VM, ref, allowed_operations=tuple(op for op in OFFERED if vm_refusal(vm, op) is None))
+    stays = immobile(txn, vm) is not None
+    allowed = (op for op in OFFERED if vm_refusal(vm, op) is None)
+    allowed_operations = tuple(op for op in allowed if not (stays and op is VmOperations.POOL_MIGRATE))
+    txn.update(VM, ref, allowed_operations=allowed_operations)
     for vif in txn.where(VIF, VM=ref):
         refresh_vif(txn, vif.ref)

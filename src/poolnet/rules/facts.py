@@ -20,8 +20,10 @@ from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.classes.vm_guest_metrics import VMGuestMetrics
+from poolnet.model.classes.vm_metrics import VMMetrics
 from poolnet.model.enums import IpConfigurationMode, Ipv6ConfigurationMode, PrimaryAddressType
 from poolnet.model.types import Ref
+from poolnet.rules.allowed import refresh_vm
 from poolnet.rules.attach import LIVE, primary_address
 from poolnet.rules.links import record_links
 from poolnet.rules.positions import follow_names
@@ -159,6 +161,10 @@ def _record_guests(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime) -
         guest = guests.get(vm.uuid)
         if guest is None or guest.domid != vm.domid or guest.state == "stopped":
             continue
+        seen = txn.find(VMMetrics, vm.metrics)
+        if seen is not None and seen.nomigrate == guest.mobile:
+            txn.update(VMMetrics, seen.ref, nomigrate=not guest.mobile, last_updated=now)
+            refresh_vm(txn, vm.ref)
         metrics = txn.find(VMGuestMetrics, vm.guest_metrics)
         networks = _guest_networks(guest)
         if metrics is not None and dict(metrics.networks) != networks:

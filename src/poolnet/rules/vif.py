@@ -14,6 +14,7 @@ from poolnet.model.classes.pci import PCI
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vif_metrics import VIFMetrics
+from poolnet.model.classes.vlan import VLAN
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VifLockingMode, VifOperations, VmPowerState
 from poolnet.model.types import Ref
@@ -185,33 +186,47 @@ def guest_nic(ctx: CallContext, vif: VIF) -> protocol.GuestNic:
         mac=vif.MAC.lower(),
         mtu_bytes=row.MTU,
         function=pci.pci_id if pci is not None else "",
+        vlan_tag=_tag_of_function(ctx.txn, row) if pci is not None else 0,
     )
 
 
+def _tag_of_function(view: View, vif: VIF) -> int:
+    """The VLAN in which the NIC is to have a VIF's virtual function; 0 for none."""
+    pif = local_pif(view, vif.network, view.get(VM, vif.VM).resident_on)
+    vlan = view.find(VLAN, pif.VLAN_master_of) if pif is not None else None
+    return vlan.tag if vlan is not None else 0
+
+
 def unplug(ctx: CallContext, *, self: Ref[VIF]) -> None:
-    """Detaches a VIF from its running VM (spec §15.6).
+    """Detaches a VIF from its running VM, whose guest has to let it go (spec §15.6).
 
     Raises:
         OTHER_OPERATION_IN_PROGRESS, OPERATION_NOT_ALLOWED, DEVICE_ALREADY_DETACHED, VM_BAD_POWER_STATE,
         VM_MISSING_PV_DRIVERS: by the first rule of spec §15.4 that forbids it.
         HOST_OFFLINE: The VM's host cannot be reached.
+        DEVICE_DETACH_REJECTED: Later, from the host: the guest did not let it go.
     """
+    _unplug(ctx, self, force=False)
+
+
+def unplug_force(ctx: CallContext, *, self: Ref[VIF]) -> None:
+    """Detaches a VIF without waiting for the guest (spec §15.6).
+
+    Raises:
+        (as unplug, but DEVICE_DETACH_REJECTED)
+    """
+    _unplug(ctx, self, force=True)
+
+
+def _unplug(ctx: CallContext, self: Ref[VIF], *, force: bool) -> None:
     vif = ctx.txn.get(VIF, self)
     require_vif(ctx.txn, vif, VifOperations.UNPLUG)
     vm = ctx.txn.get(VM, vif.VM)
     ctx.require_live(vm.resident_on)
     ctx.txn.update(VIF, self, currently_attached=False)
     refresh_vif(ctx.txn, self)
-    ctx.after(vm.resident_on, protocol.UnplugNic(vm_uuid=vm.uuid, device=int(vif.device)))
-
-
-def unplug_force(ctx: CallContext, *, self: Ref[VIF]) -> None:
-    """Detaches a VIF without waiting for the guest; the same here, because no guest is asked (spec §15.6).
-
-    Raises:
-        (as unplug)
-    """
-    unplug(ctx, self=self)
+    action = protocol.UnplugNic(vm_uuid=vm.uuid, device=int(vif.device), force=force)
+    ctx.after(vm.resident_on, action)
 
 
 def move(ctx: CallContext, *, self: Ref[VIF], network: Ref[Network]) -> None:

@@ -19,7 +19,7 @@ from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VmOperations, VmPowerState
 from poolnet.model.types import NULL, Ref
-from poolnet.rules.allowed import refresh_vm, require_vm, vm_refusal
+from poolnet.rules.allowed import immobile, refresh_vm, require_vm, vm_refusal
 from poolnet.rules.attach import LIVE, attach_network, primary_address
 from poolnet.rules.context import CallContext
 from poolnet.rules.kinds import local_pif
@@ -38,12 +38,14 @@ def pool_migrate(ctx: CallContext, *, vm: Ref[VM], host: Ref[Host], options: Map
 
     Raises:
         OPERATION_BLOCKED, VM_BAD_POWER_STATE, OTHER_OPERATION_IN_PROGRESS, OPERATION_NOT_ALLOWED, VM_HAS_PCI_ATTACHED,
-        HANDLE_INVALID, PIF_NOT_PRESENT, REQUIRED_PIF_IS_UNPLUGGED, INTERFACE_HAS_NO_IP (of the destination, by
+        VM_IS_IMMOBILE (what runs it cannot send it), HANDLE_INVALID, PIF_NOT_PRESENT, REQUIRED_PIF_IS_UNPLUGGED, INTERFACE_HAS_NO_IP (of the destination, by
         `network`), HOST_OFFLINE (the VM's host), HOST_NOT_LIVE, HOST_DISABLED, VM_REQUIRES_NETWORK,
         HOST_CANNOT_ATTACH_NETWORK, BRIDGE_NOT_AVAILABLE: in this order.
     """
     row = ctx.txn.get(VM, vm)
     require_vm(row, VmOperations.POOL_MIGRATE)
+    if (refusal := immobile(ctx.txn, row)) is not None:
+        raise refusal
     ctx.txn.get(Host, host)
     if NETWORK in options:
         require_address(ctx.txn, host, Ref(options[NETWORK]))
@@ -112,7 +114,7 @@ def evacuation(ctx: CallContext, host: Ref[Host]) -> dict[Ref[VM], Ref[Host] | e
     for vm in ctx.txn.where(VM, resident_on=host):
         if vm.is_control_domain or vm.power_state not in LIVE:
             continue
-        refusal = vm_refusal(vm, VmOperations.POOL_MIGRATE)
+        refusal = vm_refusal(vm, VmOperations.POOL_MIGRATE) or immobile(ctx.txn, vm)
         if refusal is not None:
             plan[vm.ref] = refusal
             continue

@@ -6,6 +6,8 @@ to end before, and is removed after.
 
 from __future__ import annotations
 
+from typing import Final
+
 from poolnet.hostnet import protocol
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
@@ -26,6 +28,8 @@ from poolnet.rules.vif import NO_DOMAIN, guest_nic, mark_attached, require_locka
 from poolnet.rules.vm import discard_image
 from poolnet.rules.vm_settings import require_bootable
 
+LIBVIRT_DOMAIN: Final = "libvirt-domain"
+"""The key of a VM's other_config that names the libvirt domain that it is."""
 _SLEEPING = (VmPowerState.HALTED, VmPowerState.SUSPENDED)
 
 
@@ -107,6 +111,7 @@ def guest_spec(ctx: CallContext, vm: VM, domid: int, vifs: tuple[VIF, ...]) -> p
         nics=nics,
         memory_bytes=vm.memory_static_max,
         vcpus=vm.VCPUs_at_startup,
+        domain=vm.other_config.get(LIBVIRT_DOMAIN, ""),
     )
 
 
@@ -135,6 +140,7 @@ def _write_metrics(ctx: CallContext, vm: VM) -> None:
             hvm=kind is DomainType.HVM,
             VCPUs_number=vm.VCPUs_at_startup,
             memory_actual=vm.memory_static_max,
+            nomigrate=False,
         )
     _drop_guest_metrics(ctx, vm)
     metrics = ctx.txn.create(

@@ -41,6 +41,12 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert management.ip.dns_servers == ("192.0.2.53",)
 
 
+def test_libvirt_and_its_table(tmp_path: Path) -> None:
+    text = 'guest_runtime = "libvirt"\n[libvirt]\nhypervisor = "qemu"\ndomains = ["web-*"]\n'
+    libvirt = read_config(written(tmp_path, text)).libvirt
+    assert (libvirt.uri, libvirt.hypervisor, libvirt.domains) == ("qemu:///system", "qemu", ("web-*",))
+
+
 def test_an_empty_file_touches_no_nic(tmp_path: Path) -> None:
     config = read_config(written(tmp_path, ""))
     assert config.nics == ()
@@ -68,6 +74,7 @@ def test_patterns_match_whole_names() -> None:
         GOOD.replace("192.0.2.53", "dns.example"),
         GOOD.replace('nic = "eth0"\n', ""),
         GOOD + 'colour = "red"\n',
+        '[libvirt]\nhypervisor = "magic"\n',
     ],
 )
 def test_what_is_wrong_is_an_error(tmp_path: Path, text: str) -> None:

@@ -48,6 +48,11 @@ def test_actions_are_taken_back_last_first() -> None:
     )
 
 
+def test_a_guest_that_was_paused_to_be_suspended_goes_on() -> None:
+    actions = (PauseGuest(vm_uuid="a"), SuspendGuest(vm_uuid="a"))
+    assert undo_of(actions) == (RunGuest(vm_uuid="a"),)
+
+
 def test_what_ends_a_guest_cannot_be_taken_back() -> None:
     assert undo_of((ShutDownGuest(vm_uuid="a"), DestroyGuest(vm_uuid="b"))) == ()
 

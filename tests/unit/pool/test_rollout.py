@@ -92,6 +92,8 @@ def test_a_running_guest_that_refused_to_end_is_not_ended_by_the_way_back(tmp_pa
             before=[protocol.ShutDownGuest(vm_uuid=spec.vm_uuid), protocol.CreateGuest(guest=spec)],
         )
         assert undoing(server.database.view, reboot) == ()
+        suspended = HostWork(HostNetwork(), before=[protocol.PauseGuest(vm_uuid=spec.vm_uuid)])
+        assert undoing(server.database.view, suspended) == (protocol.RunGuest(vm_uuid=spec.vm_uuid),)
 
     with_server(tmp_path, body)
 

@@ -137,3 +137,21 @@ def test_what_a_host_cannot_switch_on_or_off_is_said_by_the_codes_of_the_referen
         assert said("network_sriov.create", pif=sriov.physical_PIF) == f"NETWORK_SRIOV_ENABLE_FAILED[{text}]"
 
     with_server(tmp_path, body)
+
+
+def test_a_guest_that_keeps_its_nic_rejects_the_unplugging(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        await vms_on_a_network(server)
+        view = server.coordinator.view
+        vif = next(iter(view.all(VIF)))
+        refused = protocol.Refused(fault=protocol.Fault.GUEST_FAILED, message="has not let NIC 0 go")
+        for method, said in (
+            ("VIF.unplug", f"DEVICE_DETACH_REJECTED[VIF; {vif.ref}; has not let NIC 0 go]"),
+            ("VIF.plug", "INTERNAL_ERROR[guest-failed: has not let NIC 0 go]"),
+        ):
+            asked = RuleCall(
+                method=method, rule=RULES[method], arguments={"self": vif.ref}, session=Session()
+            )
+            assert str(as_failure(HostRefused(refused), view, asked)) == said
+
+    with_server(tmp_path, body)

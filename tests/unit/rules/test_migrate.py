@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import pytest
 
+from poolnet.hostnet.facts import GuestFacts
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
+from poolnet.model.classes.vm_metrics import VMMetrics
 from poolnet.model.enums import VmOperations, VmPowerState
 from poolnet.model.errors import Failure
 from poolnet.model.types import NULL, Ref
+from poolnet.rules.facts import record_facts
 from poolnet.rules.vm_migrate import evacuation
 from tests.unit.rules.test_placement import bonded, pif_there
-from tests.unit.rules.world import LOCAL, World, refused
+from tests.unit.rules.world import LOCAL, NOW, World, facts_with, refused
 
 
 def running(w: World, device: str = "eth1") -> Ref[VM]:
@@ -86,6 +89,25 @@ def test_refusals_in_their_order() -> None:
     with refused("HOST_CANNOT_ATTACH_NETWORK", there, network):
         migrate(w, vm, there)
     assert w.txn.get(VM, vm).resident_on == LOCAL
+
+
+def test_a_vm_that_its_host_cannot_send_stays() -> None:
+    w = World.new()
+    there = w.host(nics=3)
+    vm = running(w)
+    row = w.txn.get(VM, vm)
+    guest = GuestFacts(vm_uuid=row.uuid, domid=row.domid, state="running", mobile=False)
+    record_facts(w.txn, LOCAL, facts_with(guests=(guest,)), NOW, w.ctx.new_uuid)
+    assert w.txn.get(VMMetrics, row.metrics).nomigrate
+    assert VmOperations.POOL_MIGRATE not in w.txn.get(VM, vm).allowed_operations
+    with refused("VM_IS_IMMOBILE", vm):
+        migrate(w, vm, there)
+    kept = evacuation(w.ctx, LOCAL)[vm]
+    assert isinstance(kept, Failure)
+    assert (kept.code, kept.params) == ("VM_IS_IMMOBILE", (vm,))
+    w.call("VM.hard_shutdown", vm=vm)
+    w.start(vm)  # whoever runs it now may say otherwise
+    assert VmOperations.POOL_MIGRATE in w.txn.get(VM, vm).allowed_operations
 
 
 @pytest.mark.parametrize("state", ["halted", "paused", "suspended"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from poolnet.hostnet import protocol
 from poolnet.hostnet.facts import SriovFacts
 from poolnet.hostnet.state import FunctionsMode, SriovNic, VirtualFunction
 from poolnet.model.classes.network_sriov import NetworkSriov
@@ -265,6 +266,16 @@ def test_what_the_nic_is_told_of_a_function_before_the_guest_has_it() -> None:
     vif = w.txn.where(VIF, VM=vm)[0]
     w.txn.update(VIF, vif.ref, qos_algorithm_type="ratelimit", qos_algorithm_params={"kbps": "12500"})
     w.start(vm)
+    (created,) = (a for _, _, a in w.ctx.guest_actions if isinstance(a, protocol.CreateGuest))
+    assert created.guest.nics == (
+        protocol.GuestNic(
+            device=0,
+            mac=vif.MAC,
+            mtu_bytes=w.txn.get(VIF, vif.ref).MTU,
+            function=functions("eth1", 1)[0].pci_bus_path,
+            vlan_tag=7,
+        ),
+    )
     (nic,) = w.derive().sriov
     assert nic.functions == (
         VirtualFunction(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from poolnet.hostnet import protocol
 from poolnet.hostnet.state import LockMode
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
@@ -132,6 +133,27 @@ def test_plug_and_unplug_change_the_ports_of_the_host() -> None:
     w.call("VIF.unplug", self=vif)
     assert w.derive().ports == ()
     assert w.new_actions() == [("after", "UnplugNic")]
+
+
+def test_only_an_unplug_by_force_does_not_wait_for_the_guest() -> None:
+    w = World.new()
+    vm = w.vm()
+    w.start(vm)
+    uuid = w.txn.get(VM, vm).uuid
+    vif = w.vif(vm, w.nic_network("eth1"), device="3")
+    for message, force in (("VIF.unplug", False), ("VIF.unplug_force", True)):
+        w.call("VIF.plug", self=vif)
+        w.call(message, self=vif)
+        unplugging = protocol.UnplugNic(vm_uuid=uuid, device=3, force=force)
+        assert w.ctx.guest_actions[-1][2] == unplugging
+
+
+def test_the_domain_that_a_vm_is_goes_with_it_to_the_host() -> None:
+    w = World.new()
+    vm = w.vm(other_config={"libvirt-domain": "web1"})
+    w.start(vm)
+    (created,) = (a for _, _, a in w.ctx.guest_actions if isinstance(a, protocol.CreateGuest))
+    assert created.guest.domain == "web1"
 
 
 def test_plug_is_refused_where_the_network_cannot_be_attached() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ import structlog
 
 from poolnet.hostd.guests import image, namespaces
 from poolnet.hostd.guests.addresses import AddressWatch
+from poolnet.hostd.guests.host_ends import SILENT, disable_ipv6, remove, vif_name
 from poolnet.hostd.guests.runtime import GuestError
 from poolnet.hostd.run import CommandFailed, run
 from poolnet.hostnet.facts import GuestFacts
@@ -59,7 +59,6 @@ echo ready
 exec >/dev/null 2>&1
 while :; do sleep infinity & wait $!; done
 """
-_HOST_END_MAC = "fe:ff:ff:ff:ff:ff"  # never chosen as a bridge's address, being the highest
 _KILL_WAIT_S = 10.0
 _FREE_LOOKS, _FREE_LOOK_S = (
     100,
@@ -224,7 +223,7 @@ class NetnsRuntime:
         self._keep(record, state="departing")
         namespaces.freeze(record.pid)
         for nic in record.nics:
-            await self._ip(record, "link", "set", _vif(record.domid, nic.device), "down")
+            await self._ip(record, "link", "set", vif_name(record.domid, nic.device), "down")
 
     async def read(self, vm_uuid: str) -> GuestImage:
         """See `GuestRuntime.read`."""
@@ -255,7 +254,7 @@ class NetnsRuntime:
         namespaces.freeze(record.pid)
         for nic in record.nics:
             parked = ("down", "netns", str(record.pid), "name", f"parked{nic.device}")
-            await self._ip(record, "link", "set", _vif(record.domid, nic.device), *parked)
+            await self._ip(record, "link", "set", vif_name(record.domid, nic.device), *parked)
         self._keep(record, state="suspended", domid=-1)
 
     async def _resume(self, guest: GuestSpec) -> None:
@@ -274,7 +273,7 @@ class NetnsRuntime:
             if nic not in guest.nics:
                 await self._ip_inside(record, "link", "del", f"parked{nic.device}")
                 continue
-            name = _vif(guest.domid, nic.device)
+            name = vif_name(guest.domid, nic.device)
             await self._ip_inside(record, "link", "set", f"parked{nic.device}", "netns", here, "name", name)
             await self._ready_host_end(record, nic)
         for nic in guest.nics:
@@ -344,7 +343,7 @@ class NetnsRuntime:
             return
         mtu = str(nic.mtu_bytes)
         inside = ("name", f"eth{nic.device}", "mtu", mtu, "address", nic.mac, "netns", str(record.pid))
-        vif = _vif(record.domid, nic.device)
+        vif = vif_name(record.domid, nic.device)
         await self._remove_host_ends(
             record, (nic,)
         )  # left by a guest that was killed together with its record
@@ -360,17 +359,16 @@ class NetnsRuntime:
             await self._command(record, *_inside(record), "ethtool", "-K", f"eth{nic.device}", *itself)
 
     async def _ready_host_end(self, record: GuestRecord, nic: GuestNic) -> None:
-        """The host itself must not speak through a guest's NIC: no ARP, no IPv6, no addresses."""
-        vif = _vif(record.domid, nic.device)
-        _disable_ipv6(vif)
-        await self._ip(record, "link", "set", vif, "arp", "off", "address", _HOST_END_MAC)
+        vif = vif_name(record.domid, nic.device)
+        disable_ipv6(vif)
+        await self._ip(record, "link", "set", vif, *SILENT)
 
     async def _raise_nics(self, record: GuestRecord, nics: Sequence[GuestNic]) -> None:
         for nic in nics:
             if nic.function:
                 await self._hand_over(record, nic)
             else:
-                await self._ip(record, "link", "set", _vif(record.domid, nic.device), "up")
+                await self._ip(record, "link", "set", vif_name(record.domid, nic.device), "up")
             await self._ip_inside(record, "link", "set", f"eth{nic.device}", "up")
 
     async def _require_free(self, record: GuestRecord, nic: GuestNic) -> None:
@@ -407,11 +405,8 @@ class NetnsRuntime:
         for nic in nics:
             if nic.function:
                 continue
-            vif = _vif(record.domid, nic.device)
             # The kernel removes them with the guest's namespace, perhaps just now.
-            with suppress(OSError, GuestError):
-                socket.if_nametoindex(vif)
-                await self._ip(record, "link", "del", vif)
+            await remove(vif_name(record.domid, nic.device))
 
     async def _ip(self, record: GuestRecord, *words: str) -> None:
         await self._command(record, "ip", *words)
@@ -500,16 +495,6 @@ class NetnsRuntime:
         if seen != watched.seen:
             watched.seen = seen
             self._changed()
-
-
-def _vif(domid: int, device: int) -> str:
-    return f"vif{domid}.{device}"
-
-
-def _disable_ipv6(vif: str) -> None:
-    switch = Path(f"/proc/sys/net/ipv6/conf/{vif}/disable_ipv6")
-    if switch.exists():
-        switch.write_text("1", encoding="ascii")
 
 
 def _inside(record: GuestRecord) -> tuple[str, ...]:

@@ -1,0 +1,470 @@
+"""How do libvirt's domains serve as guests? The runtime of a KVM host (docs/decisions on libvirt guests).
+
+A guest is a domain that somebody has defined, started with NICs of our making, or one that is made from the VM alone. It is
+started with its processors standing still, so that its host ends exist and can be connected and locked before it runs. What
+exists is kept in one JSON file for each guest, and in the domain's own XML there is a mark: a domain that runs without it, or
+with another, was started by somebody else. A daemon that starts again finds its guests by both, and touches none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+import structlog
+
+from poolnet.hostd.checkpoint import write_durably
+from poolnet.hostd.guests import domain_xml, host_ends
+from poolnet.hostd.guests.domain_xml import Hypervisor, Mark, NotADomain
+from poolnet.hostd.guests.libvirt_link import Found, LibvirtError, Link
+from poolnet.hostd.guests.runtime import GuestError
+from poolnet.hostd.run import CommandFailed
+from poolnet.hostnet.facts import GuestFacts
+from poolnet.hostnet.protocol import (
+    CreateGuest,
+    DepartGuest,
+    DestroyGuest,
+    GuestAction,
+    GuestImage,
+    GuestNic,
+    GuestSpec,
+    PauseGuest,
+    PlugNic,
+    RaiseNic,
+    ReceiveGuest,
+    ResumeGuest,
+    RunGuest,
+    ShutDownGuest,
+    SuspendGuest,
+    UnplugNic,
+)
+
+LOG = structlog.stdlib.get_logger("poolnet.hostd.guests")
+LETS_GO_WITHIN_S: Final = 10.0  # a guest that is asked to give a NIC back
+ENDS_WITHIN_S: Final = 30.0  # a domain that was destroyed
+_LOOK_S: Final = 1.0  # no event comes while libvirt's daemon starts again
+
+State: TypeAlias = Literal["paused", "running", "suspended", "stopped"]
+
+
+class DomainRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of one guest. `domain` is the uuid of its domain."""
+
+    vm_uuid: str
+    name: str
+    domid: int
+    state: State
+    domain: str
+    nics: tuple[GuestNic, ...] = ()
+
+
+class LibvirtRuntime:
+    """Implements `GuestRuntime` with libvirt.
+
+    Args:
+        link: The connection, not yet open.
+        hypervisor: What runs a guest for which no domain is defined.
+        offered: Patterns of the names of the domains that may be guests.
+        run_dir: Where guests are kept that are there until the host boots.
+        state_dir: Where suspended ones are kept, with their memory.
+    """
+
+    def __init__(
+        self, link: Link, hypervisor: Hypervisor, offered: Sequence[str], run_dir: Path, state_dir: Path
+    ) -> None:
+        self._link = link
+        self._hypervisor = hypervisor
+        self._offered = offered
+        self._run_dir = run_dir
+        self._state_dir = state_dir
+        self._offloads = False
+        self._records: dict[str, DomainRecord] = {}
+        self._news: dict[str, asyncio.Event] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._looking: set[asyncio.Task[None]] = set()
+        self._changed: Callable[[], None] = lambda: None
+
+    async def open(self, changed: Callable[[], None]) -> None:
+        """See `GuestRuntime.open`."""
+        self._changed = changed
+        for directory in (self._state_dir, self._run_dir):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for path in sorted(directory.glob("*.json")):
+                record = msgspec.json.decode(path.read_bytes(), type=DomainRecord)
+                self._records[record.vm_uuid] = record
+        try:
+            await self._link.open(self._hear, self._look_at_all)
+        except LibvirtError as error:
+            LOG.error("guests cannot run here", error=str(error))  # noqa: TRY400 - what is wrong is outside
+        if self._looking:
+            await asyncio.wait(self._looking)
+
+    async def close(self) -> None:
+        """See `GuestRuntime.close`."""
+        for task in tuple(self._looking):
+            task.cancel()
+        if self._looking:
+            await asyncio.wait(self._looking)
+        await self._link.close()
+
+    def guests(self) -> tuple[GuestFacts, ...]:
+        """See `GuestRuntime.guests`."""
+        listed = (record for record in self._records.values() if record.state != "suspended")
+        return tuple(
+            GuestFacts(vm_uuid=record.vm_uuid, domid=record.domid, state=record.state, mobile=False)
+            for record in sorted(listed, key=lambda record: record.domid)
+        )
+
+    async def set_offloads(self, *, allowed: bool) -> None:
+        """See `GuestRuntime.set_offloads`. A guest learns at its start what its NIC can do, and keeps to it."""
+        if allowed != self._offloads and not allowed:
+            for record in self._records.values():
+                if record.state in {"running", "paused"}:
+                    LOG.warning("a guest must be started anew to be heard well", guest=record.name)
+        self._offloads = allowed
+
+    async def carry_out(self, action: GuestAction) -> None:
+        """See `GuestRuntime.carry_out`."""
+        vm_uuid = _of(action)
+        async with self._turns.setdefault(vm_uuid, asyncio.Lock()):
+            try:
+                await self._carry_out(action)
+            except (LibvirtError, NotADomain, CommandFailed, OSError) as error:
+                raise GuestError(vm_uuid, str(error)) from error
+        self._changed()
+
+    async def _carry_out(self, action: GuestAction) -> None:
+        match action:
+            case CreateGuest(guest=guest):
+                await self._create(guest)
+            case ResumeGuest(guest=guest):
+                await self._resume(guest)
+            case RunGuest(vm_uuid=vm_uuid):
+                await self._run(self._living(vm_uuid))
+            case PauseGuest(vm_uuid=vm_uuid):
+                record = self._living(vm_uuid)
+                await self._link.stand_still(record.domain)
+                self._keep(record, state="paused")
+            case SuspendGuest(vm_uuid=vm_uuid):
+                await self._suspend(self._living(vm_uuid))
+            case ShutDownGuest(vm_uuid=vm_uuid, timeout_s=timeout_s):
+                await self._shut_down(self._living(vm_uuid), timeout_s)
+            case DestroyGuest(vm_uuid=vm_uuid):
+                await self._destroy(vm_uuid)
+            case PlugNic() | UnplugNic() | RaiseNic():
+                await self._change_nic(action)
+            case DepartGuest() | ReceiveGuest():
+                raise GuestError(_of(action), "a guest of libvirt cannot be sent to another host")
+
+    async def _change_nic(self, action: PlugNic | UnplugNic | RaiseNic) -> None:
+        match action:
+            case PlugNic(vm_uuid=vm_uuid, nic=nic):
+                await self._plug(self._living(vm_uuid), nic)
+            case UnplugNic(vm_uuid=vm_uuid, device=device, force=force):
+                await self._unplug(vm_uuid, device, force=force)
+            case RaiseNic(vm_uuid=vm_uuid, device=device):
+                record = self._living(vm_uuid)
+                await self._raise_ends(record, [nic for nic in record.nics if nic.device == device])
+
+    async def read(self, vm_uuid: str) -> GuestImage:
+        """See `GuestRuntime.read`."""
+        raise GuestError(vm_uuid, "a guest of libvirt cannot be sent to another host")
+
+    async def load(self, loaded: GuestImage) -> None:
+        """See `GuestRuntime.load`."""
+        raise GuestError(loaded.vm_uuid, "a guest of libvirt cannot come from another host")
+
+    # --- starting ----------------------------------------------------------------------------------------------
+
+    async def _create(self, guest: GuestSpec) -> None:
+        await self._make_room(guest)
+        found = await self._domain_of(guest)
+        queues: dict[int, int] = {}
+        if found is None:
+            xml = domain_xml.fresh(guest, self._hypervisor, offloads=self._offloads)
+        else:
+            definition = await self._link.definition(found.uuid)
+            queues = dict(domain_xml.queues(definition, guest.nics))
+            xml = domain_xml.defined(definition, guest, offloads=self._offloads)
+        record = self._record(guest, found.uuid if found is not None else guest.vm_uuid)
+        self._keep(record)
+        try:
+            for nic in guest.nics:
+                await self._make_end(record, nic, queues.get(nic.device, 1))
+            await self._link.create(xml)
+        except BaseException:
+            with suppress(LibvirtError):  # it may be there all the same, when the answer came too late
+                if await self._is_here(record):
+                    await self._link.end(record.domain)
+            await self._remove(record)
+            raise
+
+    async def _make_room(self, guest: GuestSpec) -> None:
+        """Removes what is left of the VM's last guest. Raises GuestError if that still exists."""
+        old = self._records.get(guest.vm_uuid)
+        if old is None:
+            return
+        if old.state != "stopped":
+            raise GuestError(guest.vm_uuid, f"guest {guest.name} exists already as domain {old.domid}")
+        await self._remove(old)
+
+    async def _domain_of(self, guest: GuestSpec) -> Found | None:
+        """The domain that a VM is: the one that it names, else the one of its uuid, else the one of its name.
+
+        None if there is none, and it names none. Raises GuestError when it may not be had, or runs already.
+        """
+        if guest.domain:
+            found = await self._link.find(guest.domain)
+            if found is None:
+                raise GuestError(guest.vm_uuid, f"libvirt has no domain {guest.domain} on this host")
+        else:
+            found = await self._link.find(guest.vm_uuid)
+            if found is None and guest.name.strip():
+                found = await self._link.find(guest.name)
+        if found is None:
+            return None
+        if not any(fnmatchcase(found.name, pattern) for pattern in self._offered):
+            raise GuestError(guest.vm_uuid, f"domain {found.name} is not among those that poolnet may start")
+        for other in self._records.values():
+            if other.domain == found.uuid and other.vm_uuid != guest.vm_uuid and other.state != "stopped":
+                raise GuestError(guest.vm_uuid, f"domain {found.name} is VM {other.vm_uuid} already")
+        if found.active:
+            reason = "was started by somebody else, with interfaces that no lock is on: shut it down first"
+            raise GuestError(guest.vm_uuid, f"domain {found.name} runs already: it {reason}")
+        return found
+
+    def _record(self, guest: GuestSpec, domain: str) -> DomainRecord:
+        return DomainRecord(
+            vm_uuid=guest.vm_uuid,
+            name=guest.name,
+            domid=guest.domid,
+            state="paused",
+            domain=domain,
+            nics=guest.nics,
+        )
+
+    async def _run(self, record: DomainRecord) -> None:
+        await self._raise_ends(record, record.nics)
+        await self._link.go_on(record.domain)
+        self._keep(record, state="running")
+
+    # --- ending ------------------------------------------------------------------------------------------------
+
+    async def _shut_down(self, record: DomainRecord, timeout_s: float) -> None:
+        """Asks the guest to end. One that does not goes on: what it has not written yet is not for us to lose."""
+        await self._link.ask_to_end(record.domain)
+        if not await self._comes(record, self._has_ended(record), timeout_s):
+            raise GuestError(record.vm_uuid, f"guest {record.name} has not shut down within {timeout_s:g} s")
+        self._keep(record, state="stopped")
+
+    async def _destroy(self, vm_uuid: str) -> None:
+        record = self._records.get(vm_uuid)
+        if record is None:
+            return
+        if record.state != "stopped" and await self._is_here(record):
+            await self._link.end(record.domain)
+            if not await self._comes(record, self._has_ended(record), ENDS_WITHIN_S):
+                raise GuestError(vm_uuid, f"guest {record.name} cannot be ended")
+        await self._remove(record)
+
+    async def _is_here(self, record: DomainRecord) -> bool:
+        """Whether the guest's domain is there, and is still this guest."""
+        if record.state == "suspended":
+            return False
+        seen = await self._link.seen(record.domain)
+        return seen.state != "stopped" and seen.mark == _mark(record)
+
+    def _has_ended(self, record: DomainRecord) -> Callable[[], Awaitable[bool]]:
+        async def ended() -> bool:
+            return not await self._is_here(record)
+
+        return ended
+
+    async def _remove(self, record: DomainRecord) -> None:
+        """Removes what is left of a guest that does not run."""
+        for nic in record.nics:
+            if not nic.function:
+                await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
+        self._records.pop(record.vm_uuid, None)
+        for path in (*self._paths(record.vm_uuid), self._memory(record.vm_uuid)):
+            path.unlink(missing_ok=True)
+
+    # --- sleeping ----------------------------------------------------------------------------------------------
+
+    async def _suspend(self, record: DomainRecord) -> None:
+        memory = self._memory(record.vm_uuid)
+        try:
+            await self._link.save(record.domain, memory)
+        except LibvirtError:
+            memory.unlink(missing_ok=True)
+            raise
+        for nic in record.nics:
+            await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
+        self._keep(msgspec.structs.replace(record, domid=-1), state="suspended")
+
+    async def _resume(self, guest: GuestSpec) -> None:
+        old = self._records.get(guest.vm_uuid)
+        memory = self._memory(guest.vm_uuid)
+        if old is None or old.state != "suspended" or not memory.exists():
+            raise GuestError(guest.vm_uuid, f"what guest {guest.name} had in memory is not on this host")
+        xml = domain_xml.restored(await self._link.saved(memory), guest)
+        queues = domain_xml.queues(xml, guest.nics)
+        record = self._record(guest, old.domain)
+        try:
+            for nic in guest.nics:
+                await self._make_end(record, nic, queues.get(nic.device, 1))
+            await self._link.restore(memory, xml)
+        except BaseException:
+            for nic in guest.nics:
+                await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
+            raise
+        self._keep(record)
+        memory.unlink(missing_ok=True)
+
+    # --- NICs --------------------------------------------------------------------------------------------------
+
+    async def _plug(self, record: DomainRecord, nic: GuestNic) -> None:
+        if any(nic.device == other.device for other in record.nics):
+            raise GuestError(record.vm_uuid, f"guest {record.name} has a NIC {nic.device} already")
+        await self._make_end(record, nic, 1)
+        try:
+            xml = domain_xml.interface(nic, record.domid, offloads=self._offloads)
+            await self._link.attach(record.domain, xml)
+        except BaseException:
+            await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
+            raise
+        self._keep(record, nics=(*record.nics, nic))
+
+    async def _unplug(self, vm_uuid: str, device: int, *, force: bool) -> None:
+        record = self._records.get(vm_uuid)
+        if record is None or all(nic.device != device for nic in record.nics):
+            return
+        if await self._is_here(record) and not await self._is_let_go(record, device):
+            await self._link.detach(record.domain, domain_xml.alias(device))
+            within_s = 0.0 if force else LETS_GO_WITHIN_S
+
+            async def let_go() -> bool:
+                return await self._is_let_go(record, device)
+
+            if not await self._comes(record, let_go, within_s) and not force:
+                reason = f"has not let NIC {device} go within {LETS_GO_WITHIN_S:g} s"
+                raise GuestError(vm_uuid, f"guest {record.name} {reason}")
+        await host_ends.remove(host_ends.vif_name(record.domid, device))
+        self._keep(record, nics=tuple(nic for nic in record.nics if nic.device != device))
+
+    async def _is_let_go(self, record: DomainRecord, device: int) -> bool:
+        return domain_xml.alias(device) not in domain_xml.aliases(await self._link.running(record.domain))
+
+    async def _make_end(self, record: DomainRecord, nic: GuestNic, queues: int) -> None:
+        if not nic.function:
+            vif = host_ends.vif_name(record.domid, nic.device)
+            await host_ends.make_tap(vif, nic.mtu_bytes, several_queues=queues > 1)
+
+    async def _raise_ends(self, record: DomainRecord, nics: Sequence[GuestNic]) -> None:
+        for nic in nics:
+            if not nic.function:
+                await host_ends.raise_end(host_ends.vif_name(record.domid, nic.device))
+
+    # --- what becomes of them by themselves --------------------------------------------------------------------
+
+    def _hear(self, domain: str) -> None:
+        """Something has become of a domain: those who wait look, and so do we."""
+        for record in self._records.values():
+            if record.domain == domain:
+                self._news_of(record.vm_uuid).set()
+                self._look_soon(record.vm_uuid)
+
+    def _look_at_all(self) -> None:
+        for vm_uuid in self._records:
+            self._look_soon(vm_uuid)
+
+    def _look_soon(self, vm_uuid: str) -> None:
+        task = asyncio.create_task(self._look(vm_uuid), name=f"look-{vm_uuid}")
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+
+    async def _look(self, vm_uuid: str) -> None:
+        """Notes what has become of a guest, unless somebody is about to change it, who will know."""
+        async with self._turns.setdefault(vm_uuid, asyncio.Lock()):
+            record = self._records.get(vm_uuid)
+            if record is None or record.state in {"suspended", "stopped"}:
+                return
+            try:
+                seen = await self._link.seen(record.domain)
+            except LibvirtError as error:  # when it is reached again, all are looked at
+                LOG.warning("a guest cannot be looked at", guest=record.name, error=str(error))
+                return
+            state: State = seen.state if seen.mark == _mark(record) else "stopped"
+            if state != record.state:
+                LOG.info("a guest has changed by itself", guest=record.name, state=state)
+                self._keep(record, state=state)
+                self._changed()
+
+    async def _comes(
+        self, record: DomainRecord, holds: Callable[[], Awaitable[bool]], within_s: float
+    ) -> bool:
+        """Waits until that holds, which is looked at after each event."""
+        news = self._news_of(record.vm_uuid)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within_s
+        while True:
+            news.clear()
+            if await holds():
+                return True
+            left_s = deadline - loop.time()
+            if left_s <= 0:
+                return False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, _LOOK_S)):
+                    await news.wait()
+
+    def _news_of(self, vm_uuid: str) -> asyncio.Event:
+        return self._news.setdefault(vm_uuid, asyncio.Event())
+
+    # --- records -----------------------------------------------------------------------------------------------
+
+    def _living(self, vm_uuid: str) -> DomainRecord:
+        record = self._records.get(vm_uuid)
+        if record is None:
+            raise GuestError(vm_uuid, f"there is no guest {vm_uuid}")
+        if record.state in {"suspended", "stopped"}:
+            raise GuestError(vm_uuid, f"guest {record.name} is {record.state}")
+        return record
+
+    def _paths(self, vm_uuid: str) -> tuple[Path, Path]:
+        """Where a guest is kept that is there, and where a suspended one is."""
+        return self._run_dir / f"{vm_uuid}.json", self._state_dir / f"{vm_uuid}.json"
+
+    def _memory(self, vm_uuid: str) -> Path:
+        return self._state_dir / f"{vm_uuid}.memory"
+
+    def _keep(
+        self, record: DomainRecord, *, state: State | None = None, nics: tuple[GuestNic, ...] | None = None
+    ) -> None:
+        """Remembers the record with these changes, in memory and on the disk."""
+        record = msgspec.structs.replace(
+            record,
+            state=record.state if state is None else state,
+            nics=record.nics if nics is None else nics,
+        )
+        here, asleep = self._paths(record.vm_uuid)
+        path, other = (asleep, here) if record.state == "suspended" else (here, asleep)
+        write_durably(path, msgspec.json.encode(record))
+        other.unlink(missing_ok=True)
+        self._records[record.vm_uuid] = record
+
+
+def _mark(record: DomainRecord) -> Mark:
+    return Mark(vm_uuid=record.vm_uuid, domid=record.domid)
+
+
+def _of(action: GuestAction) -> str:
+    """The VM that an action is about."""
+    if isinstance(action, CreateGuest | ResumeGuest | ReceiveGuest):
+        return action.guest.vm_uuid
+    return action.vm_uuid
