@@ -1,4 +1,4 @@
-"""How do libvirt's domains serve as guests? The runtime of a KVM host (docs/decisions on libvirt guests).
+"""How do libvirt's domains serve as guests? The runtime of a KVM host (docs/decisions/0021).
 
 A guest is a domain that somebody has defined, started with NICs of our making, or one that is made from the VM alone. It is
 started with its processors standing still, so that its host ends exist and can be connected and locked before it runs. What
