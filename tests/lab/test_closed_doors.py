@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from poolnet.lab.machine import entering
+from poolnet.pool.authority import PoolFiles, new_authority, own_authority
+from poolnet.pool.authority import pem_of as pem_of_certificate
 from tests.lab import survival
 from tests.lab.pools import host_uuid, live, pif
 from tests.lab.running import RunningLab, running_lab
 from tests.lab.survival import eventually
 from tests.unit.api.test_certificates import CA, issued, key, pem_of
+from tests.unit.api.test_trust import revocation_list
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
@@ -239,6 +243,54 @@ def test_a_members_certificate_does_not_speak_for_another_host(pool: RunningLab)
     for opening in ('{"type": "OpenHostd"}', '{"type": "Leave"}', '{"type": "Certify", "action": "reset"}'):
         assert '"Denied"' in asked(opening), opening
     assert live(pool) == {HOST, MEMBER}
+
+
+def console_works(pool: RunningLab, host: str) -> bool:
+    """Whether a member's console reaches the coordinator."""
+    return pool.run(host, "xe", "host-list", "--minimal", check=False).strip() != ""
+
+
+def test_a_member_whose_certificate_is_revoked_is_out_until_the_list_is_removed(
+    pool: RunningLab, tmp_path: Path
+) -> None:
+    place = "var-lib/poolnet/api/pool"
+    files = PoolFiles(pool.lab.directory / HOST / place)
+    member = x509.load_pem_x509_certificate((pool.lab.directory / MEMBER / place / "host.crt").read_bytes())
+    path = tmp_path / "members.crl"
+    path.write_text(revocation_list(own_authority(files), member.serial_number))
+    assert console_works(pool, MEMBER)
+    pool.xe(HOST, "pool-crl-install", f"filename={path}")
+    assert pool.xe(HOST, "pool-crl-list") == "members.crl"
+    eventually(lambda: not console_works(pool, MEMBER), "the member is out")
+    pool.xe(HOST, "pool-crl-uninstall", "name=members.crl")
+    eventually(lambda: console_works(pool, MEMBER), "the member is back")
+    ca = tmp_path / "site.pem"
+    ca.write_bytes(pem_of_certificate(new_authority("site", dt.datetime.now(dt.UTC))[0]))
+    pool.xe(HOST, "pool-install-ca-certificate", f"filename={ca}")
+    pool.xe(HOST, "pool-certificate-sync")
+    kept = (pool.lab.directory / MEMBER / place / "trusted.json").read_text()
+    assert "site.pem" in kept
+    assert pool.xe(MEMBER, "pool-certificate-list") == "site.pem"
+    assert pool.xe(HOST, "certificate-list", "type=ca", "params=name", "--minimal") == "site.pem"
+    pool.xe(HOST, "pool-uninstall-ca-certificate", "name=site.pem")
+    eventually(lambda: live(pool) == {HOST, MEMBER}, "both are heard")
+
+
+def test_that_a_member_checks_no_certificates_is_told_to_everybody(pool: RunningLab) -> None:
+    def says(field: str) -> str:
+        return pool.xe(HOST, "host-list", f"name-label={MEMBER}", f"params={field}", "--minimal")
+
+    pool.xe(HOST, "pool-enable-tls-verification")
+    assert says("tls-verification-enabled") == "true"
+    pool.xe(MEMBER, "host-emergency-disable-tls-verification")
+    eventually(lambda: says("tls-verification-enabled") == "false", "the coordinator hears of it")
+    assert "TLS_VERIFICATION_EMERGENCY_DISABLED" in pool.xe(HOST, "message-list", "params=name")
+    survival.kill(pool, MEMBER, "poolnet-api")
+    eventually(lambda: console_works(pool, MEMBER), "the member is back")
+    assert says("tls-verification-enabled") == "false", "a restart does not end it"
+    pool.xe(MEMBER, "host-emergency-reenable-tls-verification")
+    eventually(lambda: says("tls-verification-enabled") == "true", "it checks again")
+    assert "TLS_VERIFICATION_EMERGENCY_DISABLED" not in pool.xe(HOST, "message-list", "params=name")
 
 
 def test_the_pool_secret_is_changed_on_all_hosts(pool: RunningLab) -> None:

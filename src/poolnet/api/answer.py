@@ -44,7 +44,7 @@ class Origin:
     console it is, if it is another one's. `peer` is the client's IP address,
     empty on the Unix socket. `headers` have lower-case names; a repeated one keeps its first value. `path` is the
     connection itself, if it came over a network; `confirm_within_s` is how the caller wants changes confirmed. `request`
-    is the request as it came, for who passes it on.
+    is the request as it came, for who passes it on. `certificate` is that of the client, DER, which TLS has checked.
     """
 
     local_root: bool
@@ -55,6 +55,7 @@ class Origin:
     confirm_within_s: float | None = None
     request: Request | None = None
     member: str = ""
+    certificate: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

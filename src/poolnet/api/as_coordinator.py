@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from poolnet.api.audit_calls import AuditDownload, undo_messages
 from poolnet.api.certificate_calls import CertificateCalls
+from poolnet.api.client_certificates import ClientCertificates
 from poolnet.api.config import rooted
 from poolnet.api.credentials import Credentials
 from poolnet.api.desk import open_desk
@@ -24,6 +25,7 @@ from poolnet.api.pool_calls import PoolCalls
 from poolnet.api.pool_door import PoolDoor
 from poolnet.api.sessions import REVALIDATE_S, SWEEP_S, Sessions
 from poolnet.api.tasks import Tasks
+from poolnet.api.trust_calls import TrustCalls
 from poolnet.db.database import Database
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pool import Pool
@@ -195,7 +197,32 @@ def _open_gate(
     )
     parts.certificates.on_refresh(pool[1].renew)
     parts.background.start(certificates.watch(), "certificates")
+    files = pki.pool_files(parts.office.state_dir)
+    clients = ClientCertificates(
+        database=database,
+        files=files,
+        sessions=sessions,
+        login=desk.own["session.login_with_password"],
+    )
+
+    def trust() -> None:
+        """Lets what is installed now count: for clients from their next connection on, for other hosts at once."""
+        parts.certificates.ask_clients(clients.authorities())
+        sessions.end_certified()
+        pool[1].drop_revoked()
+
+    trust()
+    trusting = TrustCalls(
+        database=database,
+        coordinator=coordinator,
+        members=pool[0],
+        host=host,
+        files=files,
+        changed=trust,
+    )
     more = {
+        "session.login_with_password": clients.login,
+        **trusting.messages(),
         **calls.messages(),
         **certificates.messages(),
         **undo_messages(parts.audit_log, coordinator),

@@ -67,6 +67,7 @@ async def start_member(parts: Parts) -> None:
     )
     parts.certificates.on_refresh(door.renew)
     member.on_trust(door.renew)
+    member.on_trust(door.drop_revoked)
     parts.stack.push_async_callback(parts.background.stop)
     parts.stack.push_async_callback(door.close)
     parts.stack.push_async_callback(parts.server.close)

@@ -79,6 +79,8 @@ class CertificateCalls:
             "host.refresh_server_certificate": self._refresh,
             "host.get_server_certificate": self._show,
             "pool.enable_tls_verification": self._enable_verification,
+            "host.emergency_disable_tls_verification": self._stop_verifying,
+            "host.emergency_reenable_tls_verification": self._verify_again,
         }
 
     async def watch(self) -> None:
@@ -177,7 +179,17 @@ class CertificateCalls:
         return (await self._ask(call.arguments["host"], wire.Certify(action="show"))).server
 
     async def _enable_verification(self, call: Call) -> Result:
-        """Says what is so in any case: hosts of a pool have always verified each other."""
+        """Says what is so but in an emergency: hosts of a pool verify each other. Those that do not do so again.
+
+        Raises:
+            CANNOT_CONTACT_HOST: A host that does not cannot be reached.
+        """
+        if self._pool().tls_verification_enabled:
+            for row in self._database.view.all(Host):
+                if not row.tls_verification_enabled:
+                    await self._ask(row.ref, wire.Certify(action="verify"))
+        elif not self._own.verifies:
+            await self._ask(self._host, wire.Certify(action="verify"))
 
         def change(txn: Txn) -> None:
             for pool in txn.all(Pool):
@@ -187,6 +199,36 @@ class CertificateCalls:
 
         await self._coordinator.write(change)
         return None
+
+    async def _stop_verifying(self, _: Call) -> Result:
+        """Has this host check no certificates of others, until it is told to again; an alert says so."""
+        await self._set_verifying(verifying=False)
+        return None
+
+    async def _verify_again(self, _: Call) -> Result:
+        """Has this host check certificates again.
+
+        Raises:
+            TLS_VERIFICATION_NOT_ENABLED_IN_POOL: The pool does not say that its hosts do.
+        """
+        if not self._pool().tls_verification_enabled:
+            raise Failure("TLS_VERIFICATION_NOT_ENABLED_IN_POOL")
+        await self._set_verifying(verifying=True)
+        return None
+
+    async def _set_verifying(self, *, verifying: bool) -> None:
+        try:
+            await asyncio.to_thread(self._own.set_verifying, verifying=verifying)
+        except OSError as error:
+            raise errors.internal_error(f"the host's certificates: {error.strerror}") from error
+
+        def change(txn: Txn) -> None:
+            rules.verifying(txn, self._host, self._now(), _new_uuid, verifies=verifying)
+
+        await self._coordinator.write(change)
+
+    def _pool(self) -> Pool:
+        return next(iter(self._database.view.all(Pool)))
 
     async def _ask(self, host: Ref[Host], what: wire.Certify) -> wire.Certified:
         """Has a host do something with its certificates, and records which it has then. Raises Failure."""
@@ -244,11 +286,14 @@ def certify(own: HostCertificates, what: wire.Certify) -> wire.Certified:
             own.reset()
         elif what.action == "adopt":
             own.adopt_internal(what.certificate)
+        elif what.action == "verify":
+            own.set_verifying(verifying=True)
         return wire.Certified(
             server=own.server_pem(),
             internal=own.internal_pem(),
             authorities=own.authorities_pem(),
             request=own.request_internal() if what.action == "request" else "",
+            installed=own.installed_digest(),
         )
     except BadRequest as error:
         raise errors.internal_error(str(error)) from error

@@ -19,7 +19,7 @@ from poolnet.api.auditing import READING, Auditor
 from poolnet.api.binding import bind
 from poolnet.api.budgets import Budgets
 from poolnet.api.events import EventBatch
-from poolnet.api.permissions import require_permission
+from poolnet.api.permissions import require_certified_permission, require_permission
 from poolnet.api.results import encoded_class, encoded_events, encoded_rows, result_xml
 from poolnet.api.sessions import LiveSession, Sessions
 from poolnet.api.tasks import Tasks
@@ -173,7 +173,9 @@ class Dispatcher:
                 )
             if REMOVED in message.flags:
                 raise errors.message_removed()
-            if not live.is_local:
+            if live.certified:
+                require_certified_permission(message, arguments, self._database.view)
+            elif not live.is_local:
                 require_permission(live.role, message, arguments, self._database.view)
 
     async def _with_task(self, call: Call) -> Result:

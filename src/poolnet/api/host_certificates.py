@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 
 from poolnet.api import tls
 from poolnet.api.certificate_checks import checked
-from poolnet.pool import authority, pki
+from poolnet.pool import authority, pki, trusted
 from poolnet.pool.authority import PoolFiles
 from poolnet.pool.membership import write_durably
 
@@ -63,6 +63,7 @@ class HostCertificates:
         self._clock = clock
         self._changing = threading.Lock()
         self._on_refresh: Callable[[], None] = lambda: None
+        self._clients: Sequence[str] = ()
         pki.finish_renewal(pool)
         self._context = self._loaded()
         self.tls = self._loaded()
@@ -86,6 +87,16 @@ class HostCertificates:
     def internal_pem(self) -> str:
         """The certificate of the door between hosts, PEM; "" on a host that never was in a pool of several."""
         return self._pool.certificate.read_text() if self._pool.complete() else ""
+
+    def ask_clients(self, authorities: Sequence[str]) -> None:
+        """Asks clients for certificates of these CAs (PEM), from their next connection on; of none, asks nobody.
+
+        A client need not have one; one that shows one of another CA is not let in. Raises OSError.
+        """
+        with self._changing:
+            self._clients = tuple(authorities)
+            self._context = self._loaded()
+            self.tls.verify_mode = self._context.verify_mode  # the only thing that is not handed over
 
     def install(self, certificate: str, private_key: str, chain: str) -> None:
         """Serves with another certificate from now on.
@@ -148,6 +159,23 @@ class HostCertificates:
         """Whether a certificate is of this host's own CA. Raises OSError."""
         return authority.has_issued(self._pool, certificate)
 
+    @property
+    def verifies(self) -> bool:
+        """Whether this host checks the certificates of others."""
+        return pki.verifies(self._pool)
+
+    def set_verifying(self, *, verifying: bool) -> None:
+        """Has this host check the certificates of others, or not. Raises OSError."""
+        with self._changing:
+            pki.set_verifying(self._pool, verifying=verifying)
+            if self._pool.complete():
+                self._on_refresh()
+        log.warning("tls-verification", verifying=verifying)
+
+    def installed_digest(self) -> str:
+        """A hash of the CA certificates and revocation lists that are installed."""
+        return trusted.digest(self._pool)
+
     def trust_own_alone(self) -> None:
         """Lets no signature count at the door between hosts but those of this host's CA. Raises OSError."""
         with self._changing:
@@ -178,6 +206,14 @@ class HostCertificates:
 
     def _loaded(self) -> ssl.SSLContext:
         """A context with what is there. Raises OSError."""
+        context = self._serving()
+        if self._clients:
+            context.load_verify_locations(cadata="\n".join(self._clients))
+            context.verify_mode = ssl.CERT_OPTIONAL
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what is installed need not be a root
+        return context
+
+    def _serving(self) -> ssl.SSLContext:
         if self._installed.is_file():
             with suppress(ssl.SSLError):
                 return tls.installed_context(self._installed)

@@ -517,7 +517,15 @@ def _origin(request: web.BaseRequest, body: bytes) -> Origin:
         confirm_within_s=within_s,
         request=Request(request.path, body, within_s),
         member=member_of(transport.get_extra_info("socket")) if local else "",
+        certificate=_shown(transport.get_extra_info("ssl_object")),
     )
+
+
+def _shown(ssl_object: ssl.SSLObject | None) -> bytes | None:
+    """The certificate that a client has shown; one that was not checked is none."""
+    if ssl_object is None or ssl_object.context.verify_mode is ssl.CERT_NONE:
+        return None
+    return ssl_object.getpeercert(binary_form=True)
 
 
 def _confirm_within(headers: Mapping[str, str]) -> float | None:

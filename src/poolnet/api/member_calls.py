@@ -88,6 +88,8 @@ class MemberCalls:
             "pool.is_slave": self._is_slave,
             "host.is_in_emergency_mode": self._is_in_emergency_mode,
             "host.emergency_reset_server_certificate": self._reset_certificate,
+            "host.emergency_disable_tls_verification": self._stop_verifying,
+            "host.emergency_reenable_tls_verification": self._verify_again,
             "host.local_assert_healthy": self._assert_healthy,
             "host.management_disable": self._disable_management,
             "host.signal_networking_change": self._nothing_to_do,
@@ -246,6 +248,22 @@ class MemberCalls:
     async def _reset_certificate(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
         try:
             await asyncio.to_thread(self._certificates.reset)
+        except OSError as error:
+            raise errors.internal_error(f"the host's certificates: {error.strerror}") from error
+        return None
+
+    async def _stop_verifying(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
+        return await self._set_verifying(verifying=False)
+
+    async def _verify_again(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
+        if not any(pool.tls_verification_enabled for pool in self._database.view.all(Pool)):
+            raise errors.Failure("TLS_VERIFICATION_NOT_ENABLED_IN_POOL")
+        return await self._set_verifying(verifying=True)
+
+    async def _set_verifying(self, *, verifying: bool) -> Value:
+        """Has this host check certificates or not; the coordinator hears of it with the next heartbeat."""
+        try:
+            await asyncio.to_thread(self._certificates.set_verifying, verifying=verifying)
         except OSError as error:
             raise errors.internal_error(f"the host's certificates: {error.strerror}") from error
         return None

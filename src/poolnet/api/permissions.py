@@ -10,7 +10,7 @@ from poolnet.db.txn import View
 from poolnet.model import errors
 from poolnet.model.declare import MessageDecl
 from poolnet.model.registry import CLASSES, MESSAGES
-from poolnet.model.roles import Role, allows, roles_with
+from poolnet.model.roles import CLIENT_CERT_ROLE, Role, allows, roles_with
 
 
 def permission_of(message: MessageDecl) -> str:
@@ -50,6 +50,31 @@ def require_permission(
     _require(role, permission_of(message), message.min_role)
     for adding, key in _changed_keys(message, arguments, view):
         _may_touch(role, adding, key)
+
+
+def certified_permissions() -> tuple[str, ...]:
+    """All permissions of clients that have logged in with a certificate."""
+    return tuple(sorted(permission_of(m) for m in MESSAGES.values() if m.client_cert_allowed))
+
+
+def require_certified_permission(message: MessageDecl, arguments: Mapping[str, Any], view: View) -> None:
+    """Lets a client that has logged in with a certificate send the message, or refuses (spec §3.6).
+
+    Raises:
+        RBAC_PERMISSION_DENIED: The internal role of such clients does not hold the permission, or a key is protected.
+    """
+    protected = bool(message.map_key_roles) and _protected_key(message.map_key_roles, arguments["key"])
+    if message.client_cert_allowed and not protected and not _changes_protected(message, arguments, view):
+        return
+    raise errors.rbac_permission_denied(
+        permission_of(message), f"No permission in a session of {CLIENT_CERT_ROLE}"
+    )
+
+
+def _changes_protected(message: MessageDecl, arguments: Mapping[str, Any], view: View) -> bool:
+    return any(
+        _protected_key(adding.map_key_roles, key) for adding, key in _changed_keys(message, arguments, view)
+    )
 
 
 def _may_touch(role: Role, message: MessageDecl, key: str) -> bool:

@@ -14,7 +14,7 @@ import structlog
 
 from poolnet.api import limits
 from poolnet.api.listener import Budget, Listener, Slot, bind_tcp
-from poolnet.pool import pki
+from poolnet.pool import pki, trusted
 from poolnet.pool.authority import PoolFiles
 from poolnet.pool.door import Answering, serve
 from poolnet.pool.peer import notice_loss
@@ -47,9 +47,10 @@ class PoolDoor:
         self._budget = Budget(CONNECTIONS_MAX, 0, CONNECTIONS_OF_MACHINE_MAX)
         self._listener: Listener | None = None
         self._context: ssl.SSLContext | None = None
+        self._loop = asyncio.get_running_loop()
         self._wanted = False
         self._allowed = allowed
-        self._serving: set[asyncio.Task[None]] = set()
+        self._serving: dict[asyncio.Task[None], Any] = {}
 
     def open(self) -> None:
         """Listens as soon as it may; nothing to do if it does. Raises OSError, of which ssl.SSLError is one."""
@@ -71,6 +72,17 @@ class PoolDoor:
     def renew(self) -> None:
         """Shows the certificate that is in the files now, from the next connection on. Raises OSError."""
         self._context = pki.server_context(self._files)
+
+    def drop_revoked(self) -> None:
+        """Ends the connections of those whose certificate has been revoked. Any thread may call it."""
+        if self._listener is not None:
+            self._loop.call_soon_threadsafe(self._drop_revoked)
+
+    def _drop_revoked(self) -> None:
+        for task, shown in tuple(self._serving.items()):
+            if trusted.refused_at_door(self._files, shown):
+                log.warning("door-closed", reason="the certificate is revoked")
+                task.cancel()
 
     def _hand_over(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
         if self._context is not None:
@@ -99,13 +111,18 @@ class PoolDoor:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves one connection."""
         task = asyncio.current_task()
+        shown = writer.get_extra_info("ssl_object")
+        if trusted.refused_at_door(self._files, shown):
+            log.warning("door-refused", reason="the certificate is revoked")
+            writer.close()
+            return
         if task is not None:
-            self._serving.add(task)
+            self._serving[task] = shown
         try:
             await serve(self._answering, reader, writer)
         finally:
             if task is not None:
-                self._serving.discard(task)
+                self._serving.pop(task, None)
 
 
 class _Connection(asyncio.StreamReaderProtocol):

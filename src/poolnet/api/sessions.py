@@ -18,7 +18,7 @@ import structlog
 from poolnet.api.credentials import ROOT, Credentials, Identity, UsersFileBroken
 from poolnet.api.directory import Directory, DirectoryGone
 from poolnet.api.logins import REFUSAL_DELAY_S, Logins, role_of, subjects_of
-from poolnet.api.permissions import permissions_of
+from poolnet.api.permissions import certified_permissions, permissions_of
 from poolnet.db.database import Database
 from poolnet.db.errors import Conflict
 from poolnet.db.feed import Published
@@ -59,6 +59,8 @@ class LiveSession:
     """What its row says of its last use."""
     member: str = ""
     """The uuid of the host whose console it was opened on, if that is another one's."""
+    certified: bool = False
+    """Whether a certificate has opened it, which gives rights of its own."""
 
     @property
     def user(self) -> str:
@@ -180,11 +182,17 @@ class Sessions:
         return await self._logins.identify(user, password, peer)
 
     async def admit(
-        self, identity: Identity, *, originator: str, is_pool: bool = False, member: str = ""
+        self,
+        identity: Identity,
+        *,
+        originator: str,
+        is_pool: bool = False,
+        member: str = "",
+        certified: bool = False,
     ) -> Ref[SessionRow]:
-        """Makes a session for whoever has been identified."""
+        """Makes a session for whoever has been identified; `certified` by a certificate of its own."""
         live = self._new(identity, originator=originator, is_pool=is_pool, is_local=False)
-        live.member = member
+        live.member, live.certified = member, certified
         row = SessionRow(
             ref=live.ref,
             uuid=str(uuid4()),
@@ -196,7 +204,8 @@ class Sessions:
             subject=identity.subject,
             auth_user_name=identity.user,
             auth_user_sid=identity.identifier,
-            rbac_permissions=() if identity.role is None else permissions_of(identity.role),
+            rbac_permissions=_permissions(identity, certified=certified),
+            client_certificate=certified,
             originator=originator,
         )
         txn = self._database.begin()
@@ -306,6 +315,10 @@ class Sessions:
         subjects = subjects_of(view, identity.groups)
         return uses_directory(view) and role_of(view, subjects) is identity.role
 
+    def end_certified(self) -> None:
+        """Ends the sessions that certificates have opened: which ones are good has changed."""
+        self._end_if(lambda live: live.certified)
+
     def _end_if(self, unfit: Callable[[LiveSession], bool]) -> None:
         for live in [each for each in self._live.values() if unfit(each)]:
             log.info("session-ended", user=live.user[:64], reason="its rights have changed")
@@ -355,6 +368,12 @@ class Sessions:
         )
         for live in idle[: len(members) - limit]:
             await self.logout(live.ref)
+
+
+def _permissions(identity: Identity, *, certified: bool) -> tuple[str, ...]:
+    if certified:
+        return certified_permissions()
+    return () if identity.role is None else permissions_of(identity.role)
 
 
 def _group(live: LiveSession) -> tuple[tuple[str, str], int]:

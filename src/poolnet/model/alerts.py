@@ -46,5 +46,8 @@ POOL_MASTER_TRANSITION: Final = "POOL_MASTER_TRANSITION"
 HOST_LEFT_OUT: Final = "HOST_LEFT_OUT"
 """About a host: it was down when the pool was changed, and gets the change when it comes back. poolnet's own."""
 
+TLS_VERIFICATION_EMERGENCY_DISABLED: Final = "TLS_VERIFICATION_EMERGENCY_DISABLED"
+"""About a host: it does not check the certificates of other hosts."""
+
 NETWORK_ALERT_PRIORITY: Final = 3
 """The priority of all alerts about networking."""

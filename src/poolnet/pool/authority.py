@@ -66,6 +66,16 @@ class PoolFiles:
         """The pool secret."""
         return self.directory / "secret"
 
+    @property
+    def trusted(self) -> Path:
+        """The CA certificates and revocation lists that somebody has installed (see `trusted`)."""
+        return self.directory / "trusted.json"
+
+    @property
+    def unverified(self) -> Path:
+        """Is there while this host is not to check certificates."""
+        return self.directory / "unverified"
+
     def complete(self) -> bool:
         """Whether this host can speak to others of its pool."""
         return self.ca.is_file() and self.certificate.is_file() and self.key.is_file()

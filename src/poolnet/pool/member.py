@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from poolnet.hostnet.protocol import Management
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.failure import Failure
-from poolnet.pool import authority, membership, pki, wire
+from poolnet.pool import authority, membership, pki, trusted, wire
 from poolnet.pool.membership import Membership, write_durably
 from poolnet.pool.pace import Pace
 from poolnet.pool.peer import Peer, PeerDenied, PeerGone, Streams
@@ -67,13 +68,19 @@ class Member:
         self._become = become
         self._pace = pace
         self._changing = False
-        self._peer = Peer(lambda: pki.client_context(self._files), port, self._expected, self.knows)
+        self._peer = Peer(
+            lambda: pki.client_context(self._files),
+            port,
+            self._expected,
+            self.knows,
+            revoked=partial(trusted.refused_at_door, self._files),
+        )
         self._connected = False
         self._lost_at: float | None = None  # never had it
         self._started = True
         self._reason: Failure = errors.host_still_booting()
         self._again = asyncio.Event()
-        self._on_trust: Callable[[], None] = lambda: None
+        self._on_trust: list[Callable[[], None]] = []
 
     @property
     def coordinator_address(self) -> str:
@@ -197,16 +204,20 @@ class Member:
         )
 
     def on_trust(self, hear: Callable[[], None]) -> None:
-        """Calls `hear` when other CAs count than before. It may raise OSError."""
-        self._on_trust = hear
+        """Calls `hear` when it may be that other certificates are good than before. It may raise OSError."""
+        self._on_trust.append(hear)
 
     def _trust(self, authorities: bytes) -> None:
         """Lets the signatures of these CAs count. Raises OSError."""
         try:
             if authority.trust(self._files, authorities):
-                self._on_trust()
+                self._trust_changed()
         except ValueError as error:
             raise OSError(f"the coordinator's CAs cannot be read: {error}") from error
+
+    def _trust_changed(self) -> None:
+        for hear in self._on_trust:
+            hear()
 
     def _save(self, role: Membership) -> None:
         if role != self._role and not self._changing:  # what it is to be is written down already
@@ -215,7 +226,9 @@ class Member:
 
     async def _beat(self, writer: asyncio.StreamWriter) -> None:
         while True:
-            await wire.write(writer, wire.Beat(number=self._database.feed.number))
+            await wire.write(
+                writer, wire.Beat(number=self._database.feed.number, verifies=pki.verifies(self._files))
+            )
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.beat_s):
                     await self._database.feed.wait(self._database.feed.number)
@@ -236,6 +249,9 @@ class Member:
                     self._take_over_users(content)
                 case wire.Secret(content=content):
                     write_durably(self._files.secret, content)
+                case wire.Installed(content=content):
+                    trusted.take_over(self._files, content)
+                    self._trust_changed()
                 case wire.Authorities(content=content):
                     self._trust(content)
                 case wire.Beat():

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 from uuid import uuid4
@@ -31,7 +32,7 @@ from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.pool import Pool
 from poolnet.model.failure import Failure
 from poolnet.model.types import NULL, Ref
-from poolnet.pool import wire
+from poolnet.pool import trusted, wire
 from poolnet.pool.authority import PoolFiles
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.hosts import PoolHosts, RemoteHost
@@ -39,6 +40,7 @@ from poolnet.pool.pace import Pace
 from poolnet.pool.peer import Peer
 from poolnet.pool.pki import client_context, rotate_secret
 from poolnet.pool.start import converge, follow_facts, follow_locks, greet
+from poolnet.rules import certificate as certificate_rules
 from poolnet.rules import member as member_rules
 from poolnet.rules.context import Session
 from poolnet.rules.startup import resync
@@ -65,6 +67,8 @@ class _Session:
     acknowledged: int = -1
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+
+    verifies: bool | None = None
 
     def has(self, number: int) -> bool:
         """Whether the member has everything up to that commit on its disk."""
@@ -102,6 +106,7 @@ class Members:
         self._clock = clock
         self._sessions: dict[Ref[Host], _Session] = {}
         self._unheard_since: dict[Ref[Host], float] = {}
+        self._noting: set[asyncio.Task[None]] = set()
         coordinator.on_stray(self.astray)
 
     def open(self) -> None:
@@ -126,6 +131,15 @@ class Members:
                 elif loop.time() - unheard > self._pace.down_after_s:
                     await self._declare_down(host)
 
+    async def _note_verifying(self, host: Ref[Host], *, verifies: bool) -> None:
+        """Records whether a member checks certificates. Not while it is listened to: writes may be held."""
+
+        def change(txn: Txn) -> None:
+            certificate_rules.verifying(txn, host, self._clock(), lambda: str(uuid4()), verifies=verifies)
+
+        with suppress(Failure):
+            await self._coordinator.write(change)
+
     async def _change_secret(self) -> None:
         """A host has left, and knows the pool's secret."""
         try:
@@ -137,7 +151,7 @@ class Members:
 
     async def close(self) -> None:
         """Ends all connections to members."""
-        tasks = [s.task for s in self._sessions.values() if s.task is not None]
+        tasks = [*self._noting, *(s.task for s in self._sessions.values() if s.task is not None)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -219,6 +233,11 @@ class Members:
                 raise OSError("the member is silent") from error
             session.acknowledged = max(session.acknowledged, beat.number)
             session.moved.set()
+            if beat.verifies != session.verifies:
+                session.verifies = beat.verifies
+                noting = asyncio.create_task(self._note_verifying(session.host, verifies=beat.verifies))
+                self._noting.add(noting)
+                noting.add_done_callback(self._noting.discard)
 
     async def _send(self, session: _Session, greeting: wire.Greet) -> None:
         """Sends what changes in the database, and heartbeats."""
@@ -226,6 +245,7 @@ class Members:
         if known is not None:
             session.acknowledged = session.sent = known
         users: bytes | None = None
+        installed: bytes | None = None
         secret, authorities = self._files.secret.read_bytes(), self._files.ca.read_bytes()
         while True:
             update = since(self._database, known)
@@ -242,6 +262,9 @@ class Members:
             if (other := self._files.secret.read_bytes()) != secret:
                 secret = other
                 await wire.write(session.writer, wire.Secret(content=secret))
+            if (other := trusted.packed(self._files)) != installed:
+                installed = other
+                await wire.write(session.writer, wire.Installed(content=installed))
             if (now := self._files.ca.read_bytes()) != authorities:
                 authorities = now
                 await wire.write(session.writer, wire.Authorities(content=authorities))
@@ -427,7 +450,8 @@ class Members:
             row = self._database.view.find(Host, host)
             return row.address if row is not None else ""
 
-        return RemoteHost(Peer(self._context, self._port, uuid), address)
+        revoked = partial(trusted.refused_at_door, self._files)
+        return RemoteHost(Peer(self._context, self._port, uuid, revoked=revoked), address)
 
     def _context(self) -> ssl.SSLContext:
         return client_context(self._files)

@@ -10,11 +10,14 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import structlog
 from msgspec import Struct
 
 from poolnet.pool import pki, wire
+
+log = structlog.get_logger("poolnet.pool.peer")
 
 CONNECT_S = 4.0  # to a host that is there and busy; a host that is not costs a caller that much
 ANSWER_S = 10.0
@@ -60,6 +63,7 @@ class Peer:
         port: The port of all hosts' doors.
         uuid: Whose certificate is expected, asked at each connection; "" for any host that `known` accepts.
         known: Whether a uuid is that of a host of the pool.
+        revoked: Whether a TLS connection's other side shows a certificate that is revoked.
     """
 
     def __init__(
@@ -68,26 +72,36 @@ class Peer:
         port: int,
         uuid: Callable[[], str],
         known: Callable[[str], bool] = lambda _: True,
+        *,
+        revoked: Callable[[Any], bool] = lambda _: False,
     ) -> None:
         self._context = context
         self._port = port
         self._uuid = uuid
         self._known = known
+        self._revoked = revoked
 
     async def connect(self, address: str) -> Streams:
         """A connection to the host at that address; nothing is said yet. Raises PeerGone."""
         if not address:
             raise PeerGone("the host has no address")
         try:
+            context = self._context()
             async with asyncio.timeout(CONNECT_S):
                 reader, writer = await asyncio.open_connection(
-                    address, self._port, ssl=self._context(), ssl_shutdown_timeout=SHUTDOWN_S
+                    address, self._port, ssl=context, ssl_shutdown_timeout=SHUTDOWN_S
                 )
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: the address is none
             raise PeerGone(f"{address}: {type(error).__name__} {error}".strip()) from error
         notice_loss(writer.transport)
+        if context.verify_mode is ssl.CERT_NONE:  # this host is not to check certificates
+            log.warning("certificate-not-checked", address=address)
+            return reader, writer
         uuid = pki.peer_uuid(writer.get_extra_info("ssl_object"))
         expected = self._uuid()
+        if self._revoked(writer.get_extra_info("ssl_object")):
+            writer.close()
+            raise PeerGone(f"{address} shows a certificate that is revoked")
         if (expected and uuid != expected) or not uuid or not self._known(uuid):
             writer.close()
             raise PeerGone(f"{address} is host {uuid or 'unknown'}, and not the one that was expected")

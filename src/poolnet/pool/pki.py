@@ -30,6 +30,7 @@ from poolnet.pool.authority import (
 from poolnet.pool.membership import POOL_DIRECTORY, write_durably
 
 CSR_BYTES_MAX: Final = 16 * 1024
+NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)  # <openssl/x509_vfy.h>: X509_V_FLAG_NO_CHECK_TIME
 
 
 class BadRequest(ValueError):
@@ -135,13 +136,23 @@ def finish_renewal(files: PoolFiles) -> None:
 
 
 def server_context(files: PoolFiles) -> ssl.SSLContext:
-    """The context of the door between hosts: nobody without a certificate of the pool. Raises ssl.SSLError, OSError."""
-    return _context(ssl.PROTOCOL_TLS_SERVER, files)
+    """The context of the door between hosts: nobody without a certificate of the pool. Raises ssl.SSLError, OSError.
+
+    That is who may come in, not only whom to believe, so it is so on a host that checks no certificates, too; but there one
+    that has ended, or not yet begun, will do.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER, files)
+    if not verifies(files):
+        context.verify_flags |= NO_CHECK_TIME
+    return context
 
 
 def client_context(files: PoolFiles) -> ssl.SSLContext:
-    """The context of connections to other hosts. Raises ssl.SSLError, OSError."""
-    return _context(ssl.PROTOCOL_TLS_CLIENT, files)
+    """The context of connections to other hosts, which checks them unless this host is not to. Raises ssl.SSLError, OSError."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, files)
+    if not verifies(files):
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def peer_uuid(ssl_object: Any) -> str:
@@ -151,6 +162,19 @@ def peer_uuid(ssl_object: Any) -> str:
         if kind == "URI" and str(value).startswith(URN):
             return str(value).removeprefix(URN)
     return ""
+
+
+def verifies(files: PoolFiles) -> bool:
+    """Whether this host checks certificates, as it should but in an emergency."""
+    return not files.unverified.exists()
+
+
+def set_verifying(files: PoolFiles, *, verifying: bool) -> None:
+    """Has this host check certificates, or not, from the next connection on. Raises OSError."""
+    if verifying:
+        files.unverified.unlink(missing_ok=True)
+    else:
+        write_durably(files.unverified, b"")
 
 
 def _context(protocol: int, files: PoolFiles) -> ssl.SSLContext:

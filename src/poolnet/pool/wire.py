@@ -75,10 +75,11 @@ class Leave(Struct, frozen=True, kw_only=True, tag=True):
 class Certify(Struct, frozen=True, kw_only=True, tag=True):
     """Show your certificates, install this one, make yours anew; ask for one of your door's, use the one that is granted.
 
+    `verify` has the host check certificates again.
     Answered by `Certified` or `Denied`. Only a member's own coordinator may ask.
     """
 
-    action: Literal["show", "install", "reset", "request", "adopt"]
+    action: Literal["show", "install", "reset", "request", "adopt", "verify"]
     certificate: str = ""
     key: str = ""
     chain: str = ""
@@ -156,10 +157,17 @@ class Authorities(Struct, frozen=True, kw_only=True, tag=True):
     content: bytes
 
 
+class Installed(Struct, frozen=True, kw_only=True, tag=True):
+    """The CA certificates and revocation lists that somebody has installed in the pool; see `trusted`."""
+
+    content: bytes
+
+
 class Beat(Struct, frozen=True, kw_only=True, tag=True):
-    """Still here; a member says up to which commit it has the database."""
+    """Still here; a member says up to which commit it has the database, and whether it checks certificates."""
 
     number: int = 0
+    verifies: bool = True
 
 
 Greeted: TypeAlias = Welcome | Elsewhere | Denied
@@ -168,17 +176,18 @@ Greeted: TypeAlias = Welcome | Elsewhere | Denied
 class Certified(Struct, frozen=True, kw_only=True, tag=True):
     """The certificates that the host has now, PEM: the server's, that of its door, and the CAs that it trusts there.
 
-    `request` asks for one, if that was wanted.
+    `request` asks for one, if that was wanted. `installed` is a hash of what `Installed` brought.
     """
 
     server: str
     internal: str
     authorities: str = ""
     request: str = ""
+    installed: str = ""
 
 
 Reply: TypeAlias = Granted | Denied | Pong | Welcome | Elsewhere | Certified
-FromCoordinator: TypeAlias = Welcome | Denied | Rows | Users | Secret | Authorities | Beat
+FromCoordinator: TypeAlias = Welcome | Denied | Rows | Users | Secret | Authorities | Installed | Beat
 
 
 class BadFrame(Exception):

@@ -11,13 +11,16 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from poolnet.db.txn import Txn
+from poolnet.model.alerts import TLS_VERIFICATION_EMERGENCY_DISABLED
 from poolnet.model.classes.certificate import Certificate
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.message import Message
+from poolnet.model.classes.pool import Pool
 from poolnet.model.enums import CertificateType, Cls
 from poolnet.model.types import Ref
 from poolnet.rules.message import raise_alert
 
+EMERGENCY_PRIORITY: Final = 2
 _STEPS: Final = ((7, "EXPIRING_07", 2), (14, "EXPIRING_14", 3), (30, "EXPIRING_30", 4))
 _EXPIRED: Final = ("EXPIRED", 1)
 _KINDS: Final = {
@@ -63,6 +66,36 @@ def record(txn: Txn, host: Ref[Host], seen: tuple[Seen, ...], new_uuid: Callable
                 fingerprint_sha256=one.sha256,
                 fingerprint_sha1=one.sha1,
             )
+        )
+
+
+def verifying(
+    txn: Txn, host: Ref[Host], now: datetime, new_uuid: Callable[[], str], *, verifies: bool
+) -> None:
+    """Lets a host's record say whether it checks certificates; that it does not is an alert, once until it does again."""
+    row = txn.find(Host, host)
+    if row is None:
+        return
+    if verifies:
+        pool = next(iter(txn.all(Pool)), None)
+        if pool is not None and pool.tls_verification_enabled and not row.tls_verification_enabled:
+            txn.update(Host, host, tls_verification_enabled=True)
+            for alert in txn.where(Message, name=TLS_VERIFICATION_EMERGENCY_DISABLED, obj_uuid=row.uuid):
+                txn.destroy(Message, alert.ref)
+        return
+    if row.tls_verification_enabled:
+        txn.update(Host, host, tls_verification_enabled=False)
+    if not txn.where(Message, name=TLS_VERIFICATION_EMERGENCY_DISABLED, obj_uuid=row.uuid):
+        text = "This host does not check the certificates of other hosts, because somebody has switched that off."
+        raise_alert(
+            txn,
+            new_uuid,
+            now,
+            name=TLS_VERIFICATION_EMERGENCY_DISABLED,
+            priority=EMERGENCY_PRIORITY,
+            cls=Cls.HOST,
+            obj_uuid=row.uuid,
+            body=f"<body><message>{text}</message><host>{row.uuid}</host></body>",
         )
 
 
