@@ -137,7 +137,112 @@ async def names(server: InProcess) -> None:
     assert server.host.hostname == "host1"
 
 
-KINDS = (networks, other_config, vlans, bonds, vifs, locks, ip_configuration, names)
+async def names_and_tags(server: InProcess) -> None:
+    host, pool = await ok(server, "host-list", "--minimal"), await ok(server, "pool-list", "--minimal")
+    made = await network(server)
+    for kind, uuid in (("host", host), ("pool", pool), ("network", made)):
+        await undone(server, f"{kind}-param-set", f"uuid={uuid}", "name-label=called otherwise")
+        await undone(server, f"{kind}-param-set", f"uuid={uuid}", "name-description=said otherwise")
+        await undone(server, f"{kind}-param-set", f"uuid={uuid}", "other-config:a=1")
+        await undone(server, f"{kind}-param-add", f"uuid={uuid}", "param-name=tags", "param-key=t")
+
+
+async def doors(server: InProcess) -> None:
+    host, made = await ok(server, "host-list", "--minimal"), await network(server)
+    await undone(server, "host-param-set", f"uuid={host}", "https-only=true")
+    await undone(server, "network-param-add", f"uuid={made}", "param-name=purpose", "param-key=nbd")
+
+
+async def tunnels(server: InProcess) -> None:
+    transport = await pif(server, "eth1")
+    await ok(
+        server,
+        "pif-reconfigure-ip",
+        f"uuid={transport}",
+        "mode=static",
+        "IP=198.51.100.4",
+        "netmask=255.255.255.0",
+    )
+    for protocol in ("gre", "vxlan"):
+        create = (
+            "tunnel-create",
+            f"pif-uuid={transport}",
+            f"network-uuid={await network(server)}",
+            f"protocol={protocol}",
+        )
+        await undone(server, *create)
+        await ok(server, *create)
+        tunnel = await ok(server, "tunnel-list", "--minimal")
+        await undone(server, "tunnel-destroy", f"uuid={tunnel}")
+        await ok(server, "tunnel-destroy", f"uuid={tunnel}")
+
+
+async def pifs(server: InProcess) -> None:
+    uplink = await pif(server, "eth1")
+    await undone(server, "pif-param-set", f"uuid={uplink}", "disallow-unplug=true")
+    before = state(
+        server
+    )  # the key counts from the next plug on, so that there is more to see the second time
+    await ok(server, "pif-param-set", f"uuid={uplink}", "other-config:ethtool-gro=off")
+    await ok(server, "audit-undo", f"entry={await last_entry(server)}")
+    assert state(server) == before
+    await undone(server, "pif-param-set", f"uuid={uplink}", "properties:gro=off")
+    await undone(server, "pif-set-primary-address-type", f"uuid={uplink}", "primary_address_type=IPv6")
+    await undone(server, "pif-forget", f"uuid={uplink}")
+
+
+async def bond_settings(server: InProcess) -> None:
+    uplinks = f"pif-uuids={await pif(server, 'eth0')},{await pif(server, 'eth1')}"
+    made = await network(server)
+    bond = await ok(server, "bond-create", f"network-uuid={made}", uplinks, "mode=lacp")
+    await undone(server, "bond-param-set", f"uuid={bond}", "properties:lacp-time=fast")
+    tagged = await network(server, "tagged")
+    await undone(
+        server, "vlan-create", f"pif-uuid={await pif(server, 'bond0')}", "vlan=9", f"network-uuid={tagged}"
+    )
+
+
+async def vif_settings(server: InProcess) -> None:
+    made, other = await vif(server), await network(server, "other")
+    await undone(server, "vif-move", f"uuid={made}", f"network-uuid={other}")
+    await undone(server, "vif-param-set", f"uuid={made}", "qos_algorithm_type=ratelimit")
+    await undone(server, "vif-param-set", f"uuid={made}", "qos_algorithm_params:kbps=500")
+    await undone(server, "vif-param-set", f"uuid={made}", "other-config:ethtool-gso=off")
+
+
+async def vms(server: InProcess) -> None:
+    await undone(server, "vm-create", "name-label=fresh")
+    made = await ok(server, "vm-create", "name-label=vm")
+    await undone(server, "vm-param-set", f"uuid={made}", "name-label=other")
+    await undone(server, "vm-param-set", f"uuid={made}", "other-config:a=1")
+    await ok(server, "vif-create", f"vm-uuid={made}", f"network-uuid={await network(server)}", "device=0")
+    await undone(server, "vm-destroy", f"uuid={made}")
+
+
+async def pool_settings(server: InProcess) -> None:
+    pool = await ok(server, "pool-list", "--minimal")
+    await undone(server, "pool-param-set", f"uuid={pool}", "igmp-snooping-enabled=true")
+    await undone(server, "pool-param-set", f"uuid={pool}", "migration-compression=true")
+
+
+KINDS = (
+    networks,
+    other_config,
+    vlans,
+    bonds,
+    bond_settings,
+    vifs,
+    vif_settings,
+    locks,
+    ip_configuration,
+    names,
+    names_and_tags,
+    doors,
+    tunnels,
+    pifs,
+    vms,
+    pool_settings,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
