@@ -324,6 +324,10 @@ def _attacks_ethernet(me: Party, victim: Party) -> Iterator[tuple[str, Packet]]:
             f"EtherType {ethertype:#06x}",
             Ether(src=me.mac, dst=victim.mac, type=ethertype) / Raw(bytes(46)),
         )
+    label = bytes.fromhex("000101ff")  # with the bottom of the stack: switches read it
+    for ethertype in (0x8847, 0x8848):
+        mpls = Ether(src=me.mac, dst=victim.mac, type=ethertype) / Raw(label) / ip
+        yield f"MPLS, EtherType {ethertype:#06x}", mpls
     yield "spanning tree", Dot3(src=me.mac, dst="01:80:c2:00:00:00") / LLC() / STP()
     yield "LLDP", Ether(src=me.mac, dst="01:80:c2:00:00:0e", type=0x88CC) / Raw(bytes(46))
     yield "LACP", Ether(src=me.mac, dst="01:80:c2:00:00:02", type=0x8809) / Raw(b"\x01" + bytes(109))
@@ -436,6 +440,7 @@ def _attacks_ipv4(me: Party, victim: Party) -> Iterator[tuple[str, Packet]]:
     )
     yield "header too short", head / IP(src=me.ip, dst=victim.ip, ihl=4) / ICMP(type=8, code=7)
     yield "longer than it is", head / IP(src=me.ip, dst=victim.ip, len=900, ttl=63) / ICMP(type=8, code=8)
+    yield "longer than it is, spoofed", head / IP(src=victim.ip, dst=me.ip, len=900, ttl=63) / ICMP()
     yield (
         "IPv6 behind EtherType 0x0800",
         Ether(src=me.mac, dst=victim.mac, type=0x800) / IPv6(src=me.ip6, dst=victim.ip6) / TCP(),
@@ -560,6 +565,8 @@ def _attacks_ipv6(me: Party, victim: Party) -> Iterator[tuple[str, Packet]]:
     yield "headers cut off", head / IPv6(**broken, nh=0) / Raw(b"\x3a\x08" + bytes(14))
     yield "headers cut off in the middle", head / IPv6(**broken, nh=60) / Raw(b"\x06\x00\x01")
     yield "longer than it is 6", head / IPv6(**broken, plen=900) / UDP(sport=1, dport=2)
+    spoofed = {"src": victim.ip6, "dst": me.ip6, "fl": 0xBAD}
+    yield "longer than it is 6, spoofed", head / IPv6(**spoofed, plen=900) / UDP(sport=1, dport=2)
     yield "ICMPv6 cut off", head / IPv6(src=me.ip6, dst=victim.ip6, nh=58) / Raw(b"\x86\0")
     yield "ICMPv6 without a message", head / IPv6(src=me.ip6, dst=victim.ip6, nh=58)
     yield (

@@ -9,7 +9,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from scapy.layers.inet import IP, UDP
@@ -28,13 +28,12 @@ BACKENDS = (BACKEND,) if "POOLNET_LAB_BACKEND" in os.environ else ("openvswitch"
 # Linux bridges need the kernel's 802.1Q devices for VLANs, which may be on that kernel alone.
 WITH_VLANS = tuple(one for one in BACKENDS if one == "openvswitch" or "POOLNET_LAB_BACKEND" in os.environ)
 HOST, ATTACKER, VICTIM, BYSTANDER, OUTSIDE = "host1", "attacker", "victim", "bystander", "outside"
-QUIET_S = 0.5  # so long nobody may hear anything before we take it that nothing more comes
-NOT_FORWARDED_BY_OPEN_VSWITCH = {
-    "CDP",
-    "PVST+",
-}  # with what else Open vSwitch keeps to itself (`forward-bpdu`)
+# So long nobody may hear anything before we take it that nothing more comes: a slow machine is not slow to forward.
+QUIET_S = 0.5 * min(PATIENCE, 2.0)
 _COUNTED = re.compile(r" table=(\d+), n_packets=(\d+),")
 BATCH, PACE_S = 20, 0.02
+RAW, RAW_PORTS = "raw0", ("raw1", "raw2", "raw3")  # a switch without rules, made by hand
+SHORTLY_S = 0.03  # so long a frame's arrival is waited for before the next one is sent
 
 
 @dataclass
@@ -96,11 +95,60 @@ class Stage:
             for sent in filter(awaited, batch):
                 eventually(lambda sent=sent: has_come(sent), f"{sent.name} arrives")  # type: ignore[misc]
         silence = time.monotonic()
-        while time.monotonic() - silence < QUIET_S * PATIENCE:
+        while time.monotonic() - silence < QUIET_S:
             if listen():
                 silence = time.monotonic()
             time.sleep(0.02)
         return found
+
+    def kept_by_a_raw_switch(self, frames: tuple[Sent, ...]) -> set[str]:
+        """Which of these frames does nobody hear behind a switch of the same kind without any rules, on the same host?
+
+        One after the other, from a port like the attacker's to one that the switch has learnt the victim's address at, and
+        to one that it has not.
+        """
+        with ExitStack() as stack:
+            self._make_raw_switch(stack)
+            attacker, *others = (
+                stack.enter_context(closing(Wire(survival.on_host(self.lab, HOST), f"far-{port}")))
+                for port in RAW_PORTS
+            )
+            for wire, party in zip(others, (self.victim, self.bystander), strict=True):
+                wire.send(datagram(party, BROADCAST, b"here"))
+            late = {sent.frame for sent in frames if not _arrives(sent.frame, attacker, others)}
+            time.sleep(QUIET_S)
+            for wire in others:
+                late.difference_update(wire.heard())
+            return {sent.name for sent in frames if sent.frame in late}
+
+    def _make_raw_switch(self, stack: ExitStack) -> None:
+        def run(*words: str) -> None:
+            self.lab.run(HOST, *words)
+
+        on_open_vswitch = self.backend == "openvswitch"
+        if on_open_vswitch:
+            kind = f"datapath_type={self.datapath_type}"
+            run("ovs-vsctl", "add-br", RAW, "--", "set", "bridge", RAW, kind)
+            stack.callback(run, "ovs-vsctl", "del-br", RAW)
+        else:
+            run("ip", "link", "add", RAW, "type", "bridge", "mcast_snooping", "0")
+            stack.callback(run, "ip", "link", "del", RAW)
+        for port in RAW_PORTS:
+            run("ip", "link", "add", port, "type", "veth", "peer", "name", f"far-{port}")
+            stack.callback(run, "ip", "link", "del", port)
+            if on_open_vswitch:
+                run("ovs-vsctl", "add-port", RAW, port)
+            else:
+                run("ip", "link", "set", port, "master", RAW)
+        for device in (RAW, *RAW_PORTS, *(f"far-{port}" for port in RAW_PORTS)):
+            run("sh", "-c", f"echo 1 >/proc/sys/net/ipv6/conf/{device}/disable_ipv6")
+            run("ip", "link", "set", device, "arp", "off", "up")
+        if not on_open_vswitch:  # its ports forward a little later
+            eventually(lambda: self._forwarding() == len(RAW_PORTS), "the ports of the raw switch forward")
+
+    def _forwarding(self) -> int:
+        links = json.loads(self.lab.run(HOST, "bridge", "-j", "link", "show"))
+        return sum(link["ifname"] in RAW_PORTS and link["state"] == "forwarding" for link in links)
 
     def dropped(self) -> Counter[str]:
         """How many of the attacker's frames its lock has stopped, by reason, as the switch counts them."""
@@ -137,6 +185,17 @@ class Stage:
         """Let the switch hear everybody, and the network know where the victim is."""
         for place, party in ((VICTIM, self.victim), (BYSTANDER, self.bystander)):
             self.wires[place].send(datagram(party, BROADCAST, b"here"))
+
+
+def _arrives(frame: bytes, source: Wire, ears: list[Wire]) -> bool:
+    """Whether anybody hears it soon; what else they hear is forgotten."""
+    source.send(frame)
+    deadline = time.monotonic() + SHORTLY_S * PATIENCE
+    while time.monotonic() < deadline:
+        if any(frame in tuple(wire.heard()) for wire in ears):
+            return True
+        time.sleep(0.001)
+    return False
 
 
 def datagram(party: Party, to: str, words: bytes) -> bytes:
