@@ -87,36 +87,28 @@ async def _measured(lab: Lab, backend: str, limits: Sequence[int]) -> AsyncItera
     vif = await _xe(lab, "vif-list", "vm-name-label=sender", "params=uuid", "--minimal")
     await _xe(lab, "vif-param-set", f"uuid={vif}", "qos_algorithm_type=ratelimit")
     sender, receiver = (console.entering_guest(lab, name) for name in _ADDRESSES)
-    largest = max(limits) * _KILOBYTE
-    for protocol in ("udp", "tcp"):
-        carried = await asyncio.to_thread(
-            measure, protocol, sender, receiver, _ADDRESSES["receiver"], int(_OFFERED * largest), FREE_SECONDS
+
+    async def figure(protocol: str, name: str, limit: int, seconds: float, floor_name: str) -> Figure:
+        offered = int(_OFFERED * limit)
+        arrived = await asyncio.to_thread(
+            measure, protocol, sender, receiver, _ADDRESSES["receiver"], offered, seconds
         )
-        yield Figure(
-            name=f"{protocol.upper()} without a limit, {backend}",
-            value=carried.frames_per_s / _KILOBYTE,
+        return Figure(
+            name=f"{protocol.upper()} {name}, {backend}",
+            value=arrived.frames_per_s / _KILOBYTE,
             unit="kB/s",
-            floor=largest / _KILOBYTE,
-            floor_name="the largest limit"
-            if protocol == "tcp"
-            else "the largest limit; 1.5 times that is sent",
-            ratio=largest / carried.frames_per_s,
+            floor=limit / _KILOBYTE,
+            floor_name=floor_name,
+            ratio=limit / arrived.frames_per_s,
         )
+
+    largest = max(limits) * _KILOBYTE
+    for protocol, words in (("udp", "; 1.5 times that is sent"), ("tcp", "")):
+        yield await figure(protocol, "without a limit", largest, FREE_SECONDS, f"the largest limit{words}")
     for kbytes in limits:
         await _xe(lab, "vif-param-set", f"uuid={vif}", f"qos_algorithm_params:kbps={kbytes}")
-        limit = kbytes * _KILOBYTE
         for protocol in ("udp", "tcp"):
-            arrived = await asyncio.to_thread(
-                measure, protocol, sender, receiver, _ADDRESSES["receiver"], int(_OFFERED * limit), SECONDS
-            )
-            yield Figure(
-                name=f"{protocol.upper()} at {kbytes} kB/s, {backend}",
-                value=arrived.frames_per_s / _KILOBYTE,
-                unit="kB/s",
-                floor=kbytes,
-                floor_name="the limit",
-                ratio=limit / arrived.frames_per_s,
-            )
+            yield await figure(protocol, f"at {kbytes} kB/s", kbytes * _KILOBYTE, SECONDS, "the limit")
 
 
 async def _xe(lab: Lab, *words: str) -> str:

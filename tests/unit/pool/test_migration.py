@@ -24,12 +24,11 @@ from poolnet.model.errors import Failure
 from poolnet.model.types import NULL, Ref
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.hostlink import HostGone, HostRefused
-from poolnet.pool.start import open_pool
 from poolnet.rules import vif, vm, vm_power
-from poolnet.rules.context import Counters, Session
+from poolnet.rules.context import Session
 from poolnet.rules.vm_migrate import pool_migrate
-from tests.in_process import FACTS, GREETING, BrokenDisk, now
-from tests.unit.pool.test_rollout_of_several import Machine, Machines, join
+from tests.in_process import FACTS, BrokenDisk
+from tests.unit.pool.test_rollout_of_several import Machines, three_hosts
 from tests.unit.rules.world import VIF_RECORD, VM_RECORD
 
 A = TypeVar("A", bound=protocol.Answer)
@@ -156,29 +155,11 @@ def with_vm(tmp_path: Path, start: int, body: Callable[[Pool, list[Ref[Host]]], 
 
     async def run() -> None:
         disk = BrokenDisk()
-        database = Database.open(disk)
-        counters = Counters()
-        opened = await open_pool(
-            database=database,
-            greeting=GREETING,
-            facts=FACTS,
-            state_dir=tmp_path,
-            clock=now,
-            counters=counters,
-        )
-        members = [await join(database, opened, number) for number in (2, 3)]
-        order = [opened.local_host, *members]
-        hosts = Guests(opened.local_host, {host: Machine() for host in order})
-        coordinator = Coordinator(
-            database=database, hosts=hosts, local_host=opened.local_host, clock=now, counters=counters
-        )
-        pool = Pool(database, coordinator, hosts, disk)
-        coordinator.start()
-        try:
-            for host in hosts.reachable():
-                await coordinator.converge(host)
+        async with three_hosts(tmp_path, disk, Guests) as started:
+            database, hosts, order = started.database, started.hosts, started.order
+            pool = Pool(database, started.coordinator, hosts, disk)
             txn = database.begin()
-            for host in members:
+            for host in order[1:]:
                 txn.update(Host, host, enabled=True)
             await database.commit(txn.changes())
             network = next(n for n in database.view.all(Network) if n.bridge == "xenbr0")
@@ -189,9 +170,6 @@ def with_vm(tmp_path: Path, start: int, body: Callable[[Pool, list[Ref[Host]]], 
             await pool.call("VM.start_on", vm_power.start_on, **words)
             hosts.log.clear()
             await body(pool, order)
-        finally:
-            await coordinator.stop()
-            database.close()
 
     asyncio.run(run())
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import pytest
 
@@ -151,34 +152,54 @@ class PoolOfThree:
         return {host: machine.network for host, machine in self.hosts.machines.items()}
 
 
+M = TypeVar("M", bound=Machines)
+
+
+@dataclass
+class Started(Generic[M]):
+    """A coordinator and its hosts; `order` is itself and the members as they joined."""
+
+    database: Database
+    coordinator: Coordinator
+    hosts: M
+    order: list[Ref[Host]]
+
+
+@asynccontextmanager
+async def three_hosts(tmp_path: Path, disk: BrokenDisk, kind: type[M]) -> AsyncIterator[Started[M]]:
+    """A pool of three that are up and in step."""
+    database = Database.open(disk)
+    counters = Counters()
+    opened = await open_pool(
+        database=database,
+        greeting=GREETING,
+        facts=FACTS,
+        state_dir=tmp_path,
+        clock=now,
+        counters=counters,
+    )
+    order = [opened.local_host, *[await join(database, opened, number) for number in (2, 3)]]
+    hosts = kind(opened.local_host, {host: Machine() for host in order})
+    coordinator = Coordinator(
+        database=database, hosts=hosts, local_host=opened.local_host, clock=now, counters=counters
+    )
+    coordinator.start()
+    try:
+        for host in hosts.reachable():
+            await coordinator.converge(host)
+        hosts.log.clear()
+        yield Started(database, coordinator, hosts, order)
+    finally:
+        await coordinator.stop()
+        database.close()
+
+
 def with_pool(tmp_path: Path, body: Callable[[PoolOfThree], Awaitable[None]], disk: BrokenDisk) -> None:
     async def run() -> None:
-        database = Database.open(disk)
-        counters = Counters()
-        opened = await open_pool(
-            database=database,
-            greeting=GREETING,
-            facts=FACTS,
-            state_dir=tmp_path,
-            clock=now,
-            counters=counters,
-        )
-        members = [await join(database, opened, number) for number in (2, 3)]
-        hosts = Machines(opened.local_host, {host: Machine() for host in (opened.local_host, *members)})
-        coordinator = Coordinator(
-            database=database, hosts=hosts, local_host=opened.local_host, clock=now, counters=counters
-        )
-        pool = PoolOfThree(database, coordinator, hosts)
-        coordinator.on_stray(pool.astray.append)
-        coordinator.start()
-        try:
-            for host in hosts.reachable():
-                await coordinator.converge(host)
-            hosts.log.clear()
+        async with three_hosts(tmp_path, disk, Machines) as started:
+            pool = PoolOfThree(started.database, started.coordinator, started.hosts)
+            started.coordinator.on_stray(pool.astray.append)
             await body(pool)
-        finally:
-            await coordinator.stop()
-            database.close()
 
     asyncio.run(run())
 
