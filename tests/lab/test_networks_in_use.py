@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Address
+from itertools import count
 
 import pytest
 
+from poolnet.lock.craft import ethernet, ipv4, udp, with_checksum
 from tests.lab import survival, switches
 from tests.lab.running import PATIENCE, RunningLab, running_lab
 from tests.lab.survival import Api, assert_agreed, eventually, pinging, sniffing
+from tests.lab.wires import Wire
 
 pytestmark = pytest.mark.lab
 
@@ -23,9 +27,9 @@ def lab() -> Iterator[RunningLab]:
         yield one
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def api(lab: RunningLab) -> Api:
-    """A session."""
+    """A session, of all tests: passwords are slow to compare."""
     return Api(lab, "host1")
 
 
@@ -281,3 +285,88 @@ def test_a_network_may_disable_its_vifs_by_default(lab: RunningLab, api: Api) ->
         api.call("VIF.set_locking_mode", made[1].vif, "network_default")
         assert not lab.pings("closed1", "10.2.0.2")
     api.call("network.set_default_locking_mode", network, "unlocked")
+
+
+GROUP = IPv4Address("239.1.2.3")
+JOIN = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as member:
+    membership = socket.inet_aton(sys.argv[1]) + socket.inet_aton(sys.argv[2])
+    member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+    print("joined", flush=True)
+    while True:
+        member.recv(1)
+"""
+
+
+def multicast(number: int, to: IPv4Address = GROUP) -> bytes:
+    """A datagram from outside to a group."""
+    source, mac = IPv4Address("10.12.0.254"), bytes.fromhex("02000000fe01")
+    group_mac = b"\x01\x00\x5e" + bytes((to.packed[1] & 0x7F, *to.packed[2:]))
+    return ethernet(group_mac, mac, 0x0800, ipv4(source, to, 17, udp(9, 9, f"{number:010}".encode())))
+
+
+def query() -> bytes:
+    """An IGMP query (version 2) of a router outside, which wants the answers within 0.1 s."""
+    source, all_hosts = IPv4Address("10.12.0.254"), IPv4Address("224.0.0.1")
+    message = with_checksum(bytes((0x11, 1)) + bytes(6), at=2)
+    return ethernet(
+        bytes.fromhex("01005e000001"),
+        bytes.fromhex("02000000fe01"),
+        0x0800,
+        ipv4(source, all_hosts, 2, message),
+    )
+
+
+def test_with_igmp_snooping_a_multicast_goes_to_its_members_alone(lab: RunningLab, api: Api) -> None:
+    pool, pif = api.ref("pool"), api.ref("PIF", device="eth1", VLAN="-1")
+    network = api.call("PIF.get_network", pif)
+    where = (("member", network, "10.12.0.1/24"), ("stranger", network, "10.12.0.2/24"))
+    numbers = count()
+    with ExitStack() as stack:
+        stack.enter_context(guests(lab, api, *where))
+        outside = stack.enter_context(closing(Wire(survival.on_switch(lab), "host1-eth1")))
+        ears = {
+            name: stack.enter_context(closing(Wire(survival.in_guest(lab, name), "eth0")))
+            for name, _, _ in where
+        }
+
+        def hear() -> set[str]:
+            """Who hears a frame to the group, when all have heard a later one to everybody."""
+            letter, last = (
+                multicast(next(numbers)),
+                multicast(next(numbers), to=IPv4Address("224.0.0.99")),  # which is never snooped
+            )
+            outside.send(letter)
+            heard: dict[str, set[bytes]] = {name: set() for name in ears}
+
+            def all_came() -> bool:
+                outside.send(last)
+                for name, wire in ears.items():
+                    heard[name].update(wire.heard())
+                return all(last in frames for frames in heard.values())
+
+            eventually(all_came, "everybody hears what is for everybody")
+            return {name for name, frames in heard.items() if letter in frames}
+
+        eventually(lambda: hear() == {"member", "stranger"}, "all hear all")
+        api.call("pool.set_igmp_snooping_enabled", pool, True)
+        stack.callback(api.call, "pool.set_igmp_snooping_enabled", pool, False)
+        assert api.call("PIF.get_igmp_snooping_status", pif) == "enabled"
+        inside = (*survival.in_guest(lab, "member"), sys.executable, "-c", JOIN, str(GROUP), "10.12.0.1")
+        member = stack.enter_context(survival.running(inside))
+        assert member.stdout is not None
+        assert member.stdout.readline() == "joined\n"
+        eventually(lambda: "member" in hear(), "a member hears it, whether or not anybody asks for members")
+        outside.send(query())
+        eventually(lambda: hear() == {"member"}, "nobody else hears it")
+        lab.guest("member", "sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+        lab.guest("member", "ip", "address", "add", "fd12::1/64", "dev", "eth0")
+        lab.run("switch", "ip", "address", "add", "fd12::fe/64", "dev", "switch0")
+        stack.callback(lab.run, "switch", "ip", "address", "del", "fd12::fe/64", "dev", "switch0")
+        words = ("ping", "-6", "-n", "-c", "1", "-W", "1", "fd12::1")
+        eventually(
+            lambda: " 0% packet loss" in lab.run("switch", *words, check=False), "its neighbours find it"
+        )
+        api.call("pool.set_igmp_snooping_enabled", pool, False)
+        eventually(lambda: hear() == {"member", "stranger"}, "all hear all again")

@@ -338,11 +338,12 @@ def _lay_guests_bridge(
             InterfaceRow(name=name, columns={"type": "internal", "external_ids": _owned(Role.HOST)}),
         ),
     )
-    layout.ports[near] = _patch_row(family, near, far)
-    layout.ports[far] = _patch_row(name, far, near, ofport=PATCH_OFPORT)
+    layout.ports[near] = _patch_row(family, near, far, snoops=bridge.igmp_snooping)
+    layout.ports[far] = _patch_row(name, far, near, ofport=PATCH_OFPORT, snoops=bridge.igmp_snooping)
 
 
-def _patch_row(bridge: str, name: str, peer: str, ofport: int | None = None) -> PortRow:
+def _patch_row(bridge: str, name: str, peer: str, ofport: int | None = None, *, snoops: bool) -> PortRow:
+    """One end. What members of groups report, both bridges hear, or one would not know whom the other carries."""
     columns: dict[str, Value] = {
         "type": "patch",
         "options": {"peer": peer},
@@ -353,7 +354,10 @@ def _patch_row(bridge: str, name: str, peer: str, ofport: int | None = None) -> 
     return PortRow(
         bridge=bridge,
         name=name,
-        columns={"external_ids": _owned(Role.PATCH)},
+        columns={
+            "external_ids": _owned(Role.PATCH),
+            "other_config": {"mcast-snooping-flood-reports": "true"} if snoops else {},
+        },
         interfaces=(InterfaceRow(name=name, columns=columns),),
     )
 

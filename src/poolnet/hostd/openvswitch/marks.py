@@ -35,7 +35,10 @@ NETWORK_UUID = "xs-network-uuid"
 ATTACHED_MAC = "attached-mac"
 
 _OUR_PREFIXES = ("poolnet-", "xs-", "fake-bridge-xs-", ATTACHED_MAC)
-_OUR_OPTIONS = ("hwaddr", "mac-table-size", "mcast-snooping-disable-flood-unregistered", "bond-", "lacp-")
+_OUR_OPTIONS = (
+    *("hwaddr", "mac-table-size", "bond-", "lacp-"),
+    *("mcast-snooping-disable-flood-unregistered", "mcast-snooping-flood-reports"),
+)
 
 T = TypeVar("T")
 
