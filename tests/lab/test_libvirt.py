@@ -185,6 +185,18 @@ def test_one_that_is_asked_to_shut_down_does(guests: Guests) -> None:
     assert guests.host.ports() | guests.host.links() == set()
 
 
+def test_one_that_is_rebooted_is_another_domain_of_the_same_definition(guests: Guests) -> None:
+    guests.lab.xe(HOST, "vm-start", f"uuid={guests.one}")
+    before = guests.device(guests.one)
+    guests.lab.xe(HOST, "vm-reboot", f"uuid={guests.one}", "--force")
+    after = guests.device(guests.one)
+    assert after != before
+    assert guests.host.ports() == guests.host.links() == {after}
+    assert guests.host.domain("guest-one") == "running"
+    guests.lab.xe(HOST, "vm-shutdown", f"uuid={guests.one}", "--force")
+    assert guests.host.ports() | guests.host.links() == set()
+
+
 def test_a_vm_without_a_domain_boots_from_its_network(guests: Guests) -> None:
     """It asks for an address as a NIC's firmware does. What becomes of it while libvirt's daemon is away is known after."""
     vm = guests.lab.xe(HOST, "vm-create", "name-label=bare")

@@ -259,6 +259,13 @@ class Applier:
             await self._backend.announce(devices)  # before anybody is told that it is here
             self._announcer.announce(network, devices)
 
+    async def ask_guest_to_end(self, vm_uuid: str, timeout_s: float) -> None:
+        """Asks a guest to end, and waits for it; others may change the host meanwhile. Raises ApplyFailed."""
+        try:
+            await self._guests.ask_to_end(vm_uuid, timeout_s)
+        except GuestError as error:
+            raise ApplyFailed(Fault.GUEST_FAILED, str(error), error.vm_uuid) from error
+
     async def read_guest(self, vm_uuid: str) -> GuestImage:
         """What goes with a guest that has departed. Raises ApplyFailed."""
         try:

@@ -51,6 +51,7 @@ from poolnet.hostnet.protocol import (
     PROTOCOL_VERSION,
     VERIFY_PORTS_MAX,
     Answer,
+    AskToEnd,
     Authenticate,
     AwaitsConfirm,
     ChangeStorage,
@@ -92,6 +93,7 @@ _BACKENDS: Mapping[Choice, str] = {
     "linuxbridge": LinuxBridgeBackend.name,
 }
 _CHOICES: Mapping[str, Choice] = {name: choice for choice, name in _BACKENDS.items()}
+ENDS_WITHIN_S_MAX = 600.0  # a guest that is asked to
 LOOK_FOR_S = 5.0  # whether a restored network is reached; somebody at the console waits
 
 
@@ -265,8 +267,8 @@ class Daemon:
                 return await self._set_hostname(hostname)
             case ChangeStorage(action=action):
                 return await self._storage.carry_out(action)
-            case ReadGuest() | LoadGuest() | SettleGuest() as command:
-                return await self._migrate(command)
+            case ReadGuest() | LoadGuest() | SettleGuest() | AskToEnd() as command:
+                return await self._do_with_guest(command)
             case Watch() | WatchLocks():
                 raise AssertionError("the server answers those who watch")
 
@@ -294,8 +296,10 @@ class Daemon:
                 return await self._rollouts.restore(LOOK_FOR_S)
         return await self._done()
 
-    async def _migrate(self, command: ReadGuest | LoadGuest | SettleGuest) -> Answer:
+    async def _do_with_guest(self, command: ReadGuest | LoadGuest | SettleGuest | AskToEnd) -> Answer:
         match command:
+            case AskToEnd(vm_uuid=vm_uuid, timeout_s=timeout_s):
+                await self._applier.ask_guest_to_end(vm_uuid, min(timeout_s, ENDS_WITHIN_S_MAX))
             case ReadGuest():
                 return await self._rollouts.read_guest(command)
             case LoadGuest():

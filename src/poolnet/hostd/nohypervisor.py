@@ -21,6 +21,10 @@ class NoHypervisor:
     async def set_offloads(self, *, allowed: bool) -> None:
         """See `GuestRuntime.set_offloads`."""
 
+    async def ask_to_end(self, vm_uuid: str, timeout_s: float) -> None:
+        """See `GuestRuntime.ask_to_end`."""
+        raise _refused(vm_uuid)
+
     async def carry_out(self, action: GuestAction) -> None:
         """See `GuestRuntime.carry_out`."""
         if isinstance(action, CreateGuest | ResumeGuest | ReceiveGuest):

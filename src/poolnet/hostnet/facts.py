@@ -135,7 +135,7 @@ class GuestFacts:
     """A guest as its runtime sees it.
 
     `addresses` are (device number of the VIF, address without prefix length) pairs seen inside the guest. One that is not
-    `mobile` cannot go to another host while it runs.
+    `mobile` cannot go to another host while it runs. One that is to be `asked_first` takes its time to end.
     """
 
     vm_uuid: str
@@ -143,6 +143,7 @@ class GuestFacts:
     state: str  # running | paused | stopped, or WAITING for its migration to be decided
     addresses: tuple[tuple[int, str], ...] = ()
     mobile: bool = True
+    asked_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

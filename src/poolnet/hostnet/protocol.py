@@ -328,6 +328,17 @@ class LoadGuest(Struct, frozen=True, kw_only=True, tag=True):
     image: GuestImage
 
 
+class AskToEnd(Struct, frozen=True, kw_only=True, tag=True):
+    """Ask a guest that takes its time (`GuestFacts.asked_first`) to end, and wait for it at most `timeout_s` seconds.
+
+    Answered by `Done`, or `Refused` (GUEST_FAILED). It is no part of a rollout: others may change the host meanwhile. The
+    guest is not reported as ended for some seconds, within which a rollout is to come that has `ShutDownGuest`.
+    """
+
+    vm_uuid: str
+    timeout_s: float = 60.0
+
+
 class SettleGuest(Struct, frozen=True, kw_only=True, tag=True):
     """Carry out what has become of a guest that waits, outside of a rollout. Answered by `Done`.
 
@@ -359,6 +370,7 @@ Command: TypeAlias = (
     | ReadGuest
     | LoadGuest
     | SettleGuest
+    | AskToEnd
     | ReadDrift
 )
 

@@ -32,7 +32,7 @@ from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.enums import IpConfigurationMode, Ipv6ConfigurationMode
 from poolnet.model.types import NULL, Ref, Value
-from poolnet.pool import audit, audit_entry, audit_notes
+from poolnet.pool import audit, audit_entry, audit_notes, ending
 from poolnet.pool.audit_entry import Audited
 from poolnet.pool.guard import USUAL, Guard
 from poolnet.pool.host_work import HostWork
@@ -213,6 +213,8 @@ class Coordinator:
             await self._look(call)
         if call.method in STORAGE_METHODS:
             return await self._run_storage(call)
+        if call.method in ending.METHODS:
+            await self._ask_to_end(call)
         pending = _Pending(call, asyncio.get_running_loop().create_future(), audit_entry.current())
         self._queue.append(pending)
         self._wake.set()
@@ -254,6 +256,15 @@ class Coordinator:
                 await self._hosts.look(host)
             except (HostRefused, HostGone) as error:
                 raise as_failure(error, self.view, call) from error
+
+    async def _ask_to_end(self, call: RuleCall) -> None:
+        """Has the guests end that a call is about and that take their time, before anybody waits for it. Raises Failure."""
+        context = self.context(self._database.begin(), call.session, call.task)
+        call.rule(context, **call.arguments)
+        try:
+            await ending.ask(self._hosts, ending.to_ask(context))
+        except (HostRefused, HostGone) as error:
+            raise as_failure(error, self.view, call) from error
 
     def ask(self, call: RuleCall) -> Value:
         """Answers a call whose rule only reads, at once and beside all others.

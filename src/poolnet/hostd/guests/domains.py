@@ -46,6 +46,7 @@ from poolnet.hostnet.protocol import (
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.guests")
 LETS_GO_WITHIN_S: Final = 10.0  # a guest that is asked to give a NIC back
+COMES_WITHIN_S: Final = 20.0  # the rollout for a guest that has ended as it was asked to
 ENDS_WITHIN_S: Final = 30.0  # a domain that was destroyed
 _LOOK_S: Final = 1.0  # no event comes while libvirt's daemon starts again
 
@@ -86,6 +87,8 @@ class LibvirtRuntime:
         self._records: dict[str, DomainRecord] = {}
         self._news: dict[str, asyncio.Event] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self._ending: dict[str, int] = {}
+        self._closed = False
         self._looking: set[asyncio.Task[None]] = set()
         self._changed: Callable[[], None] = lambda: None
 
@@ -106,6 +109,7 @@ class LibvirtRuntime:
 
     async def close(self) -> None:
         """See `GuestRuntime.close`."""
+        self._closed = True
         for task in tuple(self._looking):
             task.cancel()
         if self._looking:
@@ -116,7 +120,13 @@ class LibvirtRuntime:
         """See `GuestRuntime.guests`."""
         listed = (record for record in self._records.values() if record.state != "suspended")
         return tuple(
-            GuestFacts(vm_uuid=record.vm_uuid, domid=record.domid, state=record.state, mobile=False)
+            GuestFacts(
+                vm_uuid=record.vm_uuid,
+                domid=record.domid,
+                state=record.state,
+                mobile=False,
+                asked_first=True,
+            )
             for record in sorted(listed, key=lambda record: record.domid)
         )
 
@@ -127,6 +137,24 @@ class LibvirtRuntime:
                 if record.state in {"running", "paused"}:
                     LOG.warning("a guest must be started anew to be heard well", guest=record.name)
         self._offloads = allowed
+
+    async def ask_to_end(self, vm_uuid: str, timeout_s: float) -> None:
+        """See `GuestRuntime.ask_to_end`. One that does not goes on: what it has not written yet is not for us to lose."""
+        record = self._living(vm_uuid)
+        self._ending[vm_uuid] = self._ending.get(vm_uuid, 0) + 1
+        try:
+            await self._until_ended(record, timeout_s)
+        except (LibvirtError, NotADomain) as error:
+            raise GuestError(vm_uuid, str(error)) from error
+        finally:  # reported as ended only if nobody comes who wanted that
+            asyncio.get_running_loop().call_later(COMES_WITHIN_S, self._forget_ending, vm_uuid)
+
+    def _forget_ending(self, vm_uuid: str) -> None:
+        left = self._ending.pop(vm_uuid, 0) - 1
+        if left > 0:
+            self._ending[vm_uuid] = left
+        elif not self._closed:
+            self._look_soon(vm_uuid)
 
     async def carry_out(self, action: GuestAction) -> None:
         """See `GuestRuntime.carry_out`."""
@@ -256,11 +284,20 @@ class LibvirtRuntime:
     # --- ending ------------------------------------------------------------------------------------------------
 
     async def _shut_down(self, record: DomainRecord, timeout_s: float) -> None:
-        """Asks the guest to end. One that does not goes on: what it has not written yet is not for us to lose."""
-        await self._link.ask_to_end(record.domain)
+        await self._until_ended(record, timeout_s)
+        self._keep(record, state="stopped")
+
+    async def _until_ended(self, record: DomainRecord, timeout_s: float) -> None:
+        """Asks a guest to end, and waits for it; one that has ended is not asked. Raises GuestError, LibvirtError."""
+        if not await self._is_here(record):
+            return
+        try:
+            await self._link.ask_to_end(record.domain)
+        except LibvirtError:
+            if await self._is_here(record):
+                raise
         if not await self._comes(record, self._has_ended(record), timeout_s):
             raise GuestError(record.vm_uuid, f"guest {record.name} has not shut down within {timeout_s:g} s")
-        self._keep(record, state="stopped")
 
     async def _destroy(self, vm_uuid: str) -> None:
         record = self._records.get(vm_uuid)
@@ -392,7 +429,7 @@ class LibvirtRuntime:
         """Notes what has become of a guest, unless somebody is about to change it, who will know."""
         async with self._turns.setdefault(vm_uuid, asyncio.Lock()):
             record = self._records.get(vm_uuid)
-            if record is None or record.state in {"suspended", "stopped"}:
+            if record is None or record.state in {"suspended", "stopped"} or vm_uuid in self._ending:
                 return
             try:
                 seen = await self._link.seen(record.domain)

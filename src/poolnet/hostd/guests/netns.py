@@ -139,6 +139,9 @@ class NetnsRuntime:
             else:
                 self._keep(self._records[record.vm_uuid], offloads=allowed)
 
+    async def ask_to_end(self, vm_uuid: str, timeout_s: float) -> None:
+        """See `GuestRuntime.ask_to_end`."""
+
     async def carry_out(self, action: GuestAction) -> None:
         """See `GuestRuntime.carry_out`."""
         match action:

@@ -39,6 +39,12 @@ class GuestRuntime(Protocol):
         For those that are there and those that come. Nothing is raised: a guest that cannot be told is logged.
         """
 
+    async def ask_to_end(self, vm_uuid: str, timeout_s: float) -> None:
+        """Ask a guest to end, beside other actions, and wait for it. Raises GuestError when it has not ended by then.
+
+        Nothing to do where guests end at once: `ShutDownGuest` asks them.
+        """
+
     async def carry_out(self, action: GuestAction) -> None:
         """Do one action, whole or not at all. Raises GuestError; `changed` is called for it too."""
 
