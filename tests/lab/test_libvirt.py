@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +14,7 @@ from poolnet.hostd.guests.domain_xml import fresh
 from tests.golden import test_libvirt as golden
 from tests.lab.libvirt_host import HOST, Console, LibvirtHost, libvirt_host
 from tests.lab.pools import eventually, xe
-from tests.lab.running import running_lab
+from tests.lab.running import PATIENCE, running_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -234,3 +238,38 @@ def test_libvirt_takes_what_it_is_told_of_virtual_functions(guests: Guests) -> N
         assert f'vm="{golden.UUID}" domid="12"' in taken.replace("'", '"')
         guests.host.virsh("undefine", name)
     assert guests.host.virsh("list", "--all", "--name").split() == ["guest-one", "guest-two"]
+
+
+_SILENT = """
+import asyncio, sys
+from pathlib import Path
+from poolnet.hostd.guests.domains import LibvirtRuntime
+from poolnet.hostd.guests.libvirt_link import Link
+from poolnet.hostd.guests.runtime import GuestError
+from poolnet.hostnet.protocol import CreateGuest, GuestSpec
+
+async def main(where: Path) -> None:
+    link = Link(f"qemu+unix:///system?socket={where}/silent")
+    runtime = LibvirtRuntime(link, "kvm", ("*",), where / "run", where / "state")
+    await runtime.open(lambda: None)
+    try:
+        await runtime.carry_out(CreateGuest(guest=GuestSpec(vm_uuid="vm", name="vm", domid=1)))
+    except GuestError as error:
+        print(error)
+    print(runtime.guests())
+    await runtime.close()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_a_libvirt_that_does_not_answer_holds_nothing_up(tmp_path: Path) -> None:
+    """As at boot, when systemd holds the socket of a daemon that is to start after ours. Nothing waits for it at the end."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent"))
+        silent.listen()
+        words = (sys.executable, "-c", _SILENT, str(tmp_path))
+        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=60 * PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be reached: it has not answered yet" in done.stdout
+    assert done.stdout.endswith("()\n")

@@ -144,10 +144,13 @@ class LibvirtRuntime:
         self._ending[vm_uuid] = self._ending.get(vm_uuid, 0) + 1
         try:
             await self._until_ended(record, timeout_s)
-        except (LibvirtError, NotADomain) as error:
-            raise GuestError(vm_uuid, str(error)) from error
-        finally:  # reported as ended only if nobody comes who wanted that
-            asyncio.get_running_loop().call_later(COMES_WITHIN_S, self._forget_ending, vm_uuid)
+        except BaseException as error:
+            self._forget_ending(vm_uuid)
+            if isinstance(error, LibvirtError):
+                raise GuestError(vm_uuid, str(error)) from error
+            raise
+        # Reported as ended if nobody comes who wanted that.
+        asyncio.get_running_loop().call_later(COMES_WITHIN_S, self._forget_ending, vm_uuid)
 
     def _forget_ending(self, vm_uuid: str) -> None:
         left = self._ending.pop(vm_uuid, 0) - 1

@@ -1,7 +1,8 @@
 """How does the host daemon speak with libvirt? The only module that does; its library is loaded when it is needed.
 
-libvirt's calls block, so each has a thread; its events come in a thread of its own, and are told in the event loop. The
-connection is made anew whenever it is lost: libvirt's daemon may be restarted while guests go on, and starts after ours.
+libvirt's calls block, so each has a thread, which does not keep the process from ending: nobody knows when a libvirt that
+hangs would let it go. Its events come in a thread of its own, and are told in the event loop. The connection is made anew
+whenever it is lost: libvirt's daemon may be restarted while guests go on, and at boot it starts after ours.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 from uuid import UUID
 
 import structlog
@@ -29,6 +30,7 @@ T = TypeVar("T")
 ANSWERS_WITHIN_S: Final = 60.0
 SAVES_WITHIN_S: Final = 270.0  # a guest's memory goes to the disk or comes from it; the pool waits for 300 s
 _TRIES_AGAIN_AFTER_S: Final = 1.0
+_CONNECTS_WITHIN_S: Final = 2.0
 _ALIVE_EVERY_S, _ALIVE_MISSED_MAX = 5, 3
 _DEBIAN = "/usr/lib/python3/dist-packages"
 _PARTS: Final = ("libvirtmod", "libvirt")
@@ -95,16 +97,19 @@ class Link:
         self._uri = uri
         self._library: Any = None
         self._connection: Any = None
-        self._why = "it has not been tried yet"
+        self._why = "it has not answered yet"
         self._lost = asyncio.Event()
         self._heard: Callable[[str], None] = lambda _: None
         self._connected: Callable[[], None] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pool = ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="libvirt")
+        self._tried = asyncio.Event()
+        self._threads = asyncio.Semaphore(_THREADS_MAX)
         self._task: asyncio.Task[None] | None = None
 
     async def open(self, heard: Callable[[str], None], connected: Callable[[], None]) -> None:
-        """Connects, once now, and again whenever that is needed.
+        """Connects, and connects again whenever that is needed; waits a moment for the first time.
+
+        It may take long: at boot libvirt's socket is there before its daemon, which systemd starts when we are ready.
 
         `heard` is told the uuid of a domain whenever something has become of it; `connected` is called when a connection
         was made, before which much may have happened unheard. Raises LibvirtError when there is no library.
@@ -117,8 +122,10 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._heard, self._connected = heard, connected
         _run_events(self._library)
-        await self._connect()
         self._task = asyncio.create_task(self._stay_connected(), name="libvirt")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CONNECTS_WITHIN_S):
+                await self._tried.wait()
 
     async def close(self) -> None:
         """Ends the connection. The guests go on."""
@@ -127,8 +134,9 @@ class Link:
             await asyncio.wait([self._task])
         connection, self._connection = self._connection, None
         if connection is not None:
-            await asyncio.to_thread(_close, connection, self._library)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CONNECTS_WITHIN_S):
+                    await _in_thread(lambda: _close(connection, self._library))
 
     # --- what is asked of it -----------------------------------------------------------------------------------
 
@@ -227,11 +235,12 @@ class Link:
         return await self._do(lambda connection: work(connection.lookupByUUIDString(uuid)), within_s)
 
     async def _do(self, work: Callable[[Any], T], within_s: float = ANSWERS_WITHIN_S) -> T:
-        if self._connection is None or self._loop is None:
+        connection = self._connection
+        if connection is None:
             raise LibvirtError(f"libvirt ({self._uri}) cannot be reached: {self._why}")
         try:
-            async with asyncio.timeout(within_s):
-                return await self._loop.run_in_executor(self._pool, work, self._connection)
+            async with asyncio.timeout(within_s), self._threads:
+                return await _in_thread(lambda: work(connection))
         except TimeoutError as error:
             raise LibvirtError(f"libvirt has not answered within {within_s:g} s") from error
         except self._library.libvirtError as error:
@@ -264,18 +273,19 @@ class Link:
 
     async def _stay_connected(self) -> None:
         while True:
+            self._lost.clear()
+            await self._connect()
+            self._tried.set()
             if self._connection is not None:
                 await self._lost.wait()
                 LOG.warning("the connection to libvirt is lost", uri=self._uri)
                 lost, self._connection, self._why = self._connection, None, "the connection was lost"
-                await asyncio.to_thread(_close, lost, self._library)
+                await _in_thread(partial(_close, lost, self._library))
             await asyncio.sleep(_TRIES_AGAIN_AFTER_S)
-            await self._connect()
 
     async def _connect(self) -> None:
-        self._lost.clear()
         try:
-            self._connection = await asyncio.to_thread(self._connection_made)
+            self._connection = await _in_thread(self._connection_made)
         except self._library.libvirtError as error:
             if self._why != str(error):
                 LOG.warning("libvirt cannot be reached yet", uri=self._uri, error=str(error))
@@ -308,6 +318,31 @@ class Link:
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(what)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """What this gives, or raises, in a thread that may outlive the event loop."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if answer.done():
+            return  # nobody waits any more
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(cast("T", result))
+
+    def run() -> None:
+        try:
+            done: tuple[T | None, BaseException | None] = (work(), None)
+        except Exception as error:
+            done = (None, error)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, *done)
+
+    threading.Thread(target=run, name="libvirt", daemon=True).start()
+    return await answer
 
 
 def _close(connection: Any, library: Any) -> None:
