@@ -75,7 +75,7 @@ def _value(param: object) -> str:
 async def quiet(work: dict[str, Any]) -> list[float]:
     """One call every few milliseconds for a time; how long each took."""
     connection = Connection(work["port"], work["source"], _tls())
-    body = call("VIF.get_record", work["session"], work["vif"])
+    body = call(work["method"], work["session"], work["vif"])
     taken = []
     end = time.perf_counter() + work["seconds"]
     while time.perf_counter() < end:

@@ -69,7 +69,7 @@ def _leaf(text: str, key: rsa.RSAPrivateKey, now: datetime) -> x509.Certificate:
     try:
         (leaf,) = _certificates(text)
         public = leaf.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise Failure("SERVER_CERTIFICATE_INVALID") from error
     if now < leaf.not_valid_before_utc:
         raise Failure("SERVER_CERTIFICATE_NOT_VALID_YET", stamp(now), stamp(leaf.not_valid_before_utc))
@@ -87,7 +87,7 @@ def _chain(text: str, leaf: x509.Certificate) -> Sequence[x509.Certificate]:
         chain = _certificates(text)
         for below, above in zip((leaf, *chain), chain, strict=False):
             below.verify_directly_issued_by(above)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise Failure("SERVER_CERTIFICATE_CHAIN_INVALID") from error
     if len(chain) > CHAIN_MAX:
         raise Failure("SERVER_CERTIFICATE_CHAIN_INVALID")

@@ -20,7 +20,7 @@ from poolnet.db.database import Database
 from poolnet.model.classes.pool import Pool
 from poolnet.model.roles import Role
 from poolnet.pool import trusted
-from poolnet.pool.authority import PoolFiles
+from poolnet.pool.authority import MALFORMED, PoolFiles
 from poolnet.pool.trusted import TrustedBroken
 
 log = structlog.get_logger("poolnet.api.certificates")
@@ -75,7 +75,7 @@ class ClientCertificates:
                 and any(_has_issued(issuer, certificate) for issuer in issuers)
                 and not trusted.is_revoked(self._files, shown, issuers)
             )
-        except ValueError as error:
+        except MALFORMED as error:
             log.warning("client-certificate-not-read", reason=str(error))
             return False
 
@@ -84,6 +84,6 @@ def _has_issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool
     """Whether a CA that is installed now has signed it: TLS may have checked it when others were."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (*MALFORMED, InvalidSignature):
         return False
     return True

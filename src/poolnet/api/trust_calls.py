@@ -31,7 +31,7 @@ from poolnet.model.enums import CertificateType
 from poolnet.model.failure import Failure
 from poolnet.model.types import NULL, Ref
 from poolnet.pool import trusted, wire
-from poolnet.pool.authority import PoolFiles
+from poolnet.pool.authority import MALFORMED, PoolFiles
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.members import Members
 from poolnet.pool.peer import PeerDenied, PeerGone
@@ -270,7 +270,8 @@ def _ca(text: str, now: datetime) -> x509.Certificate:
         raise Failure("CA_CERTIFICATE_INVALID")
     try:
         certificate = x509.load_pem_x509_certificate(text.encode())
-    except ValueError as error:
+        _ = certificate.public_key(), certificate.subject, certificate.issuer  # read when they are asked for
+    except MALFORMED as error:
         raise Failure("CA_CERTIFICATE_INVALID") from error
     if now < certificate.not_valid_before_utc:
         raise Failure("CA_CERTIFICATE_NOT_VALID_YET", stamp(now), stamp(certificate.not_valid_before_utc))
@@ -280,10 +281,18 @@ def _ca(text: str, now: datetime) -> x509.Certificate:
 
 
 def _is_list(text: str) -> bool:
-    try:
-        return len(text) <= CRL_TEXT_MAX and bool(x509.load_pem_x509_crl(text.encode()).issuer)
-    except ValueError:
+    if len(text) > CRL_TEXT_MAX:
         return False
+    try:
+        found = x509.load_pem_x509_crl(text.encode())
+        _ = (
+            found.issuer,
+            found.signature_algorithm_oid,
+            [each.serial_number for each in found],
+        )  # read when asked for
+    except MALFORMED:
+        return False
+    return True
 
 
 def _pem(certificate: x509.Certificate) -> str:

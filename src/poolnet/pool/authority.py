@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -26,6 +26,9 @@ from poolnet.pool.membership import write_durably
 VALID_DAYS: Final = 3650
 BACKDATED: Final = dt.timedelta(days=1)  # hosts' clocks differ
 URN: Final = "urn:uuid:"
+
+MALFORMED: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What `cryptography` raises for certificates, requests and lists of others that are none."""
 
 Authority: TypeAlias = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
@@ -132,7 +135,7 @@ def has_issued(files: PoolFiles, pem: str) -> bool:
     """Whether a certificate is one of this host's own CA. Raises OSError."""
     try:
         x509.load_pem_x509_certificate(pem.encode()).verify_directly_issued_by(own_authority(files)[0])
-    except (ValueError, TypeError, InvalidSignature):
+    except (*MALFORMED, InvalidSignature):
         return False
     return True
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from poolnet.pool.authority import (
+    MALFORMED,
     URN,
     PoolFiles,
     certify,
@@ -86,7 +87,7 @@ def adopt(files: PoolFiles, certificate: str) -> None:
     try:
         key = serialization.load_pem_private_key(files.next_key.read_bytes(), None)
         granted = x509.load_pem_x509_certificate(certificate.encode())
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except (*MALFORMED, FileNotFoundError) as error:
         raise BadRequest("no certificate that was asked for") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or granted.public_key() != key.public_key():
         raise BadRequest("the certificate is for another key")
@@ -107,7 +108,7 @@ def grant_certificate(files: PoolFiles, request: str, host_uuid: str, now: dt.da
     try:
         asked = x509.load_pem_x509_csr(request.encode())
         valid, public = asked.is_signature_valid, asked.public_key()
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (*MALFORMED, InvalidSignature) as error:
         raise BadRequest("no certificate signing request") from error
     if not valid or not isinstance(public, ec.EllipticCurvePublicKey):
         raise BadRequest("the request is not signed by a key of its own")

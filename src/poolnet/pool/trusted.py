@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import structlog
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 
-from poolnet.pool.authority import PoolFiles, authorities
+from poolnet.pool.authority import MALFORMED, PoolFiles, authorities
 from poolnet.pool.membership import write_durably
 
 log = structlog.get_logger("poolnet.pool.trusted")
@@ -99,7 +99,7 @@ def refused_at_door(files: PoolFiles, ssl_object: Any) -> bool:
     shown: bytes | None = ssl_object.getpeercert(binary_form=True) if ssl_object is not None else None
     try:
         return shown is not None and is_revoked(files, shown, authorities(files))
-    except (OSError, ValueError) as error:
+    except (OSError, *MALFORMED) as error:
         log.error("revocation-not-checked", reason=str(error))  # noqa: TRY400 - the reason says it all
         return True
 
@@ -109,7 +109,7 @@ def _signed(revoked: x509.CertificateRevocationList, issuers: Iterable[x509.Cert
         try:
             if issuer.subject == revoked.issuer and revoked.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]  # other keys raise
                 return True
-        except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
+        except (InvalidSignature, *MALFORMED):
             continue
     return False
 
@@ -128,6 +128,6 @@ def _parsed(files: PoolFiles, _state: tuple[int, int, int]) -> Sequence[x509.Cer
     try:
         texts = load(files).revoked.values()
         return tuple(x509.load_pem_x509_crl(text.encode()) for text in texts)
-    except (TrustedBroken, ValueError) as error:
+    except (TrustedBroken, *MALFORMED) as error:
         log.error("revocation-lists-broken", reason=str(error))  # noqa: TRY400 - the reason says it all
         return ()

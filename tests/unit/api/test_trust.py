@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime as dt
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,6 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from poolnet.api import certificate_checks, client_certificates, trust_calls
+from poolnet.api.certificate_checks import fingerprints
 from poolnet.api.client_certificates import ClientCertificates
 from poolnet.api.dispatch import Call, Dispatcher, Result
 from poolnet.api.host_certificates import HostCertificates
@@ -34,12 +39,12 @@ from poolnet.model.enums import CertificateType
 from poolnet.model.failure import Failure
 from poolnet.model.registry import MESSAGES
 from poolnet.model.types import NULL
-from poolnet.pool import pki, trusted, wire
+from poolnet.pool import authority, pki, trusted, wire
 from poolnet.pool.authority import Authority, PoolFiles, new_authority, own_authority, pem_of, pem_of_key
 from poolnet.pool.peer import Peer, PeerGone
 from poolnet.rules import certificate as rules
 from tests.in_process import InProcess, KnownPeople, with_server
-from tests.unit.api.test_certificates import CA, issued
+from tests.unit.api.test_certificates import CA, issued, key
 from tests.unit.api.test_permissions import EMPTY
 from tests.unit.api.toy import no_cli, post, xml_call
 from tests.unit.db.rows import a_uuid
@@ -483,3 +488,54 @@ def test_a_member_takes_over_what_is_installed_and_no_nonsense(tmp_path: Path) -
         trusted.take_over(files, content)
         assert trusted.load(files).revoked == {"list": "text"}
         assert trusted.digest(files) == trusted.digest(there)
+
+
+def mutated(der: bytes, random: Random) -> bytes:
+    """The bytes with a few of them changed, put in, or left out."""
+    made = bytearray(der)
+    for _ in range(random.choice((1, 1, 1, 2, 3, 8))):
+        at = random.randrange(len(made))
+        match random.randrange(5):
+            case 0:
+                del made[at]
+            case 1:
+                made.insert(at, random.randrange(256))
+            case _:
+                made[at] = random.randrange(256)
+    return bytes(made)
+
+
+def armoured(der: bytes, what: str) -> str:
+    return f"-----BEGIN {what}-----\n{base64.encodebytes(der).decode()}-----END {what}-----\n"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_certificates_and_lists_with_wrong_bytes_are_refused_or_harmless(tmp_path: Path) -> None:
+    random = Random(7)
+    files = PoolFiles(tmp_path)
+    pki.make_pool(files, POOL, FIRST, NOW)
+    ca = own_authority(files)
+    der = ca[0].public_bytes(serialization.Encoding.DER)
+    shown = x509.load_pem_x509_certificate(files.certificate.read_bytes()).public_bytes(
+        serialization.Encoding.DER
+    )
+    listed = x509.load_pem_x509_crl(revocation_list(ca, 1, 2).encode()).public_bytes(
+        serialization.Encoding.DER
+    )
+    taken = 0
+    for _ in range(3000):
+        with suppress(Failure):
+            found = trust_calls._ca(armoured(mutated(der, random), "CERTIFICATE"), NOW)
+            taken += 1
+            fingerprints(found)
+            client_certificates._has_issued(found, ca[0])
+            authority.has_issued(files, found.public_bytes(serialization.Encoding.PEM).decode())
+        text = armoured(mutated(listed, random), "X509 CRL")
+        if trust_calls._is_list(text):
+            parsed = x509.load_pem_x509_crl(text.encode())
+            trusted._signed(parsed, [ca[0]])
+            parsed.get_revoked_certificate_by_serial_number(1)
+        with suppress(Failure):
+            certificate_checks._leaf(armoured(mutated(der, random), "CERTIFICATE"), key(), NOW)
+    assert taken > 100
+    assert not trusted.is_revoked(files, shown, [ca[0]])
