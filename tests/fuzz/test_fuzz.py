@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 
 import pytest
 
+from tests.fuzz.grammar import json_body
 from tests.fuzz.rounds import play_round
 from tests.fuzz.targets import TARGETS
+from tests.fuzz.world import open_world
 
 SEEDS = range(1)
 
@@ -26,3 +29,13 @@ def test_fuzzing_beside_a_command_ends_with_it_or_after_it(command: list[str], r
     assert done.returncode == result, done.stdout + done.stderr
     if result == 0:
         assert "0 bugs" in done.stdout
+
+
+def test_a_call_that_waits_by_itself_is_no_hang() -> None:
+    async def body() -> None:
+        async with open_world() as world:
+            for method, *params in (("event.register", ["host"]), ("event.next",)):
+                answer = await world.post("/jsonrpc", json_body(method, ["@session", *params], None, 1))
+            assert b"SESSION_INVALID" in answer
+
+    asyncio.run(body())

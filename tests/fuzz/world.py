@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,10 @@ from tests.in_process import FACTS, GREETING, InProcess, in_process, login_as
 from tests.unit.api.toy import post, xml_call
 
 ANSWER_S: Final = 20.0
-"""An answer that takes longer is a hang; nothing that is fuzzed waits by itself. Time in which nobody ran does not count."""
+"""An answer that takes longer is a hang: event calls, which wait by themselves, are woken before. Time in which nobody ran
+does not count."""
 TICK_S: Final = 0.1
+WAKE_TICKS: Final = 20
 _NAME: Final = re.compile(rb"@(session|read-only|vm-admin|pool-operator|uuid:[A-Za-z_]+:\d|[A-Za-z_]+:\d)")
 _BUGS: Final = frozenset(("call-failed", "a request failed", "task-failed", "background-failed"))
 
@@ -101,7 +103,7 @@ class World:
         `then` is sent when the first of the answer has come.
         """
         try:
-            async with _within(ANSWER_S):
+            async with _within(ANSWER_S, self.parts.events.wake_all):
                 reader, writer = await asyncio.open_unix_connection(path)
                 answer = b""
                 with suppress(ConnectionError):
@@ -175,19 +177,24 @@ class World:
 
 
 @asynccontextmanager
-async def _within(seconds: float) -> AsyncIterator[None]:
-    """Like `asyncio.timeout`, but a wait in which this whole process got no processor counts as one tick."""
+async def _within(seconds: float, wake: Callable[[], None]) -> AsyncIterator[None]:
+    """Like `asyncio.timeout`, but a wait in which this whole process got no processor counts as one tick.
+
+    `wake` is called now and then: whoever waits for something to happen is answered.
+    """
     async with asyncio.timeout(None) as limit:
-        ticking = asyncio.create_task(_expire(limit, round(seconds / TICK_S)))
+        ticking = asyncio.create_task(_expire(limit, round(seconds / TICK_S), wake))
         try:
             yield
         finally:
             ticking.cancel()
 
 
-async def _expire(limit: asyncio.Timeout, ticks: int) -> None:
-    for _ in range(ticks):
+async def _expire(limit: asyncio.Timeout, ticks: int, wake: Callable[[], None]) -> None:
+    for tick in range(ticks):
         await asyncio.sleep(TICK_S)
+        if tick % WAKE_TICKS == WAKE_TICKS - 1:
+            wake()
     limit.reschedule(asyncio.get_running_loop().time())
 
 
@@ -224,9 +231,12 @@ async def open_world() -> AsyncIterator[World]:
             await daemon.start(world.daemon_socket, os.getegid())
             stack.push_async_callback(daemon.close)
             yield world
-            async with _within(ANSWER_S):
-                while server.connections:  # noqa: ASYNC110 - nothing announces it
-                    await asyncio.sleep(0.01)
+            try:
+                async with _within(ANSWER_S, parts.events.wake_all):
+                    while server.connections:  # noqa: ASYNC110 - nothing announces it
+                        await asyncio.sleep(0.01)
+            except TimeoutError:
+                raise BugFound(f"{server.connections} connections stay") from None
     finally:
         structlog.configure(**former)
 
