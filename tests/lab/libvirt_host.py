@@ -217,7 +217,7 @@ class Console:
 
     def pings(self, address: str) -> bool:
         """Whether an address answers the guest."""
-        return self.tries(f"ping -c 2 -W 2 {address}")[0] == 0
+        return self.tries(f"ping -c 1 -W 5 {address}")[0] == 0
 
     def send(self, text: str) -> None:
         """Types."""

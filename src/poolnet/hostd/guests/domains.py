@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import msgspec
 import structlog
 
-from poolnet.hostd.checkpoint import write_durably
 from poolnet.hostd.guests import domain_xml, host_ends
-from poolnet.hostd.guests.domain_xml import Hypervisor, Mark, NotADomain
+from poolnet.hostd.guests.domain_records import DomainRecord, DomainRecords, State, record_of
+from poolnet.hostd.guests.domain_xml import Hypervisor, NotADomain
 from poolnet.hostd.guests.libvirt_link import Found, LibvirtError, Link
 from poolnet.hostd.guests.runtime import GuestError
 from poolnet.hostd.run import CommandFailed
@@ -50,19 +50,6 @@ COMES_WITHIN_S: Final = 20.0  # the rollout for a guest that has ended as it was
 ENDS_WITHIN_S: Final = 30.0  # a domain that was destroyed
 _LOOK_S: Final = 1.0  # no event comes while libvirt's daemon starts again
 
-State: TypeAlias = Literal["paused", "running", "suspended", "stopped"]
-
-
-class DomainRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of one guest. `domain` is the uuid of its domain."""
-
-    vm_uuid: str
-    name: str
-    domid: int
-    state: State
-    domain: str
-    nics: tuple[GuestNic, ...] = ()
-
 
 class LibvirtRuntime:
     """Implements `GuestRuntime` with libvirt.
@@ -81,10 +68,8 @@ class LibvirtRuntime:
         self._link = link
         self._hypervisor = hypervisor
         self._offered = offered
-        self._run_dir = run_dir
-        self._state_dir = state_dir
+        self._records = DomainRecords(run_dir, state_dir)
         self._offloads = False
-        self._records: dict[str, DomainRecord] = {}
         self._news: dict[str, asyncio.Event] = {}
         self._turns: dict[str, asyncio.Lock] = {}
         self._ending: dict[str, int] = {}
@@ -95,11 +80,7 @@ class LibvirtRuntime:
     async def open(self, changed: Callable[[], None]) -> None:
         """See `GuestRuntime.open`."""
         self._changed = changed
-        for directory in (self._state_dir, self._run_dir):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for path in sorted(directory.glob("*.json")):
-                record = msgspec.json.decode(path.read_bytes(), type=DomainRecord)
-                self._records[record.vm_uuid] = record
+        self._records.open()
         try:
             await self._link.open(self._hear, self._look_at_all)
         except LibvirtError as error:
@@ -118,7 +99,7 @@ class LibvirtRuntime:
 
     def guests(self) -> tuple[GuestFacts, ...]:
         """See `GuestRuntime.guests`."""
-        listed = (record for record in self._records.values() if record.state != "suspended")
+        listed = (record for record in self._records if record.state != "suspended")
         return tuple(
             GuestFacts(
                 vm_uuid=record.vm_uuid,
@@ -133,7 +114,7 @@ class LibvirtRuntime:
     async def set_offloads(self, *, allowed: bool) -> None:
         """See `GuestRuntime.set_offloads`. A guest learns at its start what its NIC can do, and keeps to it."""
         if allowed != self._offloads and not allowed:
-            for record in self._records.values():
+            for record in self._records:
                 if record.state in {"running", "paused"}:
                     LOG.warning("a guest must be started anew to be heard well", guest=record.name)
         self._offloads = allowed
@@ -180,7 +161,7 @@ class LibvirtRuntime:
             case PauseGuest(vm_uuid=vm_uuid):
                 record = self._living(vm_uuid)
                 await self._link.stand_still(record.domain)
-                self._keep(record, state="paused")
+                self._records.keep(record, state="paused")
             case SuspendGuest(vm_uuid=vm_uuid):
                 await self._suspend(self._living(vm_uuid))
             case ShutDownGuest(vm_uuid=vm_uuid, timeout_s=timeout_s):
@@ -222,8 +203,8 @@ class LibvirtRuntime:
             definition = await self._link.definition(found.uuid)
             queues = dict(domain_xml.queues(definition, guest.nics))
             xml = domain_xml.defined(definition, guest, offloads=self._offloads)
-        record = self._record(guest, found.uuid if found is not None else guest.vm_uuid)
-        self._keep(record)
+        record = record_of(guest, found.uuid if found is not None else guest.vm_uuid)
+        self._records.keep(record)
         try:
             for nic in guest.nics:
                 await self._make_end(record, nic, queues.get(nic.device, 1))
@@ -237,7 +218,7 @@ class LibvirtRuntime:
 
     async def _make_room(self, guest: GuestSpec) -> None:
         """Removes what is left of the VM's last guest. Raises GuestError if that still exists."""
-        old = self._records.get(guest.vm_uuid)
+        old = self._records.find(guest.vm_uuid)
         if old is None:
             return
         if old.state != "stopped":
@@ -261,7 +242,7 @@ class LibvirtRuntime:
             return None
         if not any(fnmatchcase(found.name, pattern) for pattern in self._offered):
             raise GuestError(guest.vm_uuid, f"domain {found.name} is not among those that poolnet may start")
-        for other in self._records.values():
+        for other in self._records:
             if other.domain == found.uuid and other.vm_uuid != guest.vm_uuid and other.state != "stopped":
                 raise GuestError(guest.vm_uuid, f"domain {found.name} is VM {other.vm_uuid} already")
         if found.active:
@@ -269,26 +250,16 @@ class LibvirtRuntime:
             raise GuestError(guest.vm_uuid, f"domain {found.name} runs already: it {reason}")
         return found
 
-    def _record(self, guest: GuestSpec, domain: str) -> DomainRecord:
-        return DomainRecord(
-            vm_uuid=guest.vm_uuid,
-            name=guest.name,
-            domid=guest.domid,
-            state="paused",
-            domain=domain,
-            nics=guest.nics,
-        )
-
     async def _run(self, record: DomainRecord) -> None:
         await self._raise_ends(record, record.nics)
         await self._link.go_on(record.domain)
-        self._keep(record, state="running")
+        self._records.keep(record, state="running")
 
     # --- ending ------------------------------------------------------------------------------------------------
 
     async def _shut_down(self, record: DomainRecord, timeout_s: float) -> None:
         await self._until_ended(record, timeout_s)
-        self._keep(record, state="stopped")
+        self._records.keep(record, state="stopped")
 
     async def _until_ended(self, record: DomainRecord, timeout_s: float) -> None:
         """Asks a guest to end, and waits for it; one that has ended is not asked. Raises GuestError, LibvirtError."""
@@ -303,7 +274,7 @@ class LibvirtRuntime:
             raise GuestError(record.vm_uuid, f"guest {record.name} has not shut down within {timeout_s:g} s")
 
     async def _destroy(self, vm_uuid: str) -> None:
-        record = self._records.get(vm_uuid)
+        record = self._records.find(vm_uuid)
         if record is None:
             return
         if record.state != "stopped" and await self._is_here(record):
@@ -317,7 +288,7 @@ class LibvirtRuntime:
         if record.state == "suspended":
             return False
         seen = await self._link.seen(record.domain)
-        return seen.state != "stopped" and seen.mark == _mark(record)
+        return seen.state != "stopped" and seen.mark == record.mark
 
     def _has_ended(self, record: DomainRecord) -> Callable[[], Awaitable[bool]]:
         async def ended() -> bool:
@@ -330,14 +301,12 @@ class LibvirtRuntime:
         for nic in record.nics:
             if not nic.function:
                 await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
-        self._records.pop(record.vm_uuid, None)
-        for path in (*self._paths(record.vm_uuid), self._memory(record.vm_uuid)):
-            path.unlink(missing_ok=True)
+        self._records.forget(record.vm_uuid)
 
     # --- sleeping ----------------------------------------------------------------------------------------------
 
     async def _suspend(self, record: DomainRecord) -> None:
-        memory = self._memory(record.vm_uuid)
+        memory = self._records.memory(record.vm_uuid)
         try:
             await self._link.save(record.domain, memory)
         except LibvirtError:
@@ -345,16 +314,16 @@ class LibvirtRuntime:
             raise
         for nic in record.nics:
             await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
-        self._keep(msgspec.structs.replace(record, domid=-1), state="suspended")
+        self._records.keep(msgspec.structs.replace(record, domid=-1), state="suspended")
 
     async def _resume(self, guest: GuestSpec) -> None:
-        old = self._records.get(guest.vm_uuid)
-        memory = self._memory(guest.vm_uuid)
+        old = self._records.find(guest.vm_uuid)
+        memory = self._records.memory(guest.vm_uuid)
         if old is None or old.state != "suspended" or not memory.exists():
             raise GuestError(guest.vm_uuid, f"what guest {guest.name} had in memory is not on this host")
         xml = domain_xml.restored(await self._link.saved(memory), guest)
         queues = domain_xml.queues(xml, guest.nics)
-        record = self._record(guest, old.domain)
+        record = record_of(guest, old.domain)
         try:
             for nic in guest.nics:
                 await self._make_end(record, nic, queues.get(nic.device, 1))
@@ -363,7 +332,7 @@ class LibvirtRuntime:
             for nic in guest.nics:
                 await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
             raise
-        self._keep(record)
+        self._records.keep(record)
         memory.unlink(missing_ok=True)
 
     # --- NICs --------------------------------------------------------------------------------------------------
@@ -378,10 +347,10 @@ class LibvirtRuntime:
         except BaseException:
             await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
             raise
-        self._keep(record, nics=(*record.nics, nic))
+        self._records.keep(record, nics=(*record.nics, nic))
 
     async def _unplug(self, vm_uuid: str, device: int, *, force: bool) -> None:
-        record = self._records.get(vm_uuid)
+        record = self._records.find(vm_uuid)
         if record is None or all(nic.device != device for nic in record.nics):
             return
         if await self._is_here(record) and not await self._is_let_go(record, device):
@@ -395,7 +364,7 @@ class LibvirtRuntime:
                 reason = f"has not let NIC {device} go within {LETS_GO_WITHIN_S:g} s"
                 raise GuestError(vm_uuid, f"guest {record.name} {reason}")
         await host_ends.remove(host_ends.vif_name(record.domid, device))
-        self._keep(record, nics=tuple(nic for nic in record.nics if nic.device != device))
+        self._records.keep(record, nics=tuple(nic for nic in record.nics if nic.device != device))
 
     async def _is_let_go(self, record: DomainRecord, device: int) -> bool:
         return domain_xml.alias(device) not in domain_xml.aliases(await self._link.running(record.domain))
@@ -414,14 +383,14 @@ class LibvirtRuntime:
 
     def _hear(self, domain: str) -> None:
         """Something has become of a domain: those who wait look, and so do we."""
-        for record in self._records.values():
+        for record in self._records:
             if record.domain == domain:
                 self._news_of(record.vm_uuid).set()
                 self._look_soon(record.vm_uuid)
 
     def _look_at_all(self) -> None:
-        for vm_uuid in self._records:
-            self._look_soon(vm_uuid)
+        for record in self._records:
+            self._look_soon(record.vm_uuid)
 
     def _look_soon(self, vm_uuid: str) -> None:
         task = asyncio.create_task(self._look(vm_uuid), name=f"look-{vm_uuid}")
@@ -431,18 +400,18 @@ class LibvirtRuntime:
     async def _look(self, vm_uuid: str) -> None:
         """Notes what has become of a guest, unless somebody is about to change it, who will know."""
         async with self._turns.setdefault(vm_uuid, asyncio.Lock()):
-            record = self._records.get(vm_uuid)
-            if record is None or record.state in {"suspended", "stopped"} or vm_uuid in self._ending:
+            record = self._records.find(vm_uuid)
+            if record is None or record.is_asleep or vm_uuid in self._ending:
                 return
             try:
                 seen = await self._link.seen(record.domain)
             except LibvirtError as error:  # when it is reached again, all are looked at
                 LOG.warning("a guest cannot be looked at", guest=record.name, error=str(error))
                 return
-            state: State = seen.state if seen.mark == _mark(record) else "stopped"
+            state: State = seen.state if seen.mark == record.mark else "stopped"
             if state != record.state:
                 LOG.info("a guest has changed by itself", guest=record.name, state=state)
-                self._keep(record, state=state)
+                self._records.keep(record, state=state)
                 self._changed()
 
     async def _comes(
@@ -469,38 +438,12 @@ class LibvirtRuntime:
     # --- records -----------------------------------------------------------------------------------------------
 
     def _living(self, vm_uuid: str) -> DomainRecord:
-        record = self._records.get(vm_uuid)
+        record = self._records.find(vm_uuid)
         if record is None:
             raise GuestError(vm_uuid, f"there is no guest {vm_uuid}")
-        if record.state in {"suspended", "stopped"}:
+        if record.is_asleep:
             raise GuestError(vm_uuid, f"guest {record.name} is {record.state}")
         return record
-
-    def _paths(self, vm_uuid: str) -> tuple[Path, Path]:
-        """Where a guest is kept that is there, and where a suspended one is."""
-        return self._run_dir / f"{vm_uuid}.json", self._state_dir / f"{vm_uuid}.json"
-
-    def _memory(self, vm_uuid: str) -> Path:
-        return self._state_dir / f"{vm_uuid}.memory"
-
-    def _keep(
-        self, record: DomainRecord, *, state: State | None = None, nics: tuple[GuestNic, ...] | None = None
-    ) -> None:
-        """Remembers the record with these changes, in memory and on the disk."""
-        record = msgspec.structs.replace(
-            record,
-            state=record.state if state is None else state,
-            nics=record.nics if nics is None else nics,
-        )
-        here, asleep = self._paths(record.vm_uuid)
-        path, other = (asleep, here) if record.state == "suspended" else (here, asleep)
-        write_durably(path, msgspec.json.encode(record))
-        other.unlink(missing_ok=True)
-        self._records[record.vm_uuid] = record
-
-
-def _mark(record: DomainRecord) -> Mark:
-    return Mark(vm_uuid=record.vm_uuid, domid=record.domid)
 
 
 def _of(action: GuestAction) -> str:
