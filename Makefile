@@ -1,5 +1,5 @@
 # The verbs of README.md. Everything that they need is installed first (packaging/bootstrap).
-.PHONY: help run stop test bootstrap-tests fuzz soak soak-locks kernel-locks chaos lint bench docs lock bootstrap
+.PHONY: help run stop test bootstrap-tests fuzz soak soak-locks kernel-locks chaos cluster-soak lint bench docs lock bootstrap
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -12,6 +12,7 @@ help:
 	@echo "make soak-locks  10,000 changes of locks and 50 deaths of the switch under attack: nothing may pass"
 	@echo "make kernel-locks  all attacks on locks with Open vSwitch in a kernel of its own (some minutes)"
 	@echo "make chaos  1000 changes of a pool with faults (N=… for another number)"
+	@echo "make cluster-soak  50 deaths of the coordinator of a pool whose database is on a cluster (some minutes)"
 	@echo "make fuzz   an hour of random requests to every door (MINUTES=… for another time)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make bench  measure, each number beside its floor"
@@ -54,6 +55,9 @@ kernel-locks: bootstrap-tests
 N ?= 1000
 chaos: bootstrap-tests
 	@$(BIN)/python -m tests.lab.pool_chaos --changes $(N)
+
+cluster-soak: bootstrap-tests
+	@$(BIN)/python -m tests.lab.cluster_soak --kills 50
 
 MINUTES ?= 60
 fuzz: bootstrap-tests

@@ -169,6 +169,11 @@ def test_messages_of_our_own_are_few_and_say_so() -> None:
         "pool.explain_admission",
         "pool.explain_join",
         "pool.join_fixing",
+        "pool.cluster_enable",
+        "pool.cluster_disable",
+        "pool.cluster_status",
+        "pool.cluster_add",
+        "pool.cluster_remove",
         "host.explain_network_drift",
     }
 

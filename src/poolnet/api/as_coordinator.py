@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from poolnet.api.audit_calls import AuditDownload, undo_messages
 from poolnet.api.certificate_calls import CertificateCalls
 from poolnet.api.client_certificates import ClientCertificates
+from poolnet.api.cluster_calls import ClusterCalls
 from poolnet.api.config import rooted
 from poolnet.api.credentials import Credentials
 from poolnet.api.desk import open_desk
@@ -107,7 +108,15 @@ async def start_coordinator(parts: Parts) -> Started:
     locks = follow_locks(link=link, host=host, coordinator=coordinator, clock=parts.clock)
     background.start(locks, "locks")
     background.start(coordinator.connect_storage(host, observation.facts), "storage")
+    parts.place.listen(lambda: give_up_role(parts))
     return Started(database=database, coordinator=coordinator, hosts=hosts, host=host, clock=parts.clock)
+
+
+def give_up_role(parts: Parts) -> None:
+    """Has this host start anew as a member if it is another host's turn at the database's cluster."""
+    seat, office = parts.place.seat, parts.office
+    if seat is not None and seat.turn is not None and seat.turn.term != office.role.term:
+        office.start_anew(office.role, 0.0)
 
 
 def _open_pool_door(
@@ -129,6 +138,7 @@ def _open_pool_door(
         port=config.pool_port,
         pace=Pace(config.pool_silence_s),
         clock=parts.clock,
+        cluster=parts.place.cluster,
     )
     door = PoolDoor(
         CoordinatorDoor(
@@ -187,6 +197,7 @@ def _open_gate(
         budgets=parts.budgets,
     )
     sessions = desk.sessions
+    pool_files = pki.pool_files(parts.office.state_dir)
     calls = _pool_calls(parts, coordinator, sessions, pool, host)
     certificates = CertificateCalls(
         database=database,
@@ -197,10 +208,18 @@ def _open_gate(
     )
     parts.certificates.on_refresh(pool[1].renew)
     parts.background.start(certificates.watch(), "certificates")
-    files = pki.pool_files(parts.office.state_dir)
+    cluster = ClusterCalls(
+        database=database,
+        coordinator=coordinator,
+        members=pool[0],
+        host=host,
+        files=pool_files,
+        office=parts.office,
+        place=parts.place,
+    )
     clients = ClientCertificates(
         database=database,
-        files=files,
+        files=pool_files,
         sessions=sessions,
         login=desk.own["session.login_with_password"],
     )
@@ -217,13 +236,14 @@ def _open_gate(
         coordinator=coordinator,
         members=pool[0],
         host=host,
-        files=files,
+        files=pool_files,
         changed=trust,
     )
     more = {
         "session.login_with_password": clients.login,
         **trusting.messages(),
         **calls.messages(),
+        **cluster.messages(),
         **certificates.messages(),
         **undo_messages(parts.audit_log, coordinator),
     }
@@ -273,6 +293,7 @@ def _pool_calls(
         host=host,
         files=files,
         office=office,
+        place=parts.place,
     )
 
 

@@ -26,6 +26,17 @@ from poolnet.xe.client import Client
 from poolnet.xe.commands.run import run as run_command
 
 
+def hear_turn(parts: Parts, member: Member) -> None:
+    """Takes the role over if it is this host's turn at the database's cluster, or follows whose turn it is."""
+    seat, office = parts.place.seat, parts.office
+    if seat is None or seat.turn is None or not seat.turn.ready:
+        return
+    if seat.is_ours:
+        office.start_anew(office.role, 0.0)
+    elif seat.turn.holder not in ("", seat.host):
+        member.hear_of(seat.turn.holder, seat.turn.address, seat.turn.term)
+
+
 async def start_member(parts: Parts) -> None:
     """Starts to serve as a member; its coordinator need not be there."""
     config, office, database = parts.config, parts.office, parts.database
@@ -43,6 +54,7 @@ async def start_member(parts: Parts) -> None:
         users_file=state_dir / "users.toml",
         become=office.become,
         pace=Pace(config.pool_silence_s),
+        site=parts.place.site(office),
     )
     sessions = Sessions(
         database=database,
@@ -58,6 +70,8 @@ async def start_member(parts: Parts) -> None:
         files=files,
         auditor=parts.auditor,
         certificates=parts.certificates,
+        place=parts.place,
+        office=office,
     )
     door = PoolDoor(
         MemberDoor(member, database, uuid, rooted(config.hostd_socket), partial(certify, parts.certificates)),
@@ -78,4 +92,5 @@ async def start_member(parts: Parts) -> None:
 
     parts.gate.open(calls, run_cli, calls.relay, audit_log=calls.audit_log)
     parts.background.start(member.follow(), "member")
+    parts.place.listen(lambda: hear_turn(parts, member))
     parts.background.start(renew_certificates(parts.certificates), "certificates")

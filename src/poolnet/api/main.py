@@ -33,11 +33,12 @@ from poolnet.api.logs import configure_logs
 from poolnet.api.notify import notify_ready
 from poolnet.api.office import Office
 from poolnet.api.parts import Background, BackgroundFailed, Parts
+from poolnet.api.place import Place
 from poolnet.db.database import Database
-from poolnet.db.engine_sqlite import SqliteEngine
 from poolnet.db.errors import DatabaseError
 from poolnet.pool.audit_log import DIRECTORY, AuditLog
-from poolnet.pool.membership import DATABASE, MembershipBroken, Role, remove_database
+from poolnet.pool.cluster import ClusterTrouble
+from poolnet.pool.membership import MembershipBroken, Role, remove_database
 from poolnet.pool.pki import pool_files
 from poolnet.pool.start import StartRefused, host_uuid
 
@@ -56,11 +57,15 @@ async def serve(config: ApiConfig, also: Callable[[Started], Awaitable[None]] = 
 
     `also` is waited for whenever a coordinator has started, before the server says that it is ready.
     """
-    while await _serve_once(config, also):
-        log.info("starting-anew", reason="the role of this host has changed")
+    place = Place(rooted(config.state_dir), rooted(config.socket).parent)
+    try:
+        while await _serve_once(config, also, place):
+            log.info("starting-anew", reason="the role of this host has changed")
+    finally:
+        place.close()
 
 
-async def _serve_once(config: ApiConfig, also: Callable[[Started], Awaitable[None]]) -> bool:
+async def _serve_once(config: ApiConfig, also: Callable[[Started], Awaitable[None]], place: Place) -> bool:
     """Serves in the role that the host has now; says whether it has another one."""
     stopped = asyncio.Event()
     background = Background(stopped)
@@ -69,7 +74,7 @@ async def _serve_once(config: ApiConfig, also: Callable[[Started], Awaitable[Non
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as stack:
-        starting = asyncio.create_task(_start(config, stack, background, office, also), name="start")
+        starting = asyncio.create_task(_start(config, stack, background, office, also, place), name="start")
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait((starting, waiting), return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -93,17 +98,20 @@ async def _start(
     background: Background,
     office: Office,
     also: Callable[[Started], Awaitable[None]],
+    place: Place,
 ) -> None:
     state_dir = office.state_dir
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     office.open()
+    await place.open(office)
     # First: whoever has the database open has the sockets too.
-    database = Database.open(SqliteEngine(state_dir / DATABASE))
+    database = Database.open(place.engine(office))
+    place.begun(office)
     stack.callback(database.close)
     if office.is_another_pools(database):
         database.close()
         remove_database(state_dir)
-        database = Database.open(SqliteEngine(state_dir / DATABASE))
+        database = Database.open(place.engine(office))
         stack.callback(database.close)
     audit_log = AuditLog(state_dir / DIRECTORY, database)
     audit_log.open()
@@ -137,6 +145,7 @@ async def _start(
         server=server,
         doors=_listen(config, server, database, certificates),
         certificates=certificates,
+        place=place,
         clock=_now,
         audit_log=audit_log,
         auditor=Auditor(audit_log.add),
@@ -195,6 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ConfigError,
         StartRefused,
         MembershipBroken,
+        ClusterTrouble,
         BackgroundFailed,
         DatabaseError,
         OSError,

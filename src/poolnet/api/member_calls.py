@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import structlog
+from msgspec.structs import replace
 
 from poolnet.api.answer import (
     CONFIRM_HEADER,
@@ -26,15 +27,19 @@ from poolnet.api.answer import (
 from poolnet.api.auditing import Auditor
 from poolnet.api.binding import as_wire, bind
 from poolnet.api.bytestream import ByteStream
+from poolnet.api.cluster_calls import describe
 from poolnet.api.dispatch import system_answer
 from poolnet.api.host_certificates import HostCertificates
 from poolnet.api.member_caller import ForwardingCaller, runs_here
-from poolnet.api.pool_calls import is_secret, resolved
+from poolnet.api.office import Office
+from poolnet.api.place import Place
+from poolnet.api.pool_calls import CLUSTER_DECIDES, is_secret, resolved
 from poolnet.api.results import plain_value
 from poolnet.api.sessions import Sessions
 from poolnet.api.wire import Wire
 from poolnet.db.database import Database
 from poolnet.model import errors
+from poolnet.model.classes.host import Host
 from poolnet.model.classes.pool import Pool
 from poolnet.model.registry import MESSAGES
 from poolnet.model.types import NULL, Value
@@ -42,6 +47,7 @@ from poolnet.pool.authority import PoolFiles
 from poolnet.pool.member import Member
 from poolnet.pool.membership import EMERGENCY_TERMS
 from poolnet.pool.peer import PeerDenied, PeerGone
+from poolnet.pool.start import host_uuid
 from poolnet.xe.caller import Caller
 from poolnet.xe.commands.catalog import COMMANDS
 from poolnet.xe.commands.run import SESSION
@@ -64,6 +70,8 @@ class MemberCalls:
         files: Where the pool secret is.
         auditor: Who keeps this host's audit log.
         certificates: This host's certificates.
+        place: What this host has of the cluster that the database may be on.
+        office: What this host is, and how that changes.
     """
 
     def __init__(
@@ -75,7 +83,11 @@ class MemberCalls:
         files: PoolFiles,
         auditor: Auditor,
         certificates: HostCertificates,
+        place: Place,
+        office: Office,
     ) -> None:
+        self._place = place
+        self._office = office
         self._certificates = certificates
         self.auditor = self._auditor = auditor
         self._database = database
@@ -86,6 +98,7 @@ class MemberCalls:
             "pool.emergency_transition_to_master": self._transition,
             "pool.emergency_reset_master": self._reset_master,
             "pool.is_slave": self._is_slave,
+            "pool.cluster_status": self._cluster_status,
             "host.is_in_emergency_mode": self._is_in_emergency_mode,
             "host.emergency_reset_server_certificate": self._reset_certificate,
             "host.emergency_disable_tls_verification": self._stop_verifying,
@@ -215,13 +228,38 @@ class MemberCalls:
 
     async def _transition(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
         self._require_no_ha()
-        self._member.promote(self._member.term + EMERGENCY_TERMS)
+        cluster = self._place.cluster
+        if cluster is None:
+            self._member.promote(self._member.term + EMERGENCY_TERMS)
+            return None
+        if self._place.seat is not None and self._place.seat.connected:
+            raise errors.operation_not_allowed(CLUSTER_DECIDES)
+        try:
+            self._place.files.save(replace(cluster, step="salvage"))
+        except OSError as error:
+            raise errors.internal_error(f"the cluster's files: {error.strerror}") from error
+        self._office.start_anew(self._office.role)
         return None
+
+    async def _cluster_status(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
+        names = {row.uuid: row.name_label for row in self._database.view.all(Host)}
+        return await describe(self._place, names, host_uuid(self._office.state_dir), self._files)
 
     async def _reset_master(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
         self._require_no_ha()
+        if self._place.cluster is not None:
+            self._leave_cluster()
         self._member.follow_other("", await resolved(arguments["master_address"]), 0)
         return None
+
+    def _leave_cluster(self) -> None:
+        """Has nothing to do with the cluster any more, which is lost. Raises OPERATION_NOT_ALLOWED, INTERNAL_ERROR."""
+        if self._place.seat is not None and self._place.seat.connected:
+            raise errors.operation_not_allowed(CLUSTER_DECIDES)
+        try:
+            self._place.files.leave()
+        except OSError as error:
+            raise errors.internal_error(f"the cluster's files: {error.strerror}") from error
 
     def _require_no_ha(self) -> None:
         if any(pool.ha_enabled for pool in self._database.view.all(Pool)):

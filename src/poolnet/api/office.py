@@ -36,6 +36,7 @@ class Office:
     def __init__(self, state_dir: Path, stop: Callable[[], None]) -> None:
         self.state_dir = state_dir
         self.changed = False
+        self.answer_s = ANSWER_S
         self.role = membership.STANDALONE
         self._stop = stop
 
@@ -63,11 +64,11 @@ class Office:
         """Writes down what this host will be when its server starts again, whyever it does. Raises OSError."""
         membership.save(self.state_dir, role)
 
-    def start_anew(self, role: Membership) -> None:
+    def start_anew(self, role: Membership, after_s: float | None = None) -> None:
         """Has the server start again, in a moment, in the role that is written down."""
         log.info("role-changes", role=role.role.value, coordinator=role.coordinator_address)
         self.changed = True
-        asyncio.get_running_loop().call_later(ANSWER_S, self._stop)
+        asyncio.get_running_loop().call_later(self.answer_s if after_s is None else after_s, self._stop)
 
     def is_another_pools(self, database: Database) -> bool:
         """Whether what is on the disk is another pool's than the one that this host is a member of."""

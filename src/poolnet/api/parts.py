@@ -19,6 +19,7 @@ from poolnet.api.gate import Gate
 from poolnet.api.host_certificates import HostCertificates
 from poolnet.api.http import HttpServer
 from poolnet.api.office import Office
+from poolnet.api.place import Place
 from poolnet.db.database import Database
 from poolnet.hostnet import protocol
 from poolnet.pool.audit_log import AuditLog
@@ -99,3 +100,4 @@ class Parts:
     audit_log: AuditLog
     auditor: Auditor
     certificates: HostCertificates
+    place: Place

@@ -15,11 +15,14 @@ from typing import Any, Final
 
 import structlog
 
+from poolnet.api.cluster_calls import require_no_server, require_server
 from poolnet.api.dispatch import Call, Own, Result, session_of
 from poolnet.api.joining import Admitting, Joining
 from poolnet.api.office import Office
+from poolnet.api.place import Place
 from poolnet.api.sessions import Sessions
 from poolnet.db.database import Database
+from poolnet.db.seat import BROKEN, NoMajority
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pool import Pool
@@ -29,7 +32,7 @@ from poolnet.pool import wire
 from poolnet.pool.authority import PoolFiles
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.members import Members
-from poolnet.pool.membership import DESIGNATED_TERMS, Membership
+from poolnet.pool.membership import DESIGNATED_TERMS, Cluster, Membership
 from poolnet.pool.membership import Role as HostRole
 from poolnet.pool.peer import PeerDenied, PeerGone
 from poolnet.pool.pki import rotate_secret
@@ -45,6 +48,7 @@ PROMOTE_S: Final = 15.0  # for a host whose server is killed just then to start 
 TELL_S: Final = 5.0  # likewise for members
 TELL_AT_HAND_OVER_S: Final = 0.7  # they find out by themselves, and the caller waits for the answer
 AGAIN_S: Final = 0.3
+CLUSTER_DECIDES: Final = "The cluster that the pool's database is on decides which host is the coordinator"
 
 
 class PoolCalls:
@@ -60,6 +64,7 @@ class PoolCalls:
         host: This host.
         files: What the hosts of the pool prove themselves with.
         office: What this host is, and how that changes.
+        place: What it has of the cluster that the database may be on.
     """
 
     def __init__(
@@ -74,7 +79,9 @@ class PoolCalls:
         host: Ref[Host],
         files: PoolFiles,
         office: Office,
+        place: Place | None = None,
     ) -> None:
+        self._place = place
         self._database = database
         self._coordinator = coordinator
         self._sessions = sessions
@@ -169,6 +176,7 @@ class PoolCalls:
         host = call.arguments["host"]
         arguments: dict[str, Any] = {"host": host}
         self._coordinator.ask(self._rule(call, leave.require_ejectable, arguments))
+        require_no_server(self._cluster, self._database.view.get(Host, host))
         try:
             await self._members.ask(host, wire.Leave(), wire.Granted)
         except (PeerGone, PeerDenied) as error:
@@ -247,8 +255,11 @@ class PoolCalls:
             ]
             if absent:
                 raise errors.ha_abort_new_master(f"not reached: {', '.join(absent)}")
+            if self._cluster is not None:
+                require_server(self._cluster, row)
             await self._coordinator.hold()
-            await asyncio.shield(asyncio.ensure_future(self._hand_over(host, row)))
+            hand_over = self._leave_turn if self._cluster is not None else self._hand_over
+            await asyncio.shield(asyncio.ensure_future(hand_over(host, row)))
         return None  # and nothing is written here any more
 
     async def _hand_over(self, host: Ref[Host], row: Host) -> None:
@@ -293,6 +304,27 @@ class PoolCalls:
             async with asyncio.timeout(TELL_AT_HAND_OVER_S):
                 await telling
 
+    @property
+    def _cluster(self) -> Cluster | None:
+        return self._place.cluster if self._place is not None else None
+
+    async def _leave_turn(self, _: Ref[Host], row: Host) -> None:
+        """Leaves the next turn at the database's cluster to that host. Raises HA_ABORT_NEW_MASTER if it does not take it."""
+        seat = self._place.seat if self._place is not None else None
+        assert seat is not None, "a cluster has one"  # noqa: S101 - for the type checker; nothing from outside is asserted
+        term = self._members.term
+        try:
+            await asyncio.to_thread(seat.do, seat.resign(row.uuid), HAND_OVER_S)
+        except (NoMajority, *BROKEN) as error:
+            self._coordinator.release()
+            raise errors.ha_abort_new_master(str(error)) from error
+        for _tries in range(round(PROMOTE_S / AGAIN_S)):
+            if seat.turn is not None and seat.turn.term != term:
+                break
+            await asyncio.sleep(AGAIN_S)
+        if seat.turn is None or seat.turn.holder != row.uuid:
+            raise errors.ha_abort_new_master("the host does not take its turn at the database's cluster")
+
     async def _stay_coordinator(self, _: Call) -> Result:
         return None
 
@@ -306,6 +338,8 @@ class PoolCalls:
         """
         if self._pool().ha_enabled:
             raise errors.ha_is_enabled()
+        if self._cluster is not None:
+            raise errors.operation_not_allowed(CLUSTER_DECIDES)
         if not self._files.complete():
             raise errors.operation_not_allowed("This host has no certificate of a pool; it has to join one")
         address = await resolved(call.arguments["master_address"])

@@ -68,6 +68,11 @@ OWN_MESSAGES = frozenset(
         "pool.emergency_reset_master",
         "pool.is_slave",
         "pool.sync_database",
+        "pool.cluster_enable",
+        "pool.cluster_disable",
+        "pool.cluster_status",
+        "pool.cluster_add",
+        "pool.cluster_remove",
     }
 )
 """What the API server carries out itself: `own`, `pool_calls` and `member_calls` have a function for each."""

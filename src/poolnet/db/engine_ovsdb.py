@@ -26,7 +26,7 @@ from poolnet.ovsdb.operations import Operation
 log = structlog.get_logger("poolnet.db.engine_ovsdb")
 
 LOAD_S: Final = 60.0
-GIVE_UP_S: Final = 25.0  # without a majority for that long, nobody is kept waiting
+GIVE_UP_S: Final = 10.0  # without a majority for that long, nobody is kept waiting
 AGAIN_S: Final = 0.05
 _ELSEWHERE: Final = frozenset({"not owner", "timed out"})
 """Codes by which a transaction says that it came at the wrong time: without the lock, or after another."""
@@ -164,7 +164,9 @@ def seed(seat: Seat, stored: Stored, line: str, term: int) -> None:
 
 
 async def _seed(seat: Seat, stored: Stored, line: str, term: int) -> None:
-    found, _ = words.state_in(await seat.transact(words.STATE_QUESTION))
+    found, _ = await seat.state(LOAD_S)
+    if found.ready and found.line == line:
+        return  # done before, and the answer was lost
     term = max(term, found.term)
     await seat.transact(words.empty(), LOAD_S)
     await seat.transact(words.begin(line), LOAD_S)

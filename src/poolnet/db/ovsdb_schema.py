@@ -7,6 +7,7 @@ sorts its sets, so sets are maps from position to member. Tables `db_…` are th
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import uuid
 from collections.abc import Mapping
@@ -102,6 +103,17 @@ def merged_schema(found: Mapping[str, Any]) -> dict[str, Json] | None:
             columns[column] = declared
         tables[name] = {**tables[name], "columns": columns}
     return _finished(tables) if lacking else None
+
+
+@functools.cache
+def defaults(table: str) -> Mapping[str, Value]:
+    """What a new row of a table has in each column; servers leave that out of what they send to replicas."""
+    zeros: Mapping[str, Value] = {"boolean": False, "integer": 0, "string": ""}
+    declared: Any = schema()["tables"]
+    return {
+        name: zeros[column["type"]] if isinstance(column["type"], str) else ()
+        for name, column in declared[table]["columns"].items()
+    }
 
 
 def _tables(whole: Mapping[str, Any]) -> Mapping[str, Any]:

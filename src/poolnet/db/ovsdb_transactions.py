@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from poolnet.db import ovsdb_schema as kept
 from poolnet.db.engine import (
@@ -20,8 +20,10 @@ from poolnet.db.engine import (
 from poolnet.db.errors import DatabaseDamaged
 from poolnet.ovsdb import operations
 from poolnet.ovsdb.operations import Operation
+from poolnet.ovsdb.replica import Replica
 from poolnet.ovsdb.values import Json, RowId, Value, decode
 
+ROW: Final[RowId] = kept.STATE_ROW
 LOCK: Final = "poolnet_coordinator"
 TERMS_KEPT: Final = 64
 SEED_ROWS: Final = 2000
@@ -119,6 +121,14 @@ def hand_over(turn: Turn, successor: str) -> list[Operation]:
     ]
 
 
+def retire(turn: Turn) -> list[Operation]:
+    """Takes a database out of use, as long as it is still that one's turn."""
+    return [
+        operations.require(kept.STATE, kept.STATE_ROW, {"ready": True, "term": turn.term}),
+        operations.update(kept.STATE, kept.STATE_ROW, {"ready": False}),
+    ]
+
+
 def guarded(work: Sequence[Operation], term: int, number: int) -> list[Operation]:
     """Carries out work as the next transaction of a term: not without the lock, not in another term, not twice."""
     return [
@@ -202,15 +212,36 @@ def _deletions(deletions: Sequence[Deletion], book: Book) -> Iterator[Operation]
             )
 
 
+_OWN: Final = (kept.STATE, kept.DELETION, kept.NOTE, kept.LOG_HEAD)
+Table: TypeAlias = "Sequence[Mapping[str, Value]]"
+
+
 def read_operations() -> list[Operation]:
     """Reads everything, as it is at one moment."""
-    own = (kept.STATE, kept.DELETION, kept.NOTE, kept.LOG_HEAD)
-    return [operations.select_all(name) for name in (*own, *kept.classes())]
+    return [operations.select_all(name) for name in (*_OWN, *kept.classes())]
 
 
 def read(results: Sequence[Json], host: str) -> tuple[Stored, Book]:
     """What `read_operations` has found. Raises DatabaseDamaged."""
-    tables = [_rows(result) for result in results]
+    return _read([_rows(result) for result in results], host)
+
+
+def read_columns() -> Mapping[str, Sequence[str]]:
+    """What a replica has to have of each table for `read_replica`."""
+    return {name: tuple(kept.defaults(name)) for name in (*_OWN, *kept.classes())}
+
+
+def read_replica(replica: Replica, host: str) -> tuple[Stored, Turn]:
+    """What a server has, also one without a majority, which carries out no transaction. Raises DatabaseDamaged."""
+    tables = [
+        [{**kept.defaults(name), **row} for row in replica.rows(name).values()]
+        for name in (*_OWN, *kept.classes())
+    ]
+    stored, _ = _read(tables, host)
+    return stored, turn_of(replica.row(kept.STATE, ROW))
+
+
+def _read(tables: Sequence[Table], host: str) -> tuple[Stored, Book]:
     state, deletions, notes, heads, *classes = tables
     found: list[tuple[int, StoredRow]] = []
     for name, rows in zip(kept.classes(), classes, strict=True):
@@ -318,4 +349,3 @@ def state_in(results: Sequence[Json]) -> tuple[Turn, dict[int, int]]:
 
 
 STATE_QUESTION: Final = (operations.select_all(kept.STATE), operations.select_all(kept.TERM))
-ROW: Final[RowId] = kept.STATE_ROW

@@ -52,6 +52,7 @@ class Seat:
         servers: How each of the cluster's servers is connected to.
         host: This host's uuid.
         address: Where others find this host when it coordinates.
+        line: The line of commits of the cluster that is meant; one that has another's rows is not used.
         candidate: Whether it wants to coordinate.
         on_turn: Told whose turn it is whenever that changes, in the seat's thread.
     """
@@ -62,6 +63,7 @@ class Seat:
         *,
         host: str,
         address: Callable[[], str],
+        line: str,
         candidate: bool,
         on_turn: Callable[[Turn], None],
     ) -> None:
@@ -75,6 +77,7 @@ class Seat:
         self._servers = tuple(servers)
         self._address = address
         self._candidate = candidate
+        self._line = line
         self._on_turn = on_turn
         self._connection: Connection | None = None
         self._locked = False
@@ -108,6 +111,16 @@ class Seat:
         except concurrent.futures.TimeoutError:
             future.cancel()
             raise TimeoutError from None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the seat's thread."""
+        return self._loop
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the present term is this host's, as far as it knows."""
+        return self.term > 0 and self.turn is not None and self.turn.term == self.term
 
     @property
     def candidate(self) -> bool:
@@ -186,8 +199,13 @@ class Seat:
     async def _sit(self, connection: Connection, servers: Replica, *, courtesy: bool) -> None:
         """Stays with a leader as long as it leads. Raises what ends a connection."""
         replica = await connection.monitor(DATABASE, {STATE: _STATE_COLUMNS}, lambda _: self._move())
+        first = words.turn_of(replica.row(STATE, words.ROW))
+        if first.line not in ("", self._line):
+            log.error("another-database", line=first.line)
+            await asyncio.sleep(PROBE_S)
+            return
         self._connection, self.connected = connection, True
-        self._hear(words.turn_of(replica.row(STATE, words.ROW)))
+        self._hear(first)
         own = bool(self.term) and self.turn is not None and self.turn.term == self.term
         beside = [asyncio.create_task(self._watch(connection))]
         if self._candidate:
@@ -315,6 +333,10 @@ class Seat:
     async def ask_state(self, connection: Connection) -> tuple[Turn, dict[int, int]]:
         """Whose turn it is, and at which number each term began. Raises what ends a connection."""
         return words.state_in(await connection.transact(DATABASE, words.STATE_QUESTION, TRANSACTION_S))
+
+    async def state(self, within_s: float) -> tuple[Turn, dict[int, int]]:
+        """Whose turn it is, asked anew. Raises NoMajority, BROKEN."""
+        return await self.ask_state(await self.leader(within_s))
 
     async def leader(self, within_s: float) -> Connection:
         """The connection to the leader, when there is one. Raises NoMajority."""

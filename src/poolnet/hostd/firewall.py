@@ -1,6 +1,7 @@
 """Which of the host's ports can others reach? The API's by the management interface only, the NBD server's on some bridges.
 
-TCP ports 443, 80 and 9443 (the API server, and the door between the hosts of a pool) are closed but on the bridge with the
+TCP ports 443, 80, 9443, 9444 and 9445 (the API server, the door between the hosts of a pool, and the servers of the pool
+database's cluster for each other and for hosts) are closed but on the bridge with the
 management address: a guest that sends to the host by its own bridge does not come in, and without management nobody does.
 TCP port 10809 is closed but on the bridges of networks with the purpose `nbd` or `insecure_nbd` (spec §7.6), TCP port 80
 when the host serves HTTPS only (spec §18.9); the host itself reaches all of them, and so do guests that the internal
@@ -29,13 +30,13 @@ LOG = structlog.stdlib.get_logger("poolnet.hostd.firewall")
 TABLE: Final = ("inet", "poolnet")
 NBD_PORT: Final = 10809  # IANA: nbd
 HTTP_PORT: Final = 80
-API_PORTS: Final = (HTTP_PORT, 443, 9443)
+API_PORTS: Final = (HTTP_PORT, 443, 9443, 9444, 9445)
 _BRIDGES: Final = "nbd_bridges"
 _MANAGEMENT: Final = "management_bridges"
 _INTERNAL: Final = "xenapi"  # the bridge of the internal management network, which no NIC is on (spec §7.9)
 _CHAIN: Final = "services"
 _INTERNAL_COMMENT: Final = "poolnet: internal, 1"
-_API_COMMENT: Final = "poolnet: API, 1"
+_API_COMMENT: Final = "poolnet: API, 2"
 _NBD_COMMENT: Final = "poolnet: NBD, 1"  # count up when the rules change
 _HTTP_COMMENT: Final = "poolnet: HTTP, 1"
 

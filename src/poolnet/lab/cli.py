@@ -54,6 +54,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from poolnet.lab import drift
 
         return drift.main(as_json=arguments.json)
+    if arguments.program.startswith("cluster-"):
+        from poolnet.xe import thin
+
+        return thin.main([f"pool-{arguments.program}", *cluster_words(arguments)])
     if arguments.program == "host-reset-network":
         from poolnet.lab import reset
 
@@ -176,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     tour.add_argument("--name", default="lab", help="the lab's name (default: lab)")
     _add_init(programs.add_parser("init", help="turn this Debian machine into a standalone poolnet host"))
     programs.add_parser("upgrade", help="install this version on a poolnet host, and restart its services")
+    _add_cluster(programs)
     reset = programs.add_parser(
         "host-reset-network",
         help="at a host's console: give it its last good network back, without the API server",
@@ -219,6 +224,41 @@ def _add_audit(audit: argparse.ArgumentParser) -> None:
         metavar="NUMBER:HASH",
         help="an end of the log that was noted elsewhere, as this command prints it (may be repeated)",
     )
+
+
+def cluster_words(arguments: argparse.Namespace) -> list[str]:
+    """What follows the command of `xe` that does the same."""
+    if arguments.program == "cluster-enable":
+        return [f"host-uuids={','.join(arguments.hosts)}"] if arguments.hosts else []
+    if arguments.program in ("cluster-add", "cluster-remove"):
+        return [f"host-uuid={arguments.host}"]
+    return ["--json"] if arguments.program == "cluster-status" and arguments.json else []
+
+
+def _add_cluster(programs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    enable = programs.add_parser(
+        "cluster-enable",
+        help="at a host's console: move the pool's database to a cluster of servers on three or five hosts",
+    )
+    enable.add_argument(
+        "hosts", nargs="*", metavar="UUID", help="the hosts (default: the coordinator and two more)"
+    )
+    programs.add_parser(
+        "cluster-disable", help="at a host's console: take the pool's database back to the coordinator alone"
+    )
+    status = programs.add_parser(
+        "cluster-status", help="at a host's console: how the database's cluster is, and who is coordinator"
+    )
+    status.add_argument("--json", action="store_true", help="as JSON, for programs")
+    add = programs.add_parser(
+        "cluster-add", help="at a host's console: give one more host a server of the cluster"
+    )
+    add.add_argument("host", metavar="UUID")
+    remove = programs.add_parser(
+        "cluster-remove",
+        help="at a host's console: take a host's server out of the cluster, also one that is lost",
+    )
+    remove.add_argument("host", metavar="UUID")
 
 
 def _add_init(init: argparse.ArgumentParser) -> None:

@@ -308,6 +308,7 @@ def _host_services(lab: Lab) -> tuple[Service, ...]:
     binaries = Path(sys.executable).parent
     return (
         *own_switch,
+        machine.service("poolnet-db", str(binaries / "poolnet-db")),
         machine.service("poolnet-hostd", str(binaries / "poolnet-hostd")),
         machine.service(
             "poolnet-api", str(binaries / "poolnet-api"), ready="/run/poolnet/xapi.sock", unless=f"/{MASKED}"

@@ -24,7 +24,7 @@ from poolnet.hostd.guests import libvirt_link
 from poolnet.lab.program import programs
 
 _NIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
-_UNITS = ("poolnet-hostd.service", "poolnet-api.service")
+_UNITS = ("poolnet-hostd.service", "poolnet-db.service", "poolnet-api.service")
 _DROP_IN = "ovs-vswitchd.service.d/poolnet.conf"
 _USER = "poolnet"
 
@@ -91,6 +91,7 @@ def upgrade() -> int:
         sys.stderr.write(f"poolnet upgrade: {error}\n")
         return 1
     subprocess.run(("systemctl", "daemon-reload"), check=True)  # noqa: S607 - found by PATH, which is root's
+    subprocess.run(("systemctl", "enable", *_UNITS), check=True)  # noqa: S603, S607 - no shell, and words of our own; found by PATH, which is root's
     return subprocess.run(("systemctl", "restart", *_UNITS), check=False).returncode  # noqa: S603, S607 - no shell, and words of our own; found by PATH, which is root's
 
 

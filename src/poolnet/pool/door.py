@@ -137,7 +137,9 @@ class CoordinatorDoor:
                 await wire.write(writer, wire.Denied(reason="this host is a coordinator"))
 
     def _gives_way(self, uuid: str, other: wire.Follow) -> bool:
-        """Steps down for a coordinator of a later term, unless there are members that follow this one."""
+        """Steps down for a coordinator of a later term, unless there are members that follow this one, or a cluster decides."""
+        if self._members.elected:
+            return False
         if other.coordinator_uuid != uuid or other.term <= self._members.term or self._members.connected:
             return False
         log.warning("steps-down", coordinator=uuid, address=other.address, term=other.term)
@@ -243,6 +245,8 @@ class MemberDoor:
                     await wire.write(writer, denied)
                 else:
                     await wire.write(writer, done)
+            case wire.ServeDatabase() | wire.UseCluster():
+                await wire.write(writer, await self._member.site.answer(opening))
             case wire.Leave():
                 host = self._own_host()
                 management = management_of(self._database.view, host) if host is not None else None

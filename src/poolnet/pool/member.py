@@ -24,6 +24,7 @@ from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.failure import Failure
 from poolnet.pool import authority, membership, pki, trusted, wire
+from poolnet.pool.cluster import ClusterSite
 from poolnet.pool.membership import Membership, write_durably
 from poolnet.pool.pace import Pace
 from poolnet.pool.peer import Peer, PeerDenied, PeerGone, Streams
@@ -45,6 +46,7 @@ class Member:
         users_file: The local users, which it keeps as the coordinator has them.
         become: Has the server start anew in another role, soon.
         pace: When the coordinator is taken to be gone.
+        site: What this host has of the cluster that the database may be on, which decides who coordinates then.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Member:
         users_file: Path,
         become: Callable[[Membership], None],
         pace: Pace,
+        site: ClusterSite,
     ) -> None:
         self._state_dir = state_dir
         self._files = pki.pool_files(state_dir)
@@ -67,6 +70,7 @@ class Member:
         self._users_file = users_file
         self._become = become
         self._pace = pace
+        self.site = site
         self._changing = False
         self._peer = Peer(
             lambda: pki.client_context(self._files),
@@ -202,6 +206,7 @@ class Member:
                 term=welcome.term,
             )
         )
+        self.site.use(welcome.cluster)
 
     def on_trust(self, hear: Callable[[], None]) -> None:
         """Calls `hear` when it may be that other certificates are good than before. It may raise OSError."""
@@ -310,7 +315,10 @@ class Member:
             self.follow_other(uuid, address, term)
 
     def promote(self, term: int) -> None:
-        """Is the coordinator of that term from now on."""
+        """Is the coordinator of that term from now on, unless a cluster decides who is."""
+        if self.site.cluster is not None:
+            log.info("promotion-ignored", term=term, reason="the database's cluster decides")
+            return
         role = membership.Role.COORDINATOR
         self._change(Membership(role=role, pool_uuid=self._role.pool_uuid, term=term))
 

@@ -36,8 +36,9 @@ from poolnet.pool import trusted, wire
 from poolnet.pool.authority import PoolFiles
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.hosts import PoolHosts, RemoteHost
+from poolnet.pool.membership import Cluster
 from poolnet.pool.pace import Pace
-from poolnet.pool.peer import Peer
+from poolnet.pool.peer import ANSWER_S, Peer
 from poolnet.pool.pki import client_context, rotate_secret
 from poolnet.pool.start import converge, follow_facts, follow_locks, greet
 from poolnet.rules import certificate as certificate_rules
@@ -92,7 +93,9 @@ class Members:
         port: int,
         pace: Pace,
         clock: Callable[[], datetime],
+        cluster: Cluster | None = None,
     ) -> None:
+        self._cluster = cluster
         self._database = database
         self._coordinator = coordinator
         self._hosts = hosts
@@ -291,6 +294,7 @@ class Members:
             epoch=self._epoch,
             authorities=self._files.ca.read_bytes(),
             secret=self._files.secret.read_bytes(),
+            cluster=self._cluster,
         )
 
     # --- what the hosts are ------------------------------------------------------------------------------------
@@ -399,6 +403,11 @@ class Members:
         return tuple(ref for ref in rows if ref != self._local_host and ref not in self._sessions)
 
     @property
+    def elected(self) -> bool:
+        """Whether a cluster says that this host is coordinator, and nobody else can."""
+        return self._cluster is not None
+
+    @property
     def term(self) -> int:
         """Of which term this host is coordinator."""
         return self._term
@@ -409,10 +418,10 @@ class Members:
         local = self._database.view.get(Host, self._local_host)
         return wire.Follow(coordinator_uuid=local.uuid, address=local.address, term=self._term)
 
-    async def ask(self, host: Ref[Host], question: Struct, expect: type[A]) -> A:
+    async def ask(self, host: Ref[Host], question: Struct, expect: type[A], within_s: float = ANSWER_S) -> A:
         """Asks a member something, also one that is not heard. Raises PeerGone or PeerDenied."""
         remote = self._hosts.remote(host) or self._remote(host)
-        return await remote.ask(question, expect)
+        return await remote.ask(question, expect, within_s)
 
     async def heard(self, within_s: float) -> None:
         """Waits for members that were heard a moment ago, until all are, or are taken to be down, or for so long."""

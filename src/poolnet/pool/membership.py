@@ -12,7 +12,7 @@ import shutil
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -21,6 +21,8 @@ from poolnet.hostnet.protocol import Management
 ROLE_FILE = "role.json"
 POOL_DIRECTORY = "pool"
 DATABASE = "pool.db"
+CLUSTER_DIRECTORY: Final = "cluster"
+RAFT_PORT: Final = 9444
 
 
 class Role(StrEnum):
@@ -52,6 +54,42 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
     epoch: str = ""
     fresh: bool = False
     management: Management | None = None
+
+
+def bracketed(address: str) -> str:
+    """An address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address
+
+
+class ClusterServer(msgspec.Struct, frozen=True, kw_only=True):
+    """A host with a server: its uuid, and the address that its server has for good."""
+
+    uuid: str
+    address: str
+
+    @property
+    def raft(self) -> str:
+        """Where the other servers find it."""
+        return f"ssl:{bracketed(self.address)}:{RAFT_PORT}"
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster that has the pool's database.
+
+    Attributes:
+        line: Names its line of commits; another cluster has another one.
+        servers: The hosts with a server.
+        step: What this host has still to do when it starts: write its own database to the cluster, take it back from there,
+            or go on without the cluster with what its own server has.
+    """
+
+    line: str
+    servers: tuple[ClusterServer, ...]
+    step: Literal["", "seed", "take back", "salvage"] = ""
+
+    def server(self, uuid: str) -> ClusterServer | None:
+        """That host's server."""
+        return next((each for each in self.servers if each.uuid == uuid), None)
 
 
 STANDALONE = Membership()
@@ -91,6 +129,7 @@ def save(state_dir: Path, membership: Membership) -> None:
 def start_fresh(state_dir: Path) -> None:
     """Removes what is kept of a pool that this host has left. Raises OSError."""
     shutil.rmtree(state_dir / POOL_DIRECTORY, ignore_errors=True)
+    shutil.rmtree(state_dir / CLUSTER_DIRECTORY, ignore_errors=True)
     remove_database(state_dir)
 
 

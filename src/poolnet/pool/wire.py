@@ -14,11 +14,12 @@ import msgspec
 from msgspec import Struct
 
 from poolnet.db.engine import Deletion, StoredRow
+from poolnet.pool.membership import Cluster, ClusterServer
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 OPENING_BYTES_MAX = 128 * 1024  # before anybody knows whether the peer is a host of the pool
 ROWS_PER_FRAME = 2000
-VERSION = 3
+VERSION = 4
 
 
 class OpenHostd(Struct, frozen=True, kw_only=True, tag=True):
@@ -85,7 +86,35 @@ class Certify(Struct, frozen=True, kw_only=True, tag=True):
     chain: str = ""
 
 
-Opening: TypeAlias = OpenHostd | OpenClient | Greet | Ping | Reach | Follow | Promote | Leave | Certify
+class ServeDatabase(Struct, frozen=True, kw_only=True, tag=True):
+    """Start your server of the pool database as one of a cluster, `server`, which the ones in `join` are in.
+
+    Only a member's own coordinator may ask. Answered by `Granted` when it is one of them, or by `Denied`.
+    """
+
+    server: ClusterServer
+    join: tuple[str, ...]
+
+
+class UseCluster(Struct, frozen=True, kw_only=True, tag=True):
+    """The pool's database is on that cluster from now on; on none: end your server. Answered by `Granted` or `Denied`."""
+
+    cluster: Cluster | None
+
+
+Opening: TypeAlias = (
+    OpenHostd
+    | OpenClient
+    | Greet
+    | Ping
+    | Reach
+    | Follow
+    | Promote
+    | Leave
+    | Certify
+    | ServeDatabase
+    | UseCluster
+)
 
 
 class Granted(Struct, frozen=True, kw_only=True, tag=True):
@@ -126,6 +155,7 @@ class Welcome(Struct, frozen=True, kw_only=True, tag=True):
     epoch: str
     authorities: bytes
     secret: bytes
+    cluster: Cluster | None = None
 
 
 class Rows(Struct, frozen=True, kw_only=True, tag=True):

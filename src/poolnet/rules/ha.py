@@ -13,8 +13,8 @@ from poolnet.rules.context import CallContext
 from poolnet.rules.features import require_no_ha, the_pool
 
 NEEDS = (
-    "High availability needs the pool's database on a cluster of three or five hosts, whose majority decides which host "
-    "is alive. This pool has its database on one host"
+    "High availability needs the pool's database on a cluster of three or five hosts, and hosts that fence themselves when "
+    "they lose its majority, which those of poolnet do not do yet"
 )
 
 
@@ -26,7 +26,7 @@ def enable_ha(
     Raises:
         HA_IS_ENABLED: It is on already.
         REQUIRED_PIF_IS_UNPLUGGED: PIFs that must not be unplugged are; with all of them.
-        OPERATION_NOT_ALLOWED: The database is not on a cluster; nobody could tell a dead host from one that is cut off.
+        OPERATION_NOT_ALLOWED: Hosts do not fence themselves; nobody could tell a dead one from one that is cut off.
     """
     require_no_ha(ctx.txn)
     down = tuple(pif.ref for pif in ctx.txn.all(PIF) if pif.disallow_unplug and not pif.currently_attached)

@@ -24,9 +24,9 @@ USAGE = (
 )
 
 
-def main() -> int:
-    """Run `xe` with the words of this process's command line; returns the exit code."""
-    arguments = sys.argv[1:]
+def main(given: list[str] | None = None) -> int:
+    """Run `xe` with these words, or those of this process's command line; returns the exit code."""
+    arguments = sys.argv[1:] if given is None else given
     trace: list[str] = []
     debug_on_fail = False
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from poolnet.db import ovsdb_transactions as words
 from poolnet.db.engine import Stored
 from poolnet.db.engine_ovsdb import OvsdbEngine, seed
 from poolnet.db.ovsdb_schema import DATABASE, schema
@@ -94,7 +94,9 @@ class Cluster:
 
     def seat(self, host: str, on_turn: Callable[[Turn], None] = lambda _: None) -> Seat:
         openers = [partial(Connection.open, server.socket) for server in self.servers]
-        seat = Seat(openers, host=host, address=lambda: f"at {host}", candidate=True, on_turn=on_turn)
+        seat = Seat(
+            openers, host=host, address=lambda: f"at {host}", line="line", candidate=True, on_turn=on_turn
+        )
         seat.start()
         return seat
 
@@ -122,12 +124,19 @@ def cluster(directory: Path, size: int, kept: Mapping[str, object] | None = None
         made.close()
 
 
+def seed_anew(seat: Seat) -> None:
+    """An empty database in the place of the one that the test before has left."""
+    turn, _ = seat.do(seat.state(WITHIN_S))
+    seat.do(seat.transact(words.empty()))
+    seed(seat, Stored(rows=(), deletions=(), ceiling=0), "line", turn.term)
+
+
 @contextmanager
 def engine_on(cluster: Cluster) -> Iterator[OvsdbEngine]:
     """An engine on an empty database."""
     seat = cluster.seat("host-1")
     try:
-        seed(seat, Stored(rows=(), deletions=(), ceiling=0), f"line {os.getpid()}", 0)
+        seed_anew(seat)
         yield OvsdbEngine(seat)
     finally:
         seat.close()

@@ -22,8 +22,8 @@ from poolnet.model.classes.network import Network
 from poolnet.ovsdb.connection import ConnectionLost
 from poolnet.ovsdb.operations import Operation, insert_as
 from poolnet.ovsdb.values import Value
-from tests.unit.db.clusters import Cluster, cluster, eventually
-from tests.unit.db.rows import a_network, create
+from tests.unit.db.clusters import Cluster, cluster, eventually, seed_anew
+from tests.unit.db.rows import a_network, a_ref, create
 
 EMPTY = Stored(rows=(), deletions=(), ceiling=0)
 
@@ -46,8 +46,8 @@ class Rivals:
     def __init__(self, of: Cluster) -> None:
         self.heard: list[Turn] = []
         self.first = of.seat("first")
-        seed(self.first, EMPTY, "line", 0)
-        eventually(lambda: self.first.term > 0, "nobody claims a term")
+        seed_anew(self.first)
+        eventually(lambda: self.first.is_ours, "nobody claims a term")
         self.second = of.seat("second", self.heard.append)
         eventually(lambda: self.second.turn is not None, "the other does not hear")
 
@@ -240,6 +240,32 @@ def test_a_lone_server_keeps_notes_and_heads_of_each_host(alone: Cluster) -> Non
     assert [note.number for note in found.notes] == [4]
     engine.close()
     other.close()
+
+
+def test_a_replica_has_what_a_transaction_reads(alone: Cluster) -> None:
+    """Servers without a majority carry out no transaction, and servers leave defaults out of what they send to replicas."""
+    seat = alone.seat("first")
+    seed(seat, EMPTY, "line", 0)
+    database = Database.open(OvsdbEngine(seat))
+    create(database, a_network("here"), Network(ref=a_ref()))
+    database.close()
+    connection = seat.do(seat.leader(10))
+    replica = seat.do(connection.monitor(DATABASE, words.read_columns(), lambda _: None))
+    stored, turn = words.read_replica(replica, "first")
+    assert (stored, turn.number) == (read_from(seat)[0], seat.do(seat.state(10))[0].number)
+    seat.close()
+
+
+def test_a_database_is_written_once(alone: Cluster) -> None:
+    """Its host may die before it notes that, and others may use it by then."""
+    seat = alone.seat("first")
+    seed(seat, EMPTY, "line", 0)
+    database = Database.open(OvsdbEngine(seat))
+    create(database, a_network("later"))
+    database.close()
+    seed(seat, EMPTY, "line", 0)
+    assert len(read_from(seat)[0].rows) == 1
+    seat.close()
 
 
 def test_what_the_model_has_no_class_for_is_refused_and_nothing_written(alone: Cluster) -> None:

@@ -17,6 +17,7 @@ from poolnet.db.engine_memory import MemoryEngine
 from poolnet.model.classes.pool import Pool as ThePool
 from poolnet.model.failure import Failure
 from poolnet.pool import membership, pki, wire
+from poolnet.pool.cluster import ClusterFiles, ClusterSite
 from poolnet.pool.door import Answering, CoordinatorDoor, MemberDoor, admit, serve
 from poolnet.pool.member import Member
 from poolnet.pool.membership import Membership, Role
@@ -86,6 +87,7 @@ def with_member(tmp_path: Path, body: Callable[[Pool], Awaitable[None]]) -> None
             users_file=tmp_path / "users.toml",
             become=became.append,
             pace=Pace(),
+            site=ClusterSite(ClusterFiles(tmp_path, tmp_path), None, "me", lambda: None),
         )
         socket_path = tmp_path / "hostd.sock"
         door = MemberDoor(member, database, uuids["me"], socket_path, certify)
@@ -300,6 +302,7 @@ class Keeping:
 
     term: int = TERM
     connected: tuple[str, ...] = ()
+    elected: bool = False
 
 
 def coordinator_door(
@@ -326,6 +329,7 @@ def test_a_coordinator_that_comes_back_gives_way_to_a_later_one_that_has_the_mem
             (Keeping(), TERM, False),
             (Keeping(), TERM - 1, False),
             (Keeping(connected=("member",)), TERM + 2, False),
+            (Keeping(elected=True), TERM + 2, False),
         ):
             became: list[Membership] = []
             door, other = coordinator_door(tmp_path, keeping, became)

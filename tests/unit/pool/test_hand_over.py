@@ -27,6 +27,7 @@ from poolnet.model.classes.pool import Pool
 from poolnet.model.failure import Failure
 from poolnet.model.types import Ref
 from poolnet.pool import wire
+from poolnet.pool.cluster import ClusterFiles, ClusterSite
 from poolnet.pool.door import CoordinatorDoor, MemberDoor, admit
 from poolnet.pool.member import Member
 from poolnet.pool.membership import Membership, Role, load, save
@@ -56,6 +57,7 @@ class Server:
     role: Membership = field(default_factory=Membership)
     connected: tuple[Ref[Host], ...] = ()
     """The members that follow it, if it is a coordinator."""
+    elected = False
     follows: str = ""
     """The coordinator that has welcomed it, if it is a member."""
 
@@ -74,6 +76,7 @@ class Server:
             users_file=self.directory / "users.toml",
             become=self.become,
             pace=Pace(),
+            site=ClusterSite(ClusterFiles(self.directory, self.directory), None, "me", lambda: None),
         )
 
     def become(self, role: Membership) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from poolnet.xe.commands import (
     audit,
+    cluster,
     drift,
     hosts,
     locks,
@@ -35,6 +36,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         vms.COMMANDS,
         placement.COMMANDS,
         hosts.COMMANDS,
+        cluster.COMMANDS,
         drift.COMMANDS,
         pools.COMMANDS,
         storage.COMMANDS,

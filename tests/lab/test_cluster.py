@@ -1,0 +1,189 @@
+"""A pool whose database is on a cluster: the coordinator dies, hands over, is rebooted, and the pool goes on.
+
+`python -m tests.lab.cluster_soak` does much more of the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from poolnet.lab import life
+from tests.lab import cluster_soak, survival
+from tests.lab.cluster_soak import HOSTS
+from tests.lab.pools import answer, eventually, host_uuid, live, xe
+from tests.lab.running import RunningLab, running_lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+
+SEED = int(os.environ.get("POOLNET_CLUSTER_SEED") or random.SystemRandom().randrange(1 << 32))
+KILLS = 3
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[RunningLab]:
+    """Three hosts in one pool."""
+    with running_lab(hosts=len(HOSTS), pool=True) as one:
+        yield one
+
+
+def status(lab: RunningLab, host: str) -> dict[str, Any]:
+    """What a host says of the cluster; its server may be starting anew just then."""
+    said: list[str] = []
+
+    def asked() -> bool:
+        said[:] = [xe(lab, host, "pool-cluster-status", "--json")[1]]
+        return said[0].startswith("{")
+
+    eventually(asked, f"{host} does not say how the cluster is")
+    found: dict[str, Any] = json.loads(said[0])
+    return found
+
+
+def coordinator(lab: RunningLab) -> str:
+    return asyncio.run(cluster_soak.whole(lab))
+
+
+def coordinating(lab: RunningLab) -> str:
+    """The coordinator of a pool without a cluster."""
+    (host,) = (
+        name
+        for name in HOSTS
+        if answer(lab, name, "pool-list", "params=master", "--minimal") == host_uuid_of(lab, name)
+    )
+    return host
+
+
+def names_there(lab: RunningLab, host: str) -> set[str]:
+    return set(answer(lab, host, "network-list", "params=name-label", "--minimal").split(","))
+
+
+def test_what_makes_no_cluster_is_refused_and_changes_nothing(lab: RunningLab) -> None:
+    uuids = [host_uuid(lab, name) for name in HOSTS]
+    for given in (uuids[:2], uuids[1:], [uuids[0], uuids[1], uuids[1]]):
+        code, said = xe(lab, "host1", "pool-cluster-enable", f"host-uuids={','.join(given)}")
+        assert code != 0, said
+        assert "INVALID_VALUE" in said or "invalid" in said.lower(), said
+    for command in ("pool-cluster-disable", f"pool-cluster-add host-uuid={uuids[1]}"):
+        assert xe(lab, "host1", *command.split())[0] != 0
+    assert not status(lab, "host2")["enabled"]
+
+
+def test_no_acknowledged_call_is_lost_when_coordinators_are_killed(lab: RunningLab) -> None:
+    """POOLNET_CLUSTER_SEED repeats it."""
+    print(f"POOLNET_CLUSTER_SEED={SEED}")
+    times, faults = asyncio.run(cluster_soak.soak(lab, KILLS, SEED, print))
+    assert faults == []
+    assert len(times) == KILLS
+
+
+def test_the_turn_is_handed_over_and_kept_from_who_may_not_have_it(lab: RunningLab) -> None:
+    now = coordinator(lab)
+    successor, third = (name for name in HOSTS if name != now)
+    assert lab.xe(third, "network-create", "name-label=before")
+    assert (
+        xe(lab, third, "pool-designate-new-master", f"host-uuid={host_uuid(lab, successor, third)}")[0] == 0
+    )
+    eventually(lambda: status(lab, third)["coordinator"] == host_uuid_of(lab, successor), "nobody takes over")
+    assert coordinator(lab) == successor
+    assert "before" in names_there(lab, now)
+    for words in (
+        ("pool-eject", f"host-uuid={host_uuid(lab, third, now)}", "--force"),
+        ("pool-cluster-remove", f"host-uuid={host_uuid(lab, successor, now)}"),
+    ):
+        code, said = xe(lab, now, *words)
+        assert code != 0, said
+        assert "cluster" in said, said
+    for words in (
+        ("pool-emergency-transition-to-master", "--force"),
+        ("pool-emergency-reset-master", "master-address=192.0.2.1"),
+    ):
+        code, said = xe(lab, third, *words)
+        assert code != 0, said
+        assert "cluster" in said, said
+    assert coordinator(lab) == successor
+
+
+def host_uuid_of(lab: RunningLab, name: str) -> str:
+    for host in HOSTS:
+        uuid = answer(lab, host, "host-list", f"name-label={name}", "--minimal")
+        if uuid:
+            return uuid
+    return ""
+
+
+def test_a_host_that_is_switched_off_and_on_is_in_the_cluster_again(lab: RunningLab) -> None:
+    gone = coordinator(lab)
+    asyncio.run(life.reboot(lab.name, gone, hard=True))
+    others = [name for name in HOSTS if name != gone]
+    assert coordinator(lab) in HOSTS
+    eventually(lambda: live(lab, others[0]) == set(HOSTS), "the host is not heard again")
+    assert lab.xe(gone, "network-create", "name-label=after the boot")
+    assert "after the boot" in names_there(lab, others[0])
+
+
+def test_a_server_is_taken_out_and_put_back(lab: RunningLab) -> None:
+    now = coordinator(lab)
+    other = next(name for name in HOSTS if name != now)
+    uuid = host_uuid(lab, other, now)
+    assert xe(lab, now, "pool-cluster-remove", f"host-uuid={uuid}")[0] == 0
+    eventually(lambda: uuid not in servers(lab, now) and uuid not in servers(lab, other), "it is still there")
+    eventually(lambda: bool(answer(lab, other, "host-list", "--minimal")), "the host lost its pool")
+    assert len(servers(lab, now)) == len(HOSTS) - 1
+    now = coordinator(lab)
+    eventually(lambda: xe(lab, now, "pool-cluster-add", f"host-uuid={uuid}")[0] == 0, "it cannot be put back")
+    eventually(lambda: uuid in servers(lab, other), "it does not know")
+    coordinator(lab)
+    assert len(servers(lab, now)) == len(HOSTS)
+
+
+def servers(lab: RunningLab, host: str) -> set[str]:
+    return {each["host"] for each in status(lab, host).get("servers", ())}
+
+
+def test_the_database_comes_back_to_one_host(lab: RunningLab) -> None:
+    now = coordinator(lab)
+    before = names_there(lab, now)
+    assert xe(lab, now, "pool-cluster-disable")[0] == 0
+    for host in HOSTS:
+        eventually(lambda host=host: not status(lab, host)["enabled"], f"{host} still has it")  # type: ignore[misc]
+        eventually(lambda host=host: names_there(lab, host) == before, f"{host} has other networks")  # type: ignore[misc]
+        assert not (lab.lab.directory / host / "var-lib/poolnet/api/cluster").exists()
+    eventually(lambda: live(lab, now) == set(HOSTS), "not all follow")
+    cluster_soak.kill(lab, now, database=True)
+    eventually(lambda: names_there(lab, now) == before, "what was taken back is lost")
+
+
+def test_without_a_majority_nothing_changes_and_a_host_can_go_on_alone(lab: RunningLab) -> None:
+    asyncio.run(cluster_soak.enable(lab, coordinating(lab)))
+    alone = coordinator(lab)
+    others = [name for name in HOSTS if name != alone]
+    assert lab.xe(others[0], "network-create", "name-label=before the loss")
+    dump = ("ovsdb-client", "dump", "unix:/run/poolnet/db.sock", "poolnet", "network", "name_label")
+    eventually(lambda: "before the loss" in lab.run(alone, *dump), "its own server does not get it")
+    for host in others:
+        survival.stop(lab, host, "poolnet-db")
+        survival.stop(lab, host, "poolnet-api")
+        cluster_soak.kill(lab, host, database=True, server=False)
+    assert xe(lab, alone, "network-create", "name-label=never")[0] != 0
+    eventually(lambda: answer(lab, alone, "host-is-in-emergency-mode") == "true", "it goes on")
+    assert not status(lab, alone)["majority"]
+    assert xe(lab, alone, "network-create", "name-label=never")[0] != 0
+    assert xe(lab, alone, "pool-emergency-transition-to-master")[0] == 0
+    eventually(lambda: "before the loss" in names_there(lab, alone), "it does not go on")
+    assert "never" not in names_there(lab, alone)
+    assert not status(lab, alone)["enabled"]
+    for host in others:
+        survival.resume(lab, host, "poolnet-api")
+    eventually(lambda: live(lab, alone) == set(HOSTS), "the others do not follow it")
+    for host in others:
+        survival.resume(lab, host, "poolnet-db")
+        eventually(lambda host=host: not status(lab, host)["enabled"], f"{host} has the old cluster")  # type: ignore[misc]
+    assert lab.xe(others[1], "network-create", "name-label=together")
+    assert "together" in names_there(lab, alone)

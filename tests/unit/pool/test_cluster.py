@@ -1,0 +1,197 @@
+"""What a host keeps of the cluster that the pool's database is on, and the program that keeps its server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from poolnet.api.place import role_of
+from poolnet.db.ovsdb_transactions import Turn, is_committed
+from poolnet.pool import wire
+from poolnet.pool.cluster import ClusterFiles, ClusterSite, ClusterTrouble, server_ids
+from poolnet.pool.database_server import DATABASE_FILE, PID_FILE, SERVER_FILE
+from poolnet.pool.membership import Cluster, ClusterServer, Membership, Role
+
+WITHIN_S = 20.0
+OWN = ClusterServer(uuid="own", address="127.0.0.1")
+OTHER = ClusterServer(uuid="other", address="fd00::1")
+CLUSTER = Cluster(line="line", servers=(OWN, OTHER))
+STATUS = """8f3a
+Name: poolnet
+Servers:
+    8f3a (8f3a at ssl:127.0.0.1:9444) (self) next_index=2 match_index=3
+    21c0 (21c0 at ssl:[fd00::1]:9444) last msg 12 ms ago
+"""
+
+
+def eventually(holds: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + WITHIN_S
+    while not holds():
+        assert time.monotonic() < until, what
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> ClusterFiles:
+    return ClusterFiles(tmp_path / "state", tmp_path / "run")
+
+
+def test_the_cluster_is_what_was_written_down_and_damage_is_no_guess(files: ClusterFiles) -> None:
+    assert files.load() is None
+    files.save(CLUSTER)
+    assert files.load() == CLUSTER
+    (files.directory / "cluster.json").write_bytes(b"{")
+    with pytest.raises(ClusterTrouble):
+        files.load()
+    files.leave()
+    assert files.load() is None
+    files.leave()
+
+
+def test_a_server_that_loses_its_database_joins_the_others(files: ClusterFiles) -> None:
+    files.serve(OWN, ())
+    first = json.loads((files.directory / SERVER_FILE).read_bytes())
+    assert first["join"] == []
+    files.knows_others(CLUSTER, OWN)
+    later = json.loads((files.directory / SERVER_FILE).read_bytes())
+    assert later == {**first, "join": ["ssl:[fd00::1]:9444"]}
+    files.serve(OWN, ())
+    assert json.loads((files.directory / SERVER_FILE).read_bytes())["identity"] != first["identity"]
+
+
+def test_the_ids_of_servers_are_found_by_their_addresses() -> None:
+    assert server_ids(STATUS) == {OWN.raft: "8f3a", OTHER.raft: "21c0"}
+    assert server_ids("nothing of that kind") == {}
+
+
+def test_a_member_uses_the_cluster_that_it_is_told_of_once(files: ClusterFiles) -> None:
+    started: list[None] = []
+    site = ClusterSite(files, None, "own", lambda: started.append(None))
+    told = asyncio.run(
+        site.answer(wire.UseCluster(cluster=Cluster(line="line", servers=(OTHER,), step="seed")))
+    )
+    assert isinstance(told, wire.Granted)
+    site.use(None)
+    assert len(started) == 1
+    kept = files.load()
+    assert kept is not None
+    assert (kept.servers, kept.step) == ((OTHER,), ""), "what the coordinator has to do is not the member's"
+    assert not (files.directory / SERVER_FILE).exists()
+
+
+def test_a_host_has_the_role_that_the_cluster_gives_it() -> None:
+    was = Membership(role=Role.COORDINATOR, pool_uuid="pool", term=3, epoch="old")
+    turn = Turn(ready=True, line="line", term=5, holder="own", address="a")
+    ours = role_of(was, turn, "own", ours=True, line="line")
+    assert (ours.role, ours.term, ours.epoch, ours.pool_uuid) == (Role.COORDINATOR, 5, "line", "pool")
+    before = role_of(was, turn, "own", ours=False, line="line")
+    assert (before.role, before.coordinator_uuid) == (Role.MEMBER, ""), (
+        "a term of an earlier life counts for nothing"
+    )
+    member = role_of(was, turn, "me", ours=False, line="line")
+    assert (member.coordinator_uuid, member.coordinator_address, member.term, member.epoch) == (
+        "own",
+        "a",
+        5,
+        "",
+    )
+    follower = Membership(
+        role=Role.MEMBER, coordinator_uuid="x", coordinator_address="y", term=4, epoch="line"
+    )
+    assert role_of(follower, None, "me", ours=False, line="line") == follower
+    assert role_of(follower, turn, "me", ours=False, line="line").epoch == "line", "it goes on with its copy"
+
+
+@pytest.mark.parametrize(
+    ("terms", "committed"),
+    [
+        ({}, False),
+        ({4: 9}, False),
+        ({4: 9, 5: 11}, False),
+        ({4: 9, 5: 12}, True),
+        ({5: 12, 6: 11}, True),
+        ({6: 11}, False),
+    ],
+)
+def test_a_transaction_of_a_term_is_there_if_the_next_one_began_after_it(
+    terms: dict[int, int], committed: bool
+) -> None:
+    """The transaction that was to lead from 11 to 12 in term 4."""
+    assert is_committed(terms, 4, 11) is committed
+
+
+class Program:
+    """The program `poolnet-db`, with a server that listens on this machine alone."""
+
+    def __init__(self, root: Path) -> None:
+        self.state, self.run = root / "var/lib/poolnet/api", root / "run/poolnet"
+        self.directory = self.state / "cluster"
+        self.directory.mkdir(parents=True)
+        words = (sys.executable, "-m", "poolnet.pool.database_server")
+        self.process = subprocess.Popen(
+            words, env={**os.environ, "POOLNET_ROOT": str(root)}, stderr=subprocess.DEVNULL
+        )
+        eventually((self.run / PID_FILE).exists, "the program does not start")
+
+    def tell(self, identity: str | None) -> None:
+        """Has it keep a server of that identity, or none."""
+        path = self.directory / SERVER_FILE
+        if identity is None:
+            path.unlink()
+        else:
+            (self.directory / "schema").write_text('{"name": "toy", "version": "1.0.0", "tables": {}}')
+            words = {
+                "identity": identity,
+                "database": "toy",
+                "raft": f"unix:{self.directory}/raft",
+                "join": [],
+            }
+            path.write_text(
+                json.dumps({**words, "listen": f"punix:{self.directory}/more", "schema": "schema"})
+            )
+        self.process.send_signal(signal.SIGHUP)
+
+    def cid(self) -> str:
+        """The cluster that is served; "" if none is."""
+        words = ("ovs-appctl", "--timeout=5", "-t", str(self.run / "db.ctl"), "cluster/cid", "toy")
+        return subprocess.run(words, check=False, capture_output=True, text=True).stdout.strip()
+
+    def server(self) -> int:
+        """The server's process; 0 if there is none."""
+        words = ("pgrep", "-P", str(self.process.pid), "-x", "ovsdb-server")
+        return int(subprocess.run(words, check=False, capture_output=True, text=True).stdout.strip() or 0)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    running = Program(tmp_path)
+    yield running
+    running.process.terminate()
+    assert running.process.wait(WITHIN_S) == 0
+    assert not running.cid()
+
+
+def test_a_server_is_kept_as_its_file_says(program: Program) -> None:
+    assert not program.server()
+    program.tell("one")
+    eventually(lambda: bool(program.cid()), "no server starts")
+    first = program.cid()
+    os.kill(program.server(), signal.SIGKILL)
+    eventually(lambda: program.cid() == first, "the server does not come back with its database")
+    running = program.server()
+    program.tell("one")
+    program.tell("two")
+    eventually(lambda: program.cid() not in ("", first), "another cluster does not get another database")
+    assert program.server() != running
+    program.tell(None)
+    eventually(lambda: not program.server(), "the server does not end")
+    eventually(lambda: not (program.directory / DATABASE_FILE).exists(), "its database does not go")
