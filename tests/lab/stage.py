@@ -52,10 +52,12 @@ class Stage:
     tag: int
 
     def lock(self, mode: str, ipv4: tuple[str, ...] = (), ipv6: tuple[str, ...] = ()) -> None:
-        """Set the attacker's lock through the API."""
+        """Set the attacker's lock through the API, and let Open vSwitch decide anew on what it has cached."""
         self.api.call("VIF.set_ipv4_allowed", self.vif, list(ipv4))
         self.api.call("VIF.set_ipv6_allowed", self.vif, list(ipv6))
         self.api.call("VIF.set_locking_mode", self.vif, mode)
+        if self.backend == "openvswitch":
+            self.lab.run(HOST, "ovs-appctl", "revalidator/wait")
         self.heard()
 
     def heard(self) -> dict[str, list[bytes]]:
