@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from poolnet.lab import life
-from tests.lab.running import running_lab
+from tests.lab.running import RunningLab, lab_to_share, running_lab
 from tests.lab.survival import eventually
 from tests.manual.console import Console
 
@@ -27,12 +27,21 @@ _GRACE_S = 10  # the shortest that the server takes: so long it opens no files a
 @pytest.fixture(scope="module")
 def console() -> Iterator[Console]:
     """The console of a host with a NIC for storage."""
-    with running_lab(hosts=1, nics=2) as lab:
-        found = Console(lab)
-        with found.answering_outside(address=f"{SERVER}/24"), _serving(found):
-            found.xe("pif-reconfigure-ip", f"uuid={found.pif('eth1')}", *_static("10.66.0.9"))
-            eventually(lambda: found.reaches(SERVER), "the storage is reached")
-            yield found
+    with lab_to_share(hosts=1) as lab, _with_storage(lab) as found:
+        yield found
+
+
+@contextmanager
+def _with_storage(lab: RunningLab) -> Iterator[Console]:
+    """The host has an address in the network of the server; afterwards eth1 is as it was."""
+    console = Console(lab)
+    pif = f"uuid={console.pif('eth1')}"
+    with console.answering_outside(address=f"{SERVER}/24"), _serving(console):
+        console.xe("pif-reconfigure-ip", pif, *_static("10.66.0.9"))
+        eventually(lambda: console.reaches(SERVER), "the storage is reached")
+        yield console
+    console.xe("pif-reconfigure-ip", pif, "mode=none")
+    console.xe("pif-unplug", pif)
 
 
 @contextmanager
@@ -67,6 +76,19 @@ def _mounted(console: Console, sr: str) -> str:
 
 
 def test_an_sr_is_made_on_the_server_used_and_removed(console: Console) -> None:
+    make_use_and_remove(console)
+
+
+def test_an_sr_is_made_used_and_removed_with_open_vswitch_in_user_space() -> None:
+    """What is run here because here is an NFS client."""
+    with running_lab(hosts=1, datapath_type="netdev") as lab, _with_storage(lab) as console:
+        assert "netdev@" in console.run("ovs-appctl", "dpif/show")
+        make_use_and_remove(console)
+        plug_again_after_a_new_address(console)
+        mount_an_iso_library(console)
+
+
+def make_use_and_remove(console: Console) -> None:
     sr = _create(console)
     pbd = console.xe("pbd-list", f"sr-uuid={sr}", "--minimal")
     assert console.param("pbd", pbd, "currently-attached") == "true"
@@ -88,6 +110,10 @@ def test_an_sr_is_made_on_the_server_used_and_removed(console: Console) -> None:
 
 
 def test_storage_is_plugged_again_after_the_address_has_changed(console: Console) -> None:
+    plug_again_after_a_new_address(console)
+
+
+def plug_again_after_a_new_address(console: Console) -> None:
     sr = _create(console)
     pbd = console.xe("pbd-list", f"sr-uuid={sr}", "--minimal")
     console.switch("sh", "-c", f"echo from the server >{EXPORT}/{sr}/note")
@@ -109,6 +135,10 @@ def test_storage_is_plugged_again_after_the_address_has_changed(console: Console
 
 
 def test_an_iso_library_is_mounted_as_it_is(console: Console) -> None:
+    mount_an_iso_library(console)
+
+
+def mount_an_iso_library(console: Console) -> None:
     console.switch("sh", "-c", f"mkdir -p {EXPORT}/iso && echo image >{EXPORT}/iso/debian.iso")
     words = ("type=iso", "content-type=iso", "name-label=isos", "shared=true")
     config = (f"device-config:location={SERVER}:/iso", "device-config:options=-o ro")

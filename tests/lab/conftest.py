@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.running import MADE, PATIENCE, RunningLab, running_lab
+from tests.lab.running import MADE, PATIENCE, SHARED, RunningLab, running_lab
 
 DEFAULT_TIMEOUT_S = 300.0
 
@@ -26,6 +26,7 @@ def nothing_left_behind() -> Iterator[None]:
     """No process, namespace, link, mount or file of a lab outlives the session."""
     before = _links()
     yield
+    SHARED.close()
     left = MADE.left()
     MADE.forget()
     assert left == []

@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -122,6 +122,7 @@ def running_lab(
     *,
     pool: bool = False,
     silence_s: float = USUAL_SILENCE_S,
+    datapath_type: str = "",
 ) -> Iterator[RunningLab]:
     """A lab with a name of its own, its hosts in one pool if asked for; gone afterwards.
 
@@ -129,7 +130,16 @@ def running_lab(
     wait as long as usual.
     """
     name = f"t{os.getpid() % 1_000_000}-{next(_NUMBERS)}"
-    lab = asyncio.run(life.up(name, hosts=hosts, nics=nics, backend=backend, pool=pool, silence_s=silence_s))
+    up = life.up(
+        name,
+        hosts=hosts,
+        nics=nics,
+        backend=backend,
+        pool=pool,
+        silence_s=silence_s,
+        datapath_type=datapath_type,
+    )
+    lab = asyncio.run(up)
     MADE.note(lab)
     try:
         yield RunningLab(name)
@@ -137,6 +147,45 @@ def running_lab(
         with suppress(Exception):
             MADE.note(load(name))
         asyncio.run(life.down(name))
+
+
+class _Shared:
+    """The lab that several modules have, one after the other."""
+
+    def __init__(self) -> None:
+        self._hosts = 0
+        self._stack = ExitStack()
+        self._lab: RunningLab | None = None
+
+    def of(self, hosts: int) -> RunningLab:
+        """The one with so many hosts; another one goes first."""
+        if self._lab is None or hosts != self._hosts:
+            self.close()
+            self._lab, self._hosts = self._stack.enter_context(running_lab(hosts, _SHARED_NICS)), hosts
+        return self._lab
+
+    def close(self) -> None:
+        """It goes."""
+        self._lab = None
+        self._stack.close()
+
+
+SHARED = _Shared()
+_SHARED_NICS = 4
+
+
+@contextmanager
+def lab_to_share(hosts: int, nics: int = 2) -> Iterator[RunningLab]:
+    """A lab for a module that leaves it as it has found it, or is the last of `tests/kernel/suite.py` that has it.
+
+    Where labs take long to start, such modules have the same one, with as many NICs as any of them needs.
+    """
+    if PATIENCE == 1:
+        with running_lab(hosts, nics) as one:
+            yield one
+    else:
+        assert nics <= _SHARED_NICS
+        yield SHARED.of(hosts)
 
 
 def _output(words: tuple[str, ...], *, check: bool) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from poolnet.lab import life
 from tests.lab import switches
-from tests.lab.running import PATIENCE, RunningLab, running_lab
+from tests.lab.running import PATIENCE, RunningLab, lab_to_share
 from tests.lab.trains import Capture, Train, in_guest, on_machine
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -33,7 +33,7 @@ UNTOUCHED_LOST_MAX = 5
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """One host with four NICs, and two more networks on the switch, one of them in a VLAN."""
-    with running_lab(hosts=1, nics=4) as one:
+    with lab_to_share(hosts=1, nics=4) as one:
         one.run("switch", "ip", "address", "add", f"{GATEWAY}/24", "dev", "switch0")
         words = ("add-port", "switch0", "vlan20", f"tag={TAG}")
         one.run("switch", "ovs-vsctl", *words, "--", "set", "Interface", "vlan20", "type=internal")

@@ -10,7 +10,7 @@ import pytest
 
 from poolnet.lab import life, machine
 from tests.lab import survival, switches
-from tests.lab.running import RunningLab, running_lab
+from tests.lab.running import RunningLab, lab_to_share
 from tests.lab.survival import eventually
 from tests.lab.test_dhcp import Server
 
@@ -22,8 +22,9 @@ HOST = "host1"
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """One host, and a second network on the switch for leases."""
-    with running_lab(hosts=1) as one:
-        one.run("switch", "ip", "address", "add", "10.77.0.1/24", "dev", "switch0")
+    with lab_to_share(hosts=1) as one:
+        one.run("switch", "ip", "address", "replace", "10.77.0.1/24", "dev", "switch0")
+        one.xe(HOST, "pif-plug", f"uuid={pif(one, 'eth1')}")
         yield one
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from poolnet.lab import life
-from tests.lab.running import BACKEND, PATIENCE, RunningLab, running_lab
+from tests.lab.running import BACKEND, PATIENCE, RunningLab, lab_to_share
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -71,8 +71,8 @@ class Server:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """One host, and a second network on the switch."""
-    with running_lab(hosts=1) as one:
-        one.run("switch", "ip", "address", "add", f"{ROUTER}/24", "dev", "switch0")
+    with lab_to_share(hosts=1) as one:
+        one.run("switch", "ip", "address", "replace", f"{ROUTER}/24", "dev", "switch0")
         yield one
 
 

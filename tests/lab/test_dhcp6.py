@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.running import RunningLab, running_lab
+from tests.lab.running import RunningLab, lab_to_share
 from tests.lab.test_dhcp import addresses, client, clients, eth1, eventually, network_of, param
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -25,9 +25,10 @@ LEASE_S = 120
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """One host, and on the switch a router of a second network, that says that there is a DHCP server."""
-    with running_lab(hosts=1) as one:
-        one.run("switch", "ip", "address", "add", f"{ROUTER}/64", "dev", "switch0", "nodad")
-        one.run("switch", "ip", "address", "add", f"{ROUTER4}/24", "dev", "switch0")
+    with lab_to_share(hosts=1) as one:
+        one.run("switch", "ip", "address", "replace", f"{ROUTER}/64", "dev", "switch0", "nodad")
+        one.run("switch", "ip", "address", "replace", f"{ROUTER4}/24", "dev", "switch0")
+        one.xe(HOST, "pif-plug", f"uuid={eth1(one)}")
         yield one
 
 

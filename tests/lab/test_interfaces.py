@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from poolnet.lab import life
-from tests.lab.running import BACKEND, RunningLab, running_lab
+from tests.lab.running import BACKEND, RunningLab, lab_to_share
 from tests.lab.test_dhcp import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -21,7 +21,7 @@ SWITCH = {"openvswitch": "openvswitch", "linuxbridge": "linux"}[BACKEND]
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """Two hosts with three NICs each."""
-    with running_lab(hosts=2, nics=3) as one:
+    with lab_to_share(hosts=2, nics=3) as one:
         yield one
 
 
@@ -126,7 +126,8 @@ def test_a_nic_that_the_kernel_names_anew_stays_on_its_network(lab: RunningLab) 
     eventually(lambda: answers(lab, "10.66.0.2"))
     lab.xe(HOST, "pif-param-set", f"uuid={uuid}", "other-config:ethtool-rx=off")
     lab.xe(HOST, "pif-plug", f"uuid={uuid}")
-    swap = "ip link set eth2 down; ip link set eth2 name eth9; ip link set eth9 up"
+    # By one program: the host daemon sets an uplink up again that somebody sets down.
+    swap = "printf 'link set eth2 down\\nlink set eth2 name eth9\\nlink set eth9 up\\n' | ip -batch -"
     lab.run(HOST, "sh", "-c", swap)
     eventually(lambda: pif(lab, "eth9") == uuid)
     eventually(lambda: answers(lab, "10.66.0.2"))

@@ -12,7 +12,7 @@ import pytest
 
 from poolnet.lab import machine
 from tests.lab import survival
-from tests.lab.running import RunningLab, running_lab
+from tests.lab.running import RunningLab, lab_to_share
 from tests.lab.survival import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -33,7 +33,7 @@ FIELDS = ("IP", "netmask", "gateway", "management", "ip-configuration-mode", "cu
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """One host with four NICs in the management network."""
-    with running_lab(hosts=1, nics=4) as one:
+    with lab_to_share(hosts=1, nics=4) as one:
         yield one
 
 

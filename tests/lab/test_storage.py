@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from poolnet.lab import life
-from tests.lab.running import RunningLab, running_lab
+from tests.lab import xe_here
+from tests.lab.running import RunningLab, lab_to_share
 from tests.lab.survival import eventually, kill
 
 pytestmark = pytest.mark.lab
@@ -20,7 +21,7 @@ DIRECTORY = "/var/lib/poolnet/storage"
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """One host."""
-    with running_lab(hosts=1, nics=1) as one:
+    with lab_to_share(hosts=1, nics=1) as one:
         yield one
 
 
@@ -37,7 +38,9 @@ def mounted(lab: RunningLab, sr: str) -> bool:
 
 def refusal(lab: RunningLab, *words: str) -> str:
     """What a command that must fail says."""
-    return lab.run("host1", "sh", "-c", '"$@" 2>&1 && echo DONE || true', "sh", "xe", *words)
+    code, said, complaints = xe_here.xe(lab.lab.directory / "host1", *words)
+    assert code != 0, said
+    return said + complaints
 
 
 def test_an_sr_in_a_directory_from_its_creation_to_its_end(lab: RunningLab) -> None:

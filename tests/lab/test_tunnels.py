@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.lab import switches
-from tests.lab.running import RunningLab, running_lab
+from tests.lab.running import RunningLab, lab_to_share
 from tests.lab.test_dhcp import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -23,7 +23,7 @@ HEADERS_BYTES = {"gre": 42, "vxlan": 50}
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """Two hosts, each with an address on eth1."""
-    with running_lab(hosts=2) as one:
+    with lab_to_share(hosts=2) as one:
         for host, address in TRANSPORT.items():
             pif = one.xe(host, "pif-list", "device=eth1", "params=uuid", "--minimal")
             words = ("mode=static", f"IP={address}", "netmask=255.255.255.0")

@@ -47,14 +47,14 @@ class Row:
     note: str = ""
 
 
-def everywhere(operation: str, *tests: str) -> Row:
+def everywhere(operation: str, *tests: str, note: str = "") -> Row:
     """The same tests for all backends: those that this machine's kernel does not have on the other one."""
     cells = {
         Backend.NETDEV: Cell(Where.HERE, tests),
         Backend.KERNEL: Cell(Where.THERE, tests),
         Backend.LINUX: Cell(Where.THERE, tests),
     }
-    return Row(operation, cells)
+    return Row(operation, cells, note)
 
 
 def by_backend(operation: str, netdev: Cell, kernel: Cell, linux: Cell, note: str = "") -> Row:
@@ -69,6 +69,9 @@ TUNNELS = "lab/test_tunnels.py::test_guests_of_two_hosts_meet_in_a_tunnel"
 MANAGEMENT = "lab/test_management.py::test_"
 INTERFACES = "lab/test_interfaces.py::test_"
 NBD = "lab/test_nbd_port.py::test_"
+CONSOLE = "lab/test_console.py::test_"
+STORAGE = "lab/test_storage.py::test_"
+NFS = "kernel/nfs_storage.py::test_"
 SWITCH = "lab/test_switch_backend_commands.py::test_"
 FAILOVER = f"{BONDS}a_pulled_cable_is_survived_and_restoring_it_disturbs_nobody"
 MOVES = f"{BONDS}management_vlans_and_vms_move_onto_a_bond_and_back_under_traffic"
@@ -78,6 +81,11 @@ NBD_HERE = Cell(
         f"{NBD}the_port_is_open_exactly_where_it_should_be[openvswitch]",
         f"{NBD}the_purpose_of_a_network_opens_the_port_on_its_bridge",
     ),
+)
+
+NFS_AGAIN = (
+    f"{NFS}storage_is_plugged_again_after_the_address_has_changed",
+    f"{NFS}an_iso_library_is_mounted_as_it_is",
 )
 
 ROWS = (
@@ -96,6 +104,14 @@ ROWS = (
         f"{DHCP6}a_router_gives_addresses_and_static_ends_them",
     ),
     everywhere("PIF.reconfigure_ipv6 None, beside IPv4", f"{DHCP6}one_client_asks_for_both_versions"),
+    everywhere(
+        "PIF.set_primary_address_type: management by IPv6 alone",
+        f"{MANAGEMENT}management_over_ipv6_alone",
+    ),
+    everywhere(
+        "a NIC that the kernel names anew",
+        f"{INTERFACES}a_nic_that_the_kernel_names_anew_stays_on_its_network",
+    ),
     everywhere("ethtool keys and properties of a PIF", f"{INTERFACES}options_of_a_nic_come_stay_and_go"),
     everywhere(
         "static routes of a network", f"{INTERFACES}static_routes_of_a_network_come_and_go_where_they_can"
@@ -112,6 +128,7 @@ ROWS = (
         everywhere(f"Bond.create, Bond.destroy {mode}: management, VLANs and VMs move", f"{MOVES}[{mode}]")
         for mode in ("balance-slb", "active-backup", "lacp")
     ),
+    everywhere("Bond.create with a MAC address", f"{BONDS}a_given_mac_is_the_bonds"),
     everywhere("a bond of four", f"{BONDS}a_bond_of_four_carries_management_up_to_its_last_cable"),
     everywhere("a bond of one", f"{BONDS}a_bond_of_one_carries_traffic"),
     everywhere(
@@ -132,6 +149,10 @@ ROWS = (
         "MTU of a VLAN between two hosts",
         f"{INTERFACES}large_frames_pass_from_guest_to_guest_through_vlan_and_nic",
     ),
+    everywhere(
+        "pool.set_igmp_snooping_enabled: a multicast to its members alone",
+        f"{IN_USE}with_igmp_snooping_a_multicast_goes_to_its_members_alone",
+    ),
     everywhere("network.set_default_locking_mode", f"{IN_USE}a_network_may_disable_its_vifs_by_default"),
     everywhere("VIF.set_locking_mode", f"{IN_USE}a_disabled_vif_is_deaf_and_dumb"),
     by_backend(
@@ -148,8 +169,34 @@ ROWS = (
     ),
     everywhere("host.management_disable, and enabled again", f"{MANAGEMENT}management_off_and_on_again"),
     everywhere(
+        "xe host-emergency-management-reconfigure (host.local_management_reconfigure) on the console",
+        f"{CONSOLE}management_comes_back_by_the_name_of_its_bridge",
+    ),
+    everywhere(
+        "poolnet host-reset-network on the console",
+        f"{CONSOLE}the_last_good_network_is_restored_from_whatever_is_there",
+    ),
+    everywhere(
         "host.set_hostname_live: kernel, disk and DHCP server",
         "lab/test_console.py::test_a_new_name_is_known_to_database_kernel_disk_and_dhcp_server",
+    ),
+    by_backend(
+        "SR.create, PBD.unplug, SR.destroy nfs: a real server",
+        Cell(Where.THERE, (f"{NFS}an_sr_is_made_used_and_removed_with_open_vswitch_in_user_space",)),
+        Cell(Where.THERE, (f"{NFS}an_sr_is_made_on_the_server_used_and_removed",)),
+        Cell(Where.THERE, (f"{NFS}an_sr_is_made_on_the_server_used_and_removed",)),
+        "The kernel of the machine that runs the tests may have no NFS client.",
+    ),
+    by_backend(
+        "PBD.plug nfs again after PIF.reconfigure_ip; SR iso on the server",
+        Cell(Where.THERE, (f"{NFS}an_sr_is_made_used_and_removed_with_open_vswitch_in_user_space",)),
+        Cell(Where.THERE, NFS_AGAIN),
+        Cell(Where.THERE, NFS_AGAIN),
+    ),
+    everywhere(
+        "SR.create, PBD.plug, PBD.unplug, SR.destroy file",
+        f"{STORAGE}an_sr_in_a_directory_from_its_creation_to_its_end",
+        note="In a directory of the host: no frame passes.",
     ),
     by_backend(
         "change of backend, with VMs and a tunnel to another host",

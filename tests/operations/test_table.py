@@ -15,7 +15,7 @@ from tests.kernel import suite
 from tests.operations.table import PAGE, ROWS, Backend, Row, Where, render
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SUITES = {Backend.KERNEL: "openvswitch", Backend.LINUX: "linuxbridge"}
+SUITES = {Backend.NETDEV: "openvswitch", Backend.KERNEL: "openvswitch", Backend.LINUX: "linuxbridge"}
 
 
 @cache
