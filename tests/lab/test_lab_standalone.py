@@ -83,6 +83,7 @@ def test_flags_alone_write_the_whole_configuration(root: Path) -> None:
         "etc/poolnet/hostd.toml",
         "etc/systemd/system/ovs-vswitchd.service.d/poolnet.conf",
         "etc/systemd/system/poolnet-api.service",
+        "etc/systemd/system/poolnet-db.service",
         "etc/systemd/system/poolnet-hostd.service",
         "etc/tmpfiles.d/poolnet.conf",
         "var/lib/poolnet/api/users.toml",
