@@ -197,6 +197,7 @@ class Applier:
         target = self._functions.possible(_with_devices(confirmed))
         if wrong := mismatches(await self.observe(), target):
             return tuple(wrong)
+        self._functions.try_again()
         await self._addressing.raise_links(target)
         await self._backend.reopen_nics()
         if any(bridge.uplink is not None and bridge.uplink.bond is not None for bridge in target.bridges):

@@ -6,11 +6,18 @@ Reported by the host daemon as it changes; the pool writes it to the dynamic fie
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+RATE: Final = "rate"
+SPOOF_CHECK: Final = "spoof-check"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionFacts:
-    """A virtual function of a NIC that is there now, by its PCI address; ids as of NICs."""
+    """A virtual function of a NIC that is there now, by its PCI address; ids as of NICs.
+
+    `refused` is what the NIC cannot do of what it was asked for its guest: RATE, SPOOF_CHECK.
+    """
 
     pci_bus_path: str
     vendor_id: str = ""
@@ -18,6 +25,7 @@ class FunctionFacts:
     vendor_name: str = ""
     device_name: str = ""
     driver: str = ""
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,12 @@ BOND_STATUS_CHANGED: Final = "BOND_STATUS_CHANGED"
 IP_CONFIGURED_PIF_CAN_UNPLUG: Final = "IP_CONFIGURED_PIF_CAN_UNPLUG"
 """About the pool: PIFs with addresses of their own that may be unplugged."""
 
+VIF_QOS_FAILED: Final = "VIF_QOS_FAILED"
+"""About a VM: the NIC of one of its virtual functions cannot limit what it sends."""
+
+VIF_SPOOF_CHECK_FAILED: Final = "VIF_SPOOF_CHECK_FAILED"
+"""About a VM: the NIC of one of its virtual functions cannot stop frames with another MAC. poolnet's own."""
+
 VIF_LOCK_VIOLATION: Final = "VIF_LOCK_VIOLATION"
 """About a VM: one of its VIFs sent what its lock stops, or counts in shadow mode. poolnet's own."""
 

@@ -27,6 +27,7 @@ from poolnet.model import errors
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network_sriov import NetworkSriov
+from poolnet.model.classes.pci import PCI
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
@@ -393,7 +394,7 @@ class Coordinator:
             audit.note(call.method, call.session, one.changes, self._database.view)
 
     async def _read_back(self, changes: Sequence[Changes]) -> None:
-        """Lets PIFs and bonds that have just changed have the links and addresses that were reported meanwhile.
+        """Lets PIFs, bonds and virtual functions that have just changed have what was reported of them meanwhile.
 
         Who has switched virtual functions on may count on them: their call ends when they are known.
         """
@@ -545,12 +546,15 @@ def _written(changes: Changes) -> Iterator[Key]:
 
 
 def _told_of(view: View, changes: Iterable[Changes]) -> set[Ref[Host]]:
-    """The hosts whose reports say something of the PIFs and bonds that were made or changed.
+    """The hosts whose reports say something of the PIFs, bonds and virtual functions that were made, changed or given.
 
     Of a VLAN without an address they say nothing, and there may be hundreds.
     """
     hosts: set[Ref[Host]] = set()
     for cls, ref in chain.from_iterable(map(_written, changes)):
+        pci = view.find(PCI, Ref(ref)) if cls is PCI else None
+        if pci is not None and pci.attached_VMs:
+            hosts.add(pci.host)
         if cls is Bond:
             bond = view.find(Bond, Ref(ref))
             pif = view.find(PIF, bond.master) if bond is not None else None

@@ -21,6 +21,7 @@ from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import SriovConfigurationMode
 from poolnet.model.types import NULL, Ref, is_null
+from poolnet.rules.function_evidence import without
 from poolnet.rules.kinds import Kind, below, kind_of, local_pif
 
 CAPABLE: Final = "sriov"
@@ -175,7 +176,7 @@ def give_back(txn: Txn, vm: Ref[VM]) -> None:
             txn.update(PCI, ref, attached_VMs=(), scheduled_to_be_attached_to=NULL)
     txn.update(VM, vm, attached_PCIs=())
     for vif in txn.where(VIF, VM=vm):
-        txn.update(VIF, vif.ref, reserved_pci=NULL)
+        txn.update(VIF, vif.ref, reserved_pci=NULL, runtime_properties=without(vif))
 
 
 # --- devices ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.pif_metrics import PIFMetrics
 from poolnet.model.enums import BondMode, Cls
 from poolnet.model.types import Ref
+from poolnet.rules.function_evidence import record_refusals
 from poolnet.rules.functions import record_devices
 from poolnet.rules.message import raise_alert
 
@@ -34,6 +35,7 @@ def record_links(txn: Txn, host: Ref[Host], facts: HostFacts, now: datetime, new
     Also called after a change of bonds: a report may have come before the bond that it is about was committed.
     """
     record_devices(txn, host, facts.nics, new_uuid)
+    record_refusals(txn, host, facts.nics, now, new_uuid)
     nics = {nic.name: nic for nic in facts.nics}
     lacp = _lacp_of_members(facts.bonds)
     for pif in txn.where(PIF, host=host):

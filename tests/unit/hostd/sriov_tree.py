@@ -79,6 +79,10 @@ class Tree(Sysfs):
         if (device / "sriov_numvfs").exists():
             (device / "sriov_numvfs").write_text(f"{count}\n")
 
+    def plug(self, nic: str) -> None:
+        """Somebody plugs its cable in."""
+        (self.root / "class/net" / nic / "carrier").write_text("1\n")
+
     def set_count(self, nic: str, count: int) -> None:
         """As the kernel: from none to some and from some to none, but not from some to others."""
         self.writes.append((nic, count))

@@ -29,6 +29,13 @@ def facts(rig: Rig, name: str) -> SriovFacts | None:
     return rig.functions.facts(NicFacts(name=name, mac="02:00:00:00:00:09")).sriov
 
 
+def refused(rig: Rig) -> dict[str, tuple[str, ...]]:
+    """What eth0 cannot do, by the function's address."""
+    seen = facts(rig, "eth0")
+    assert seen is not None
+    return {one.pci_bus_path: one.refused for one in seen.functions if one.refused}
+
+
 # --- at once ---------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +262,49 @@ def test_a_nic_that_cannot_limit_rates_or_check_macs_does_without(rig: Rig) -> N
     assert rig.hardware.now["eth0", 1].rate_mbits_per_s == 0
     rig.restarted()
     assert rig.functions.observe() == (nic("eth0", "sysfs", FUNCTION),)
+
+
+def test_what_a_nic_cannot_do_for_a_function_is_among_the_facts_until_it_can(rig: Rig) -> None:
+    rig.tree.add("eth0", "ixgbe", total=8)
+    rig.hardware.cannot = {"rate", "spoof-check"}
+    rig.become(nic("eth0", "sysfs", FUNCTION))
+    assert refused(rig) == {FUNCTION.address: ("spoof-check", "rate")}
+    rig.restarted()
+    assert refused(rig) == {FUNCTION.address: ("spoof-check", "rate")}
+    rig.hardware.cannot = set()
+    rig.become(nic("eth0", "sysfs", replace(FUNCTION, rate_mbits_per_s=10)))
+    assert refused(rig) == {}
+    rig.hardware.cannot = {"rate"}
+    rig.become(nic("eth0", "sysfs", FUNCTION))
+    rig.become(nic("eth0"))
+    assert refused(rig) == {}
+
+
+def test_a_rate_that_was_refused_without_a_link_is_set_when_there_is_one(rig: Rig) -> None:
+    rig.tree.add("eth0", "igb", total=7)
+    rig.hardware.cannot = {"rate"}  # as igb, while it has no link
+    rig.become(nic("eth0", "sysfs", FUNCTION))
+    rig.functions.try_again()
+    assert refused(rig) == {FUNCTION.address: ("rate",)}
+    rig.hardware.cannot = set()
+    rig.restarted().try_again()
+    assert rig.hardware.now["eth0", 1].rate_mbits_per_s == 0
+    rig.tree.plug("eth0")
+    rig.functions.try_again()
+    assert rig.hardware.now["eth0", 1].rate_mbits_per_s == 100
+    assert refused(rig) == {}
+
+
+def test_a_rate_that_was_refused_with_a_link_is_not_tried_over_and_over(rig: Rig) -> None:
+    rig.tree.add("eth0", "ixgbe", total=7)
+    rig.hardware.cannot = {"rate"}
+    rig.become(nic("eth0", "sysfs", FUNCTION))
+    rig.tree.plug("eth0")
+    rig.functions.try_again()  # refused once more, now with a link
+    rig.hardware.cannot = set()
+    rig.functions.try_again()
+    assert rig.hardware.now["eth0", 1].rate_mbits_per_s == 0
+    assert refused(rig) == {FUNCTION.address: ("rate",)}
 
 
 @pytest.mark.parametrize("what", ["mac", "vlan"])

@@ -16,6 +16,7 @@ from poolnet.model.classes.vm import VM
 from poolnet.model.enums import BondMode, SriovConfigurationMode, VifLockingMode, VmPowerState
 from poolnet.model.types import NULL
 from poolnet.rules import startup
+from poolnet.rules.functions import can_be_up_without_reboot, take
 from tests.unit.rules.sriov_nics import boot, capable, create, follow, functions, hvm, network_of, report
 from tests.unit.rules.world import LOCAL, World, refused
 
@@ -434,6 +435,42 @@ def test_high_availability_needs_functions_without_a_boot() -> None:
     boot(w)
     w.call("PIF.plug", self=next(iter(w.txn.all(NetworkSriov))).logical_PIF)
     w.vif(vm, network, MAC="02:00:00:00:00:05")
+
+
+@pytest.mark.parametrize(
+    ("mode", "attached", "free", "can"),
+    [
+        (SriovConfigurationMode.SYSFS, False, False, True),
+        (SriovConfigurationMode.UNKNOWN, True, True, False),
+        (SriovConfigurationMode.MODPROBE, True, False, True),
+        (SriovConfigurationMode.MODPROBE, False, True, True),
+        (SriovConfigurationMode.MODPROBE, False, False, False),
+        (SriovConfigurationMode.MANUAL, True, False, True),
+        (SriovConfigurationMode.MANUAL, False, True, True),
+        (SriovConfigurationMode.MANUAL, False, False, False),
+    ],
+)
+def test_which_networks_can_be_up_without_a_boot(
+    mode: SriovConfigurationMode, attached: bool, free: bool, can: bool
+) -> None:
+    w = World.new()
+    capable(w, "eth1")
+    sriov = create(w, "eth1")
+    w.txn.update(NetworkSriov, sriov.ref, configuration_mode=mode)
+    w.txn.update(PIF, sriov.logical_PIF, currently_attached=attached)
+    if not free:
+        report(w, "eth1", SriovFacts(functions_max=4))
+    assert can_be_up_without_reboot(w.txn, w.txn.get(PIF, sriov.logical_PIF)) is can
+
+
+def test_a_vif_that_finds_no_free_function_gets_none() -> None:
+    w = World.new()
+    capable(w, "eth1", most=1)
+    network = network_of(w, create(w, "eth1"))
+    first, second = hvm(w, network), hvm(w, network)
+    w.start(first)
+    with refused("INTERNAL_ERROR", "No free virtual function found"):
+        take(w.txn, second, w.txn.where(VIF, VM=second)[0], LOCAL)
 
 
 def _address(w: World, vm: str) -> str:

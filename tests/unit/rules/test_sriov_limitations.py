@@ -1,15 +1,20 @@
-"""The manual's list of limitations of SR-IOV, sentence by sentence, in its order.
+"""The manual's list of limitations of SR-IOV, sentence by sentence, in its order: `SENTENCES` names a test for each.
 
-Two of its sentences are about hardware and another program and leave nothing to a test here: what NICs carry between a
-virtual function and a VIF of the same NIC, and how soon a function is reset (100 ms) when a hypervisor asks.
+Seventeen sentences in twelve points. Those about what hardware does with frames have their test in `tests/kernel`, on a NIC.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
 import pytest
 
 from poolnet.hostnet.state import VirtualFunction
+from poolnet.model.classes.message import Message
 from poolnet.model.classes.network_sriov import NetworkSriov
+from poolnet.model.classes.pci import PCI
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import DomainType, VmOperations
@@ -17,6 +22,46 @@ from poolnet.model.types import Ref
 from poolnet.rules import startup
 from tests.unit.rules.sriov_nics import boot, capable, create, follow, hvm, network_of, report
 from tests.unit.rules.world import LOCAL, World, refused
+
+HERE, IGB = "tests/unit/rules/test_sriov_limitations.py", "tests/kernel/igb_functions.py"
+HOSTD = "tests/unit/hostd/test_sriov.py"
+SENTENCES: Final = (
+    ("1: legacy drivers need a reboot", HERE, "legacy_drivers_switch_sriov_on_and_off_only_with_a_reboot"),
+    ("2: only HVM guests", HERE, "only_hvm_guests_are_supported"),
+    (
+        "3: one kind of NIC per pool network",
+        HERE,
+        "pool_wide_networks_with_nics_of_different_kinds_are_not_supported",
+    ),
+    (
+        "4a: function and VIF of a NIC may not speak",
+        HERE,
+        "functions_and_vifs_of_one_nic_are_on_networks_of_their_own",
+    ),
+    ("4b: functions speak with functions", IGB, "guests_speak_through_functions_and_give_them_back"),
+    ("5: some NICs limit no rate", HERE, "a_rate_that_a_nic_cannot_limit_has_no_effect_and_is_told_of"),
+    ("6: no migration, suspend, checkpoint", HERE, "live_migration_suspend_and_checkpoint_are_not_supported"),
+    ("7: no hot plug", HERE, "virtual_functions_cannot_be_hot_plugged"),
+    ("8: another reboot", HERE, "legacy_nics_that_did_not_get_their_functions_at_the_reboot_need_another"),
+    ("9: VMs of earlier releases", HERE, "a_vm_of_an_earlier_release_can_use_it_once_it_is_hvm"),
+    ("10a: nothing that needs migration", HERE, "features_that_need_live_migration_are_refused_to_its_vms"),
+    ("10b: the VM has the function itself", IGB, "guests_speak_through_functions_and_give_them_back"),
+    (
+        "11: a function is reset",
+        HOSTD,
+        "a_function_is_told_all_before_its_guest_has_it_and_forgets_all_afterwards",
+    ),
+    ("12a: with high availability", HERE, "its_vms_may_be_in_a_pool_with_high_availability"),
+    ("12b: capacity is not planned", HERE, "high_availability_plans_no_capacity_for_its_vms"),
+    ("12c: best-effort restart", HERE, "high_availability_restarts_its_vms_where_functions_are_free"),
+    ("12d: network and free function", HERE, "high_availability_restarts_its_vms_where_functions_are_free"),
+)
+
+
+@pytest.mark.parametrize(("sentence", "file", "name"), SENTENCES, ids=[one[0] for one in SENTENCES])
+def test_every_sentence_has_a_test(sentence: str, file: str, name: str) -> None:
+    text = (Path(__file__).parents[3] / file).read_text(encoding="utf-8")
+    assert f"\ndef test_{name}(" in text, sentence
 
 
 def running(w: World) -> Ref[VM]:
@@ -81,6 +126,36 @@ def test_a_rate_below_what_nics_can_limit_is_their_smallest() -> None:
     assert rates == [1, 1, 2, 0, 0]
 
 
+def test_a_rate_that_a_nic_cannot_limit_has_no_effect_and_is_told_of() -> None:
+    w = World.new()
+    vm = running(w)
+    vif = w.txn.where(VIF, VM=vm)[0].ref
+    w.call("VIF.set_qos_algorithm_type", self=vif, value="ratelimit")
+    w.call("VIF.set_qos_algorithm_params", self=vif, value={"kbps": "1000"})
+    seen = next(nic.sriov for nic in w.ctx.facts_of(LOCAL).nics if nic.name == "eth1")
+    assert seen is not None
+    first = replace(seen.functions[0], refused=("rate",))
+    report(w, "eth1", replace(seen, functions=(first, *seen.functions[1:])))
+    assert w.txn.get(VIF, vif).runtime_properties == {"sriov-not-held": "rate"}
+    assert [alert.name for alert in w.txn.all(Message)] == ["VIF_QOS_FAILED"]
+
+
+def test_functions_and_vifs_of_one_nic_are_on_networks_of_their_own() -> None:
+    """So nobody takes them for neighbours: what a NIC carries between the two is up to it."""
+    w = World.new()
+    capable(w, "eth1")
+    plain = w.nic_network("eth1")
+    sriov = create(w, "eth1")
+    vm = hvm(w, network_of(w, sriov), plain)
+    w.start(vm)
+    one, other = w.txn.where(VIF, VM=vm)
+    assert w.txn.exists(PCI, one.reserved_pci)
+    assert not w.txn.exists(PCI, other.reserved_pci)
+    with refused("NETWORK_ALREADY_CONNECTED", LOCAL, w.nic_pif("eth1").ref):
+        capable(w, "eth2")
+        w.call("network_sriov.create", pif=w.nic_pif("eth2").ref, network=plain)
+
+
 @pytest.mark.parametrize(
     "operation",
     [
@@ -140,7 +215,25 @@ def test_a_vm_of_an_earlier_release_can_use_it_once_it_is_hvm() -> None:
 def test_features_that_need_live_migration_are_refused_to_its_vms() -> None:
     w = World.new()
     vm = running(w)
-    with refused("VM_HAS_SRIOV_VIF", vm):
+    with refused("CANNOT_EVACUATE_HOST", f"VM_HAS_PCI_ATTACHED,{vm}"):
+        w.call("host.assert_can_evacuate", host=LOCAL)
+    kept = w.call("host.get_vms_which_prevent_evacuation", self=LOCAL)
+    assert kept == {vm: ("VM_HAS_PCI_ATTACHED", vm)}
+
+
+def test_its_vms_may_be_in_a_pool_with_high_availability() -> None:
+    w = World.new()
+    capable(w, "eth1")
+    network = network_of(w, create(w, "eth1"))
+    w.pool(ha_enabled=True, ha_allow_overcommit=False)
+    vm = hvm(w, network)
+    w.start(vm)
+    assert _function(w).mac == w.txn.where(VIF, VM=vm)[0].MAC
+
+
+def test_high_availability_plans_no_capacity_for_its_vms() -> None:
+    w = World.new()
+    with refused("VM_HAS_SRIOV_VIF", vm := running(w)):
         w.call("VM.assert_agile", self=vm)
 
 

@@ -23,7 +23,7 @@ from poolnet.hostd.netlink import LinkError
 from poolnet.hostd.netlink_functions import NO_MAC, FunctionsLink, Treatment
 from poolnet.hostd.sriov.driver_options import DriverOptions
 from poolnet.hostd.sriov.sysfs import Sysfs
-from poolnet.hostnet.facts import NicFacts, SriovFacts
+from poolnet.hostnet.facts import RATE, SPOOF_CHECK, FunctionFacts, NicFacts, SriovFacts
 from poolnet.hostnet.protocol import Fault
 from poolnet.hostnet.state import FunctionsMode, HostNetwork, SriovNic, VirtualFunction
 from poolnet.hostnet.steps import DisableFunctions, EnableFunctions, SetFunction, Step
@@ -31,15 +31,18 @@ from poolnet.hostnet.steps import DisableFunctions, EnableFunctions, SetFunction
 LOG = structlog.stdlib.get_logger("poolnet.hostd.sriov")
 LOOK_S: Final = 0.05
 LOOKS: Final = 600  # half a minute, until the kernel has made all functions, of which there may be 256
-RATE, SPOOF_CHECK = "rate", "spoof-check"
 
 
 class _Kept(msgspec.Struct, kw_only=True):
-    """A NIC whose functions are ours to manage: how it has them, what each was given, what the NIC cannot do of that."""
+    """A NIC whose functions are ours to manage: how it has them, what each was given, what the NIC cannot do of that.
+
+    Drivers may refuse a rate because the NIC has no link at the moment: functions of which that may be so are `unsure`.
+    """
 
     mode: FunctionsMode
     functions: dict[str, VirtualFunction] = {}
     refused: dict[str, list[str]] = {}
+    unsure: list[str] = []
 
 
 class Functions:
@@ -77,9 +80,30 @@ class Functions:
                 by_module=option is not None,
                 damage=damage,
                 failed=self._failed.get(nic.name, ""),
-                functions=self._sysfs.functions(nic.name),
+                functions=self._with_refusals(nic.name),
             ),
         )
+
+    def _with_refusals(self, nic: str) -> tuple[FunctionFacts, ...]:
+        kept = self._kept.get(nic)
+        refused = {} if kept is None else kept.refused
+        return tuple(
+            replace(one, refused=tuple(refused.get(one.pci_bus_path, ())))
+            for one in self._sysfs.functions(nic)
+        )
+
+    def try_again(self) -> None:
+        """Sets the rates that NICs refused while they had no link and may take now that they have one."""
+        for nic, kept in self._kept.items():
+            if not kept.unsure or not self._sysfs.has_carrier(nic):
+                continue
+            unsure, kept.unsure = kept.unsure, []
+            for address in unsure:
+                if address in kept.functions:
+                    kept.refused[address].remove(RATE)
+                    with suppress(ApplyFailed):  # the function is gone
+                        self._limit(nic, self._number(nic, address), kept.functions[address])
+            self._store()
 
     def possible(self, network: HostNetwork) -> HostNetwork:
         """The state without NICs that could not be given functions, and functions that are not there."""
@@ -243,6 +267,7 @@ class Functions:
         refused: list[str] = []
         kept.functions[new.address] = new
         kept.refused[new.address] = refused
+        kept.unsure = [address for address in kept.unsure if address != new.address]
         self._store()
         try:
             live = self._link.read(nic).get(number, Treatment())
@@ -266,10 +291,16 @@ class Functions:
             )
         if live.trusted:
             self._try(nic, new.address, [], "trust", lambda: self._link.set_trust(nic, number, on=False))
-        rate = new.rate_mbits_per_s
-        if live.rate_mbits_per_s != rate:
-            self._try(nic, new.address, refused, RATE, lambda: self._link.set_rate(nic, number, rate))
+        if live.rate_mbits_per_s != new.rate_mbits_per_s:
+            self._limit(nic, number, new)
         self._store()
+
+    def _limit(self, nic: str, number: int, new: VirtualFunction) -> None:
+        kept, rate = self._kept[nic], new.rate_mbits_per_s
+        refused = kept.refused[new.address]
+        self._try(nic, new.address, refused, RATE, lambda: self._link.set_rate(nic, number, rate))
+        if RATE in refused and not self._sysfs.has_carrier(nic):
+            kept.unsure.append(new.address)
 
     def _reset(self, nic: str, address: str) -> None:
         """For the next guest: nothing of the last one is left, as far as the NIC can forget it."""
@@ -290,6 +321,7 @@ class Functions:
         if kept is not None:
             kept.functions.pop(address, None)
             kept.refused.pop(address, None)
+            kept.unsure = [other for other in kept.unsure if other != address]
             self._store()
 
     def _try(self, nic: str, address: str, refused: list[str], what: str, change: Callable[[], None]) -> None:
@@ -317,7 +349,7 @@ class Functions:
 
 
 def _as_observed(asked: VirtualFunction, live: Treatment, refused: list[str]) -> VirtualFunction:
-    """What a NIC cannot do counts as done; it was logged, and there is nobody to do it."""
+    """What a NIC cannot do counts as done: it was told of (see `facts`), and there is nobody to do it."""
     return replace(
         asked,
         mac=live.mac,

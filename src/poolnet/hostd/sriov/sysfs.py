@@ -58,6 +58,12 @@ class Sysfs:
         """The same as facts."""
         return tuple(self._facts(address) for address in self.addresses(nic))
 
+    def has_carrier(self, nic: str) -> bool:
+        """Has a NIC a link to somebody now?"""
+        with suppress(OSError):  # it is down, and nobody knows
+            return (self._root / "class/net" / nic / "carrier").read_text(encoding="ascii").strip() == "1"
+        return False
+
     def net_device(self, address: str) -> str:
         """The network interface of a PCI device that is in this namespace; "" while a guest has it, or none."""
         with suppress(OSError):
