@@ -47,7 +47,9 @@ from poolnet.rules.facts import record_network
 CALLS_PER_BATCH_MAX = 1000  # bounds how long the first caller of a burst waits for the last
 COMPANY_S = 0.002  # a lone call waits that long for others; a switch takes ten times that for one port
 COMPANY_ROUNDS_MAX = 20
-LOOKING = frozenset(("PIF.scan", "PIF.introduce"))  # calls about what the host has now, told of or not yet
+LOOKING = frozenset(  # calls about what a host has now, told of or not yet
+    ("PIF.scan", "PIF.introduce", "PIF.plug", "network_sriov.create")
+)
 TRIES_MAX = 3  # of a call whose rows others changed while it was on its way
 STOP_GRACE_S = 1.5  # for taking back what is under way, at the server's end
 
@@ -249,10 +251,11 @@ class Coordinator:
         await self._storage.connect_again(host, facts, lambda txn: self.context(txn, Session()))
 
     async def _look(self, call: RuleCall) -> None:
-        """Has the hosts report now: a NIC that was put in a moment ago is found. Raises Failure."""
-        for host in self._hosts.reachable():
-            if call.arguments.get("host", host) != host:
-                continue
+        """Has the hosts report now: a NIC that was put in a moment ago is found, a driver's file is read.
+
+        Raises Failure.
+        """
+        for host in self._to_look_at(call):
             try:
                 await self._hosts.look(host)
             except (HostRefused, HostGone) as error:
@@ -266,6 +269,16 @@ class Coordinator:
             await ending.ask(self._hosts, ending.to_ask(context))
         except (HostRefused, HostGone) as error:
             raise as_failure(error, self.view, call) from error
+
+    def _to_look_at(self, call: RuleCall) -> Iterable[Ref[Host]]:
+        """The hosts that such a call is about; none for plugging a PIF that has no virtual functions to switch on."""
+        hosts = self._hosts.reachable()
+        if "host" in call.arguments:
+            return [host for host in hosts if host == call.arguments["host"]]
+        pif = self.view.find(PIF, Ref(str(call.arguments["pif" if "pif" in call.arguments else "self"])))
+        if pif is None or (call.method == "PIF.plug" and not pif.sriov_logical_PIF_of):
+            return ()
+        return [host for host in hosts if host == pif.host]
 
     def ask(self, call: RuleCall) -> Value:
         """Answers a call whose rule only reads, at once and beside all others.

@@ -96,6 +96,25 @@ def test_a_hundred_starts_at_once_give_each_function_to_one(tmp_path: Path) -> N
     with_server(tmp_path, body)
 
 
+def test_the_host_reports_what_its_drivers_files_say_when_functions_are_switched_on(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        await vms_on_a_network(server)
+        view = server.coordinator.view
+        sriov = next(iter(view.all(NetworkSriov)))
+        looks = [server.host.looks]
+        for pif in (sriov.physical_PIF, sriov.logical_PIF):
+            await call(server, "PIF.plug", self=pif)
+            looks.append(server.host.looks)
+        await call(server, "network_sriov.destroy", self=sriov.ref)
+        network = await call(server, "network.create", record=dict(NETWORK_RECORD))
+        await call(server, "network_sriov.create", pif=sriov.physical_PIF, network=network)
+        looks.append(server.host.looks)
+        first = looks[0]
+        assert looks == [first, first, first + 1, first + 2]
+
+    with_server(tmp_path, body)
+
+
 def test_starts_that_the_host_refuses_give_their_functions_back(tmp_path: Path) -> None:
     async def body(server: InProcess) -> None:
         vms = await vms_on_a_network(server)
