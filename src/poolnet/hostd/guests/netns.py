@@ -368,11 +368,12 @@ class NetnsRuntime:
 
     async def _raise_nics(self, record: GuestRecord, nics: Sequence[GuestNic]) -> None:
         for nic in nics:
-            if nic.function:
-                await self._hand_over(record, nic)
-            else:
+            handed_over = nic.function and await self._hand_over(record, nic)
+            if not nic.function:
                 await self._ip(record, "link", "set", vif_name(record.domid, nic.device), "up")
             await self._ip_inside(record, "link", "set", f"eth{nic.device}", "up")
+            if handed_over:
+                await self._require_mac(record, nic)
 
     async def _require_free(self, record: GuestRecord, nic: GuestNic) -> None:
         """Let the kernel take the virtual function from a guest that has just ended."""
@@ -382,15 +383,30 @@ class NetnsRuntime:
             await asyncio.sleep(_FREE_LOOK_S)
         raise GuestError(record.vm_uuid, f"virtual function {nic.function} is not free")
 
-    async def _hand_over(self, record: GuestRecord, nic: GuestNic) -> None:
-        """Give the guest its virtual function, unless it has it already."""
+    async def _hand_over(self, record: GuestRecord, nic: GuestNic) -> bool:
+        """Give the guest its virtual function; false when it has it already."""
         name = self._net_device(nic.function)
         if not name:
-            return
+            return False
         await self._ip(record, "link", "set", name, "down")
         inside = ("netns", str(record.pid), "name", f"eth{nic.device}", "mtu", str(nic.mtu_bytes))
-        await self._ip(record, "link", "set", name, "address", nic.mac)
+        try:
+            await self._ip(record, "link", "set", name, "address", nic.mac)
+        except (
+            GuestError
+        ):  # some drivers take only the MAC that the NIC was told, and ask for it when they start and stop
+            await self._ip(record, "link", "set", name, "up")
+            await self._ip(record, "link", "set", name, "down")
         await self._ip(record, "link", "set", name, *inside)
+        return True
+
+    async def _require_mac(self, record: GuestRecord, nic: GuestNic) -> None:
+        """Let nobody run with another MAC than the NIC was told of: it would drop all that is sent."""
+        said = await self._command(record, *_inside(record), "ip", "-o", "link", "show", f"eth{nic.device}")
+        if f"link/ether {nic.mac.lower()} " not in said:
+            raise GuestError(
+                record.vm_uuid, f"virtual function {nic.function} does not take the MAC {nic.mac}"
+            )
 
     async def _take_back(self, record: GuestRecord) -> None:
         """Take the virtual functions from a guest that is frozen, under the name that the kernel gives them."""
