@@ -221,12 +221,13 @@ class Rig:
             await self.write(VM, made, **fields)
         return made
 
-    async def vif(self, network: str, vm: str = "", device: str = "0", **fields: Any) -> Ref[VIF]:
-        """A VIF, of a new VM unless one is given."""
-        record: Mapping[str, Any] = {
+    @staticmethod
+    def vif_record(network: str, vm: str, device: str = "0", **fields: Any) -> Mapping[str, Any]:
+        """What VIF.create needs."""
+        return {
             "device": device,
             "network": network,
-            "VM": vm or await self.vm(),
+            "VM": vm,
             "MAC": "00:16:3e:00:00:01",
             "MTU": "1500",
             "other_config": {},
@@ -234,6 +235,10 @@ class Rig:
             "qos_algorithm_params": {},
             **fields,
         }
+
+    async def vif(self, network: str, vm: str = "", device: str = "0", **fields: Any) -> Ref[VIF]:
+        """A VIF, of a new VM unless one is given."""
+        record = self.vif_record(network, vm or await self.vm(), device, **fields)
         made: Ref[VIF] = await self.call("VIF.create", record)
         return made
 
