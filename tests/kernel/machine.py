@@ -1,6 +1,6 @@
 """How is a command run on another kernel? User Mode Linux: Debian's `linux.uml`, a Linux kernel that is a process.
 
-Or, where that lacks a module (`netdevsim_kernel`), another `Kernel`.
+Or, where that lacks a module (`debian_kernel`), another `Kernel`.
 
 The machine sees this one's files, read-only, and has memory where programs write. It has no network but its own. It ends
 when its maker ends, however that comes about: it is killed with its maker, and with it its whole PID namespace.

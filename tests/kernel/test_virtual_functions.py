@@ -11,21 +11,25 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import machine, suite
-from tests.kernel.netdevsim_kernel import netdevsim
+from tests.kernel.debian_kernel import emulated
 
 LIMIT_S = 300.0  # of one machine, on a busy processor
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(2 * LIMIT_S + 180)]
 
-MODULE = "tests/kernel/virtual_functions.py"
+IGB = "tests/kernel/igb_functions.py::test_"
 BOOTS = (
-    (f"{MODULE}::test_two_guests_get_functions_and_give_them_back",),
-    (f"{MODULE}::test_functions_are_there_again_after_a_boot", *suite.DEBIAN),
+    (f"{IGB}guests_speak_through_functions_and_give_them_back",),
+    (
+        f"{IGB}functions_are_there_again_after_a_boot",
+        "tests/kernel/netdevsim_functions.py::test_a_function_whose_link_is_down_and_one_whose_rate_is_refused",
+        *suite.DEBIAN,
+    ),
 )
 
 
 def test_virtual_functions_on_debians_kernel_and_again_after_a_boot(tmp_path: Path) -> None:
     assert os.geteuid() == 0, "the kernel lane needs root"
-    kernel = netdevsim()
+    kernel = emulated()
     kept: Path | None = None
     for number, tests in enumerate(BOOTS):
         directory = tmp_path / str(number)

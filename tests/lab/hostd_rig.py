@@ -106,8 +106,15 @@ class Rig:
         await self._start("hostd", *words, ready=self.socket, environment=environment)
         await eventually(lambda: listens(self.socket))
 
+    async def start_api(self) -> None:
+        """Starts poolnet-api, which serves `xe` on this host at a socket, and its other doors here."""
+        socket_of_xe = self.root / "run/poolnet/xapi.sock"
+        socket_of_xe.unlink(missing_ok=True)
+        await self._start("api", str(Path(sys.executable).with_name("poolnet-api")), ready=socket_of_xe)
+        await eventually(lambda: listens(socket_of_xe), START_TIMEOUT_S)
+
     async def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        """Ends one of the programs (`ovsdb-server`, `ovs-vswitchd`, `hostd`) and waits for its end."""
+        """Ends one of the programs (`ovsdb-server`, `ovs-vswitchd`, `hostd`, `api`) and waits for its end."""
         process = self._processes.pop(name)
         with suppress(ProcessLookupError):
             process.send_signal(number)
@@ -133,7 +140,7 @@ class Rig:
     async def stop(self) -> None:
         """Ends everything."""
         await self.link.close()
-        for name in ("hostd", "ovs-vswitchd", "ovsdb-server"):
+        for name in ("api", "hostd", "ovs-vswitchd", "ovsdb-server"):
             if name in self._processes:
                 await self.kill(name, signal.SIGTERM)
         for record in (self.root / "run/poolnet/guests").glob("*.json"):  # of a test that failed

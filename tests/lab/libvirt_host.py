@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from poolnet.lab import machine
-from tests.kernel.netdevsim_kernel import debian_kernel
+from tests.kernel.debian_kernel import debian_kernel
 from tests.lab.pools import eventually
 from tests.lab.running import PATIENCE, RunningLab
 
