@@ -1,7 +1,7 @@
 """Whatever happens to VMs on SR-IOV networks, a virtual function is never two VMs', and none is lost.
 
 VMs start (where the pool chooses, or on a host), stop, reboot, crash, are reset, moved to another host by stopping and
-starting there, and are refused; NICs lose and get their functions again. After each of these, what the database says of
+starting there, and are refused; a host boots under them; NICs lose and get their functions again. After each of these, what the database says of
 functions, VIFs and VMs fits together, and so does what the hosts are told.
 """
 
@@ -23,7 +23,7 @@ from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VmPowerState
 from poolnet.model.errors import Failure
 from poolnet.model.types import Ref, is_null
-from poolnet.rules import vm_power
+from poolnet.rules import startup, vm_power
 from tests.unit.rules.sriov_nics import capable, create, follow, hvm, network_of
 from tests.unit.rules.world import LOCAL, World
 
@@ -100,6 +100,12 @@ class Functions(RuleBasedStateMachine):
     def crash(self, number: int) -> None:
         vm = self.w.txn.get(VM, self.vms[number])
         vm_power.guest_ended(self.w.ctx, vm=vm.ref, domid=vm.domid)
+
+    @rule()
+    def boot(self) -> None:
+        """This host had its power cut: what ran on it is gone, and its NICs get their functions again."""
+        startup.resync(self.w.ctx, self.w.ctx.facts_of(LOCAL))
+        follow(self.w)
 
     @rule(number=st.integers(0, VMS - 1), host=st.integers(0, 1))
     def migrate(self, number: int, host: int) -> None:
