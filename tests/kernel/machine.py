@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.kernel import inside
@@ -24,6 +25,7 @@ from tests.kernel import inside
 KERNEL = "/usr/bin/linux.uml"
 MODULES = "/usr/lib/uml/modules"
 _REPOSITORY = Path(__file__).resolve().parents[2]
+_BYTECODE = _REPOSITORY / ".venv/bytecode"
 _MEMORY_MIB = 1536
 _MODULES_WANTED = ("ipv6", "tun", "veth", "openvswitch", "bonding max_bonds=0")
 _HUNG_AFTER_PANIC = "Kernel panic"
@@ -91,6 +93,7 @@ def run(
             "LANG": "C.UTF-8",
             "TERM": "dumb",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPYCACHEPREFIX": str(_bytecode()),
             **environment,
         },
         cwd=str(_REPOSITORY),
@@ -123,6 +126,20 @@ def run(
             f"{reason or 'the machine ended before its job'}; its console's last lines:\n{last}"
         )
     return Done(code=int((directory / "exit").read_text(encoding="ascii")), console=text)
+
+
+@cache
+def _bytecode() -> Path:
+    """Where Python's bytecode of all programs of the tests is: a machine would compile for most of its time.
+
+    What is there and as new as its source is left; what is imported by name alone may be missing.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    prefix = ("-X", f"pycache_prefix={_BYTECODE}")
+    imported = "import pytest, _pytest.junitxml, pytest_timeout, poolnet.api.main, poolnet.hostd.main, poolnet.lab.cli"
+    for words in (("-m", "compileall", "-q", "src/poolnet", "tests"), ("-c", imported)):
+        subprocess.run((sys.executable, *prefix, *words), cwd=_REPOSITORY, env=environment, check=True)
+    return _BYTECODE
 
 
 def _user_mode(directory: Path) -> tuple[str, ...]:
