@@ -29,6 +29,11 @@ ADDED_COMMANDS = {
     "pool-bond-create",
     "audit-undo",
     "host-network-drift",
+    "pool-cluster-enable",
+    "pool-cluster-disable",
+    "pool-cluster-status",
+    "pool-cluster-add",
+    "pool-cluster-remove",
 }
 SHOWN_BESIDES = {
     "network-sriov": {"physical-PIF", "logical-PIF", "configuration-mode"},
