@@ -60,6 +60,11 @@ class PoolFiles:
         return self.directory / "host.key"
 
     @property
+    def pair(self) -> Path:
+        """The key and the certificate in one file, which changes whole (see `pki.finish_renewal`)."""
+        return self.directory / "host.pem"
+
+    @property
     def next_key(self) -> Path:
         """The key of a certificate that is asked for."""
         return self.directory / "next.key"

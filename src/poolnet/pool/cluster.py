@@ -29,7 +29,7 @@ from poolnet.pool.authority import PoolFiles
 from poolnet.pool.database_server import CONTROL, DIRECTORY, PID_FILE, SERVER_FILE, SOCKET
 from poolnet.pool.membership import Cluster, ClusterServer, bracketed, write_durably
 from poolnet.pool.peer import notice_loss
-from poolnet.pool.pki import client_context, peer_uuid
+from poolnet.pool.pki import client_context, finish_renewal, peer_uuid, pool_files
 
 log = structlog.get_logger("poolnet.pool.cluster")
 
@@ -56,6 +56,7 @@ class ClusterFiles:
 
     def __init__(self, state_dir: Path, run_dir: Path) -> None:
         self.directory = state_dir / DIRECTORY
+        self._pool = pool_files(state_dir)
         self.socket = run_dir / SOCKET
         self._control = run_dir / CONTROL
         self._pid_file = run_dir / PID_FILE
@@ -79,6 +80,7 @@ class ClusterFiles:
 
     def serve(self, own: ClusterServer, join: Sequence[str]) -> None:
         """Has this host's server started with an empty database: the first of a cluster, or one more. Raises OSError."""
+        finish_renewal(self._pool)  # so that there is the file that the server reads
         write_durably(self.directory / SCHEMA_FILE, msgspec.json.encode(schema()))
         self._write_server(own, join, str(uuid4()))
 

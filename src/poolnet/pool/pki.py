@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -124,16 +125,22 @@ def renew_certificate(files: PoolFiles, host_uuid: str, now: dt.datetime) -> Non
 
 
 def finish_renewal(files: PoolFiles) -> None:
-    """Puts a renewed key and certificate in their places, also after a crash that came in between. Raises OSError."""
+    """Puts a renewed key and certificate in their places, also after a crash that came in between. Raises OSError.
+
+    The server of the database reads them from one file: of two it would find one changed and the other not yet, remember
+    that, and never load either.
+    """
     both = files.directory / "host.new"
-    try:
+    with suppress(FileNotFoundError):
         content = both.read_bytes()
-    except FileNotFoundError:
-        return
-    start = content.index(b"-----BEGIN CERTIFICATE-----")
-    write_durably(files.key, content[:start])
-    write_durably(files.certificate, content[start:])
-    both.unlink()
+        start = content.index(b"-----BEGIN CERTIFICATE-----")
+        write_durably(files.key, content[:start])
+        write_durably(files.certificate, content[start:])
+        both.unlink()
+    if files.complete():
+        pair = files.key.read_bytes() + files.certificate.read_bytes()
+        if not files.pair.is_file() or files.pair.read_bytes() != pair:
+            write_durably(files.pair, pair)
 
 
 def server_context(files: PoolFiles) -> ssl.SSLContext:

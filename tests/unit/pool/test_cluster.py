@@ -6,22 +6,29 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from poolnet.api.place import role_of
 from poolnet.db.ovsdb_transactions import Turn, is_committed
-from poolnet.pool import wire
+from poolnet.pool import pki, wire
+from poolnet.pool.authority import PoolFiles
 from poolnet.pool.cluster import ClusterFiles, ClusterSite, ClusterTrouble, server_ids
 from poolnet.pool.database_server import DATABASE_FILE, PID_FILE, SERVER_FILE
 from poolnet.pool.membership import Cluster, ClusterServer, Membership, Role
 
 WITHIN_S = 20.0
+HOST = str(uuid4())
 OWN = ClusterServer(uuid="own", address="127.0.0.1")
 OTHER = ClusterServer(uuid="other", address="fd00::1")
 CLUSTER = Cluster(line="line", servers=(OWN, OTHER))
@@ -142,8 +149,8 @@ class Program:
         )
         eventually((self.run / PID_FILE).exists, "the program does not start")
 
-    def tell(self, identity: str | None) -> None:
-        """Has it keep a server of that identity, or none."""
+    def tell(self, identity: str | None, listen: str = "") -> None:
+        """Has it keep a server of that identity, or none; `listen` as ovsdb-server has it."""
         path = self.directory / SERVER_FILE
         if identity is None:
             path.unlink()
@@ -156,7 +163,7 @@ class Program:
                 "join": [],
             }
             path.write_text(
-                json.dumps({**words, "listen": f"punix:{self.directory}/more", "schema": "schema"})
+                json.dumps({**words, "listen": listen or f"punix:{self.directory}/more", "schema": "schema"})
             )
         self.process.send_signal(signal.SIGHUP)
 
@@ -195,3 +202,41 @@ def test_a_server_is_kept_as_its_file_says(program: Program) -> None:
     program.tell(None)
     eventually(lambda: not program.server(), "the server does not end")
     eventually(lambda: not (program.directory / DATABASE_FILE).exists(), "its database does not go")
+
+
+def test_a_server_that_runs_uses_each_new_certificate(program: Program) -> None:
+    """Also one that looks at its files in the middle of the change: key and certificate come together."""
+    pool = PoolFiles(program.state / "pool")
+    pki.make_pool(pool, str(uuid4()), HOST, datetime.now(UTC))
+    pki.finish_renewal(pool)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program.tell("one", f"pssl:{port}:127.0.0.1")
+    eventually(lambda: shown(pool, port) == own(pool), "no server listens")
+    over = threading.Event()
+    looking = threading.Thread(target=lambda: [program.cid() for _ in iter(over.is_set, True)])
+    looking.start()
+    try:
+        for _ in range(10):
+            pki.renew_certificate(pool, HOST, datetime.now(UTC))
+            eventually(lambda: shown(pool, port) == own(pool), "the server goes on with the old certificate")
+    finally:
+        over.set()
+        looking.join()
+
+
+def shown(pool: PoolFiles, port: int) -> bytes:
+    """The certificate that the server shows (DER); nothing if it shows none."""
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), WITHIN_S) as connection,
+            pki.client_context(pool).wrap_socket(connection) as tls,
+        ):
+            return tls.getpeercert(binary_form=True) or b""
+    except OSError:
+        return b""
+
+
+def own(pool: PoolFiles) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(pool.certificate.read_text())
