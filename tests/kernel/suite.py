@@ -22,6 +22,7 @@ _ALONE = (
     "tests/lab/test_tunnels.py",
     f"{_INTERFACES}options_of_a_nic_come_stay_and_go",
     f"{_INTERFACES}static_routes_of_a_network_come_and_go_where_they_can",
+    f"{_INTERFACES}a_nic_that_the_kernel_names_anew_stays_on_its_network",
     f"{_INTERFACES}large_frames_pass_from_guest_to_guest_through_vlan_and_nic",
 )
 # a lab of one

@@ -108,6 +108,10 @@ ROWS = (
         "PIF.set_primary_address_type: management by IPv6 alone",
         f"{MANAGEMENT}management_over_ipv6_alone",
     ),
+    everywhere(
+        "a NIC that the kernel names anew",
+        f"{INTERFACES}a_nic_that_the_kernel_names_anew_stays_on_its_network",
+    ),
     everywhere("ethtool keys and properties of a PIF", f"{INTERFACES}options_of_a_nic_come_stay_and_go"),
     everywhere(
         "static routes of a network", f"{INTERFACES}static_routes_of_a_network_come_and_go_where_they_can"

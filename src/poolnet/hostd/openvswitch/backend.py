@@ -8,6 +8,7 @@ flows arrive. Flows of ports that went are removed at the end.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -51,6 +52,10 @@ from poolnet.ovsdb.connection import OvsdbError
 from poolnet.ovsdb.values import one_of
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.openvswitch")
+KERNEL_DATAPATH: Final = "system"  # Open vSwitch's name for its datapath in the kernel
+_KERNEL_DATAPATH_NAME: Final = "system@ovs-system"  # all bridges have the same one there
+_PORT_SHOWN: Final = re.compile(r"^ *port (\d+): (\S+)", re.MULTILINE)
+_HELD: Final = "(File exists)"  # of an interface that the kernel's datapath has already
 PROVED_AT_ONCE = 32  # ports: the switch traces the faster the more it is asked for at a time
 
 
@@ -88,7 +93,7 @@ class OpenvswitchBackend:
     @property
     def takes_offloads(self) -> bool:
         """See `Backend.takes_offloads`: the kernel completes what it sends, a switch in user space does not."""
-        return self._datapath_type == "system"
+        return self._datapath_type == KERNEL_DATAPATH
 
     async def open(self, changed: Callable[[], None]) -> None:
         """See `Backend.open`."""
@@ -297,6 +302,7 @@ class OpenvswitchBackend:
         await self._limits.emptied(unlimited)
         if changes:
             await self._session.transact(changes)
+            await self._take_over_renamed()
         if form is not None:
             await self._until_formed(form.bonds)
             await self._session.transact(operations_for(layout, self._tables()))
@@ -316,6 +322,32 @@ class OpenvswitchBackend:
         gone = Layout(ports=dict.fromkeys(sorted(names & tables.ports.keys())))
         if changes := operations_for(gone, tables):
             await self._session.transact(changes)
+
+    async def _take_over_renamed(self) -> None:
+        """Connects NICs that the kernel has named anew, and that its datapath still has for the interface of old.
+
+        The switch looks there for the old name, finds none to take out, and cannot add the NIC a second time.
+        """
+        ports = self._tables().ports.values()
+        held = [
+            interface.name
+            for port in ports
+            if port.role is Role.UPLINK and self._datapath_type == KERNEL_DATAPATH
+            for interface in port.interfaces
+            if _HELD in interface.text("error")
+        ]
+        if not held:
+            return
+        LOG.warning("NICs are taken out of the datapath, which has them by their former names", nics=held)
+        try:
+            socket = unixctl.control_socket(self._run_dir, "ovs-vswitchd")
+            shown = await unixctl.ask(socket, "dpctl/show", (_KERNEL_DATAPATH_NAME,))
+            for number, name in _PORT_SHOWN.findall(shown):
+                if name in held:  # by its number: the kernel does not find it by either name
+                    await unixctl.ask(socket, "dpctl/del-if", (_KERNEL_DATAPATH_NAME, number))
+        except unixctl.ControlError as error:
+            LOG.warning("a NIC cannot be taken out of the datapath", error=str(error))
+        await self._session.transact(())  # has the switch try again
 
     async def _until_formed(self, names: Collection[str]) -> None:
         """Waits until these bonds have found their LACP partner, or found that they have none."""
