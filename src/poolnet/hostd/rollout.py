@@ -60,6 +60,7 @@ class _Switched:
     undo_guests: tuple[GuestAction, ...]
     before: Before
     old_backend: str = ""  # the one to go back to, where another one took over
+    deadline: float = 0.0  # on the loop's clock; then it is taken back
     over: asyncio.Event = field(default_factory=asyncio.Event)
     timer: asyncio.Task[None] | None = field(default=None)
 
@@ -283,6 +284,7 @@ class Rollouts:
                     raise ApplyFailed(Fault.SWITCH_FAILED, f"the change is taken back: {error}") from error
                 raise
             self._switched = switched
+            switched.deadline = deadline
             switched.timer = asyncio.create_task(
                 self._expire(command.rollout, deadline), name=f"dead-man-{command.rollout}"
             )
@@ -313,6 +315,7 @@ class Rollouts:
                 await self._go_back(switched)
                 raise
             self._switched = switched
+            switched.deadline = deadline
             switched.timer = asyncio.create_task(
                 self._expire(command.rollout, deadline), name=f"dead-man-{command.rollout}"
             )
@@ -330,9 +333,9 @@ class Rollouts:
         switched = self._switched
         if not command.reachable or switched is None or switched.rollout != command.rollout:
             return
-        within_s = (command.confirm_within_s or 0.0) - CONFIRMING_S
+        left_s = switched.deadline - asyncio.get_running_loop().time()  # whatever the change itself has taken
         try:
-            await self._look(switched, max(within_s, CONFIRMING_S))
+            await self._look(switched, max(left_s - CONFIRMING_S, CONFIRMING_S))
         except ApplyFailed as error:
             LOG.warning("the host cannot be reached any more", rollout=command.rollout, error=str(error))
             await self.revert(Revert(rollout=command.rollout))
