@@ -40,7 +40,7 @@ lint: bootstrap
 test: bootstrap-tests lint
 	$(BIN)/python -m pytest -q -n 2 -m "not lab and not kernel"
 	$(BIN)/python -m tests.fuzz.beside --minutes 5 \
-		$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder -m "lab and not kernel"
+		$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "lab and not kernel"
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m kernel
 
 soak: bootstrap-tests
