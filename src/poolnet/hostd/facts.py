@@ -18,7 +18,8 @@ import structlog
 
 from poolnet.hostd.backend import Backend, BackendGone
 from poolnet.hostd.guests.runtime import GuestRuntime
-from poolnet.hostd.netlink import NO_ADDRESSES, LinkError, Netlink, interface_names, link_local_addresses
+from poolnet.hostd.netlink import NO_ADDRESSES, LinkError, Netlink, link_local_addresses
+from poolnet.hostd.proc_net import interface_names
 from poolnet.hostnet.facts import AddressFacts, HostFacts, NicFacts
 from poolnet.hostnet.state import Bridge, HostNetwork, Ipv4Mode, Ipv6Mode
 

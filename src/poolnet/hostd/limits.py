@@ -90,9 +90,7 @@ class Limits:
 
     def rates(self, devices: Iterable[str]) -> dict[str, int]:
         """The rates, in kilobytes per second, of those of these guests' interfaces that are limited. Raises LinkError."""
-        if not self._are_some:  # reading hundreds of links takes longer than all else that is looked at
-            return {}
-        links = self._links.all()
+        links = self._seen()
         limited = [device for device in devices if self._is_made(links, device)]
         if not limited:
             return {}
@@ -138,7 +136,7 @@ class Limits:
 
     async def release(self, devices: Iterable[str]) -> None:
         """Lets all go that waits, and what comes later not wait. The limiters stay until `end`. Raises LinkError."""
-        links = self._links.all() if self._are_some else {}
+        links = self._seen()
         there = [device for device in devices if self._is_made(links, device)]
         if not there:
             return
@@ -150,7 +148,7 @@ class Limits:
 
     async def emptied(self, devices: Collection[str]) -> None:
         """Returns when nothing waits in the queues of these devices; not later than after two seconds."""
-        links = self._links.all() if self._are_some else {}
+        links = self._seen()
         indexes = {links[self._queued_at(d)].index for d in devices if self._queued_at(d) in links}
         if not indexes:
             return
@@ -164,14 +162,16 @@ class Limits:
 
     async def end(self, kept: Collection[str]) -> None:
         """Removes all limiters of this place but those of these devices. Raises LinkError."""
-        if not self._are_some:
-            return
         names = {name for device in kept for name in self._links_of(device)}
-        ours = (link for link in self._links.all().values() if _is_limiter(link) and link.kind == self._place)
+        ours = (link for link in self._seen().values() if _is_limiter(link) and link.kind == self._place)
         gone = [link.name for link in ours if link.name not in names]
         if gone:
             await self._links.change([DeleteLinks(names=tuple(sorted(gone)))])
         self._are_some = bool(names)
+
+    def _seen(self) -> Mapping[str, Link]:
+        """The links, if there may be limiters: reading hundreds takes longer than all else that is looked at."""
+        return self._links.all() if self._are_some else {}
 
     async def _make(self, device: str, mtu_bytes: int) -> None:
         self._are_some = True

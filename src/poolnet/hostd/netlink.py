@@ -67,11 +67,6 @@ def _name_of(index: int) -> str | None:
         return None
 
 
-def interface_names() -> tuple[str, ...]:
-    """The names of all interfaces in this network namespace."""
-    return proc_net.interface_names()
-
-
 def link_is_up(name: str) -> bool | None:
     """Whether the interface of that name is set up; None when there is none."""
     try:

@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from poolnet.hostd import ethtool
-from poolnet.hostd.netlink import interface_names
 from poolnet.hostd.pci_names import names_of
+from poolnet.hostd.proc_net import interface_names
 from poolnet.hostnet.facts import NicFacts
 
 _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927

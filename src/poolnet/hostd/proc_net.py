@@ -28,7 +28,7 @@ _DEFAULT_IPV6: Final = f"{'0' * 32} 00 "
 
 
 def interface_names() -> tuple[str, ...]:
-    """The names of all interfaces."""
+    """The names of all interfaces in this network namespace."""
     lines = _DEV.read_text().splitlines()[2:]  # below the two lines of its heading
     return tuple(line.partition(":")[0].strip() for line in lines)
 

@@ -283,11 +283,7 @@ class Rollouts:
                 if isinstance(error, NotWritten | OSError):
                     raise ApplyFailed(Fault.SWITCH_FAILED, f"the change is taken back: {error}") from error
                 raise
-            self._switched = switched
-            switched.deadline = deadline
-            switched.timer = asyncio.create_task(
-                self._expire(command.rollout, deadline), name=f"dead-man-{command.rollout}"
-            )
+            self._arm(switched, deadline)
             return found
 
     async def switch_backend(self, command: SwitchBackend) -> None:
@@ -314,11 +310,13 @@ class Rollouts:
                 LOG.warning("a change of the backend failed and is taken back", error=str(error))
                 await self._go_back(switched)
                 raise
-            self._switched = switched
-            switched.deadline = deadline
-            switched.timer = asyncio.create_task(
-                self._expire(command.rollout, deadline), name=f"dead-man-{command.rollout}"
-            )
+            self._arm(switched, deadline)
+
+    def _arm(self, switched: _Switched, deadline: float) -> None:
+        """Takes a state back at that time unless it is confirmed before."""
+        self._switched = switched
+        switched.deadline = deadline
+        switched.timer = asyncio.create_task(self._expire(switched), name=f"dead-man-{switched.rollout}")
 
     async def _clear_backends(self) -> None:
         """Leaves nothing of the backends that are not chosen: one of them was about to take over."""
@@ -434,13 +432,12 @@ class Rollouts:
             return Restored(network=confirmed, unreachable=str(error))
         return Restored(network=confirmed)
 
-    async def _expire(self, rollout: str, deadline: float) -> None:
-        await asyncio.sleep(deadline - asyncio.get_running_loop().time())
+    async def _expire(self, switched: _Switched) -> None:
+        await asyncio.sleep(switched.deadline - asyncio.get_running_loop().time())
         async with self._in_turn():
-            switched = self._switched
-            if switched is None or switched.rollout != rollout:
+            if self._switched is not switched:
                 return
-            LOG.warning("nobody confirmed a rollout in time; it is taken back", rollout=rollout)
+            LOG.warning("nobody confirmed a rollout in time; it is taken back", rollout=switched.rollout)
             switched.timer = None
             await self._disarm(switched)
             with suppress(Exception):  # logged where it happens

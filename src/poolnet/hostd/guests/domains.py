@@ -113,7 +113,7 @@ class LibvirtRuntime:
 
     async def set_offloads(self, *, allowed: bool) -> None:
         """See `GuestRuntime.set_offloads`. A guest learns at its start what its NIC can do, and keeps to it."""
-        if allowed != self._offloads and not allowed:
+        if self._offloads and not allowed:
             for record in self._records:
                 if record.state in {"running", "paused"}:
                     LOG.warning("a guest must be started anew to be heard well", guest=record.name)
@@ -298,9 +298,7 @@ class LibvirtRuntime:
 
     async def _remove(self, record: DomainRecord) -> None:
         """Removes what is left of a guest that does not run."""
-        for nic in record.nics:
-            if not nic.function:
-                await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
+        await self._remove_ends(record)
         self._records.forget(record.vm_uuid)
 
     # --- sleeping ----------------------------------------------------------------------------------------------
@@ -312,8 +310,7 @@ class LibvirtRuntime:
         except LibvirtError:
             memory.unlink(missing_ok=True)
             raise
-        for nic in record.nics:
-            await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
+        await self._remove_ends(record)
         self._records.keep(msgspec.structs.replace(record, domid=-1), state="suspended")
 
     async def _resume(self, guest: GuestSpec) -> None:
@@ -329,8 +326,7 @@ class LibvirtRuntime:
                 await self._make_end(record, nic, queues.get(nic.device, 1))
             await self._link.restore(memory, xml)
         except BaseException:
-            for nic in guest.nics:
-                await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
+            await self._remove_ends(record)
             raise
         self._records.keep(record)
         memory.unlink(missing_ok=True)
@@ -373,6 +369,11 @@ class LibvirtRuntime:
         if not nic.function:
             vif = host_ends.vif_name(record.domid, nic.device)
             await host_ends.make_tap(vif, nic.mtu_bytes, several_queues=queues > 1)
+
+    async def _remove_ends(self, record: DomainRecord) -> None:
+        for nic in record.nics:
+            if not nic.function:
+                await host_ends.remove(host_ends.vif_name(record.domid, nic.device))
 
     async def _raise_ends(self, record: DomainRecord, nics: Sequence[GuestNic]) -> None:
         for nic in nics:

@@ -106,7 +106,7 @@ class OpenvswitchBackend:
         with suppress(
             unixctl.ControlError
         ):  # its scripts write the version into the database; perhaps nobody ran them
-            socket = unixctl.control_socket(self._run_dir, "ovs-vswitchd")
+            socket = self._control()
             self._version = (await unixctl.ask(socket, "version", ())).split(" ")[-1].strip()
 
     async def close(self) -> None:
@@ -206,7 +206,7 @@ class OpenvswitchBackend:
         ofport = port.interfaces[0].number("ofport")
         arguments = (port.bridge, f"in_port={ofport}", frame.hex())
         try:
-            socket = unixctl.control_socket(self._run_dir, "ovs-vswitchd")
+            socket = self._control()
             text = await unixctl.ask(socket, "ofproto/trace", arguments)
         except unixctl.ControlError as error:
             raise BackendGone(str(error)) from error
@@ -222,7 +222,7 @@ class OpenvswitchBackend:
         """See `Backend.verify`."""
         found: list[RuleFound] = []
         try:
-            control = unixctl.control_socket(self._run_dir, "ovs-vswitchd")
+            control = self._control()
             observed = await self.observe()
             proofs: list[PortProof] = []
             for start in range(0, len(ports), PROVED_AT_ONCE):
@@ -266,9 +266,7 @@ class OpenvswitchBackend:
         texts = []
         for command in ("bond/show", "lacp/show"):
             try:
-                texts.append(
-                    await unixctl.ask(unixctl.control_socket(self._run_dir, "ovs-vswitchd"), command, ())
-                )
+                texts.append(await unixctl.ask(self._control(), command, ()))
             except unixctl.ControlError as error:  # it restarts: what is in its database must do meanwhile
                 LOG.warning("the switch does not tell about its bonds", command=command, error=str(error))
                 texts.append("")
@@ -328,11 +326,12 @@ class OpenvswitchBackend:
 
         The switch looks there for the old name, finds none to take out, and cannot add the NIC a second time.
         """
-        ports = self._tables().ports.values()
+        if self._datapath_type != KERNEL_DATAPATH:
+            return
         held = [
             interface.name
-            for port in ports
-            if port.role is Role.UPLINK and self._datapath_type == KERNEL_DATAPATH
+            for port in self._tables().ports.values()
+            if port.role is Role.UPLINK
             for interface in port.interfaces
             if _HELD in interface.text("error")
         ]
@@ -340,7 +339,7 @@ class OpenvswitchBackend:
             return
         LOG.warning("NICs are taken out of the datapath, which has them by their former names", nics=held)
         try:
-            socket = unixctl.control_socket(self._run_dir, "ovs-vswitchd")
+            socket = self._control()
             shown = await unixctl.ask(socket, "dpctl/show", (_KERNEL_DATAPATH_NAME,))
             for number, name in _PORT_SHOWN.findall(shown):
                 if name in held:  # by its number: the kernel does not find it by either name
@@ -424,6 +423,10 @@ class OpenvswitchBackend:
                     continue
                 fault = Fault.NO_DEVICE if index_of(interface.name) is None else Fault.SWITCH_FAILED
                 raise ApplyFailed(fault, f"{interface.name} is not connected: {reason}", interface.name)
+
+    def _control(self) -> Path:
+        """Where the switch takes commands. Raises unixctl.ControlError when it does not run."""
+        return unixctl.control_socket(self._run_dir, "ovs-vswitchd")
 
     def _expected_flows(self, bridge: str) -> str:
         tables = self._session.tables()
