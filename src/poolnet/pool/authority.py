@@ -65,6 +65,11 @@ class PoolFiles:
         return self.directory / "host.pem"
 
     @property
+    def renewed(self) -> Path:
+        """A key and a certificate that are on their way to their places."""
+        return self.directory / "host.new"
+
+    @property
     def next_key(self) -> Path:
         """The key of a certificate that is asked for."""
         return self.directory / "next.key"
@@ -138,8 +143,18 @@ def trust_own_alone(files: PoolFiles) -> None:
 
 def has_issued(files: PoolFiles, pem: str) -> bool:
     """Whether a certificate is one of this host's own CA. Raises OSError."""
+    ca, _ = own_authority(files)
     try:
-        x509.load_pem_x509_certificate(pem.encode()).verify_directly_issued_by(own_authority(files)[0])
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+    except MALFORMED:
+        return False
+    return is_issued_by(certificate, ca)
+
+
+def is_issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
+    """Whether a certificate is signed by that CA."""
+    try:
+        certificate.verify_directly_issued_by(ca)
     except (*MALFORMED, InvalidSignature):
         return False
     return True

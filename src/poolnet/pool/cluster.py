@@ -156,16 +156,11 @@ class ClusterFiles:
 
 
 async def open_server(server: ClusterServer, files: PoolFiles) -> Connection:
-    """Connects to the server of another host. Raises OSError, TimeoutError."""
-    return await connect(server, lambda: client_context(files))
-
-
-async def connect(server: ClusterServer, context: Callable[[], ssl.SSLContext]) -> Connection:
-    """Connects to a server, and sees by its certificate that it is that host's, unless this host is to check none.
+    """Connects to the server of another host, and sees by its certificate that it is that host's, unless this one is to check none.
 
     Raises OSError, TimeoutError.
     """
-    tls = context()
+    tls = client_context(files)
 
     def accepts(writer: asyncio.StreamWriter) -> bool:
         notice_loss(writer.transport)

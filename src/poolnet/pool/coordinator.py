@@ -32,7 +32,7 @@ from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.enums import IpConfigurationMode, Ipv6ConfigurationMode
-from poolnet.model.types import NULL, Ref, Value
+from poolnet.model.types import NULL, Ref, Row, Value
 from poolnet.pool import audit, audit_entry, audit_notes, ending
 from poolnet.pool.audit_entry import Audited
 from poolnet.pool.guard import USUAL, Guard
@@ -563,19 +563,20 @@ def _told_of(view: View, changes: Iterable[Changes]) -> set[Ref[Host]]:
 
     Of a VLAN without an address they say nothing, and there may be hundreds.
     """
-    hosts: set[Ref[Host]] = set()
-    for cls, ref in chain.from_iterable(map(_written, changes)):
-        pci = view.find(PCI, Ref(ref)) if cls is PCI else None
-        if pci is not None and pci.attached_VMs:
-            hosts.add(pci.host)
-        if cls is Bond:
-            bond = view.find(Bond, Ref(ref))
-            pif = view.find(PIF, bond.master) if bond is not None else None
-        else:
-            pif = view.find(PIF, Ref(ref)) if cls is PIF else None
-        if pif is not None and (cls is Bond or _is_reported(pif)):
-            hosts.add(pif.host)
-    return hosts
+    keys = chain.from_iterable(map(_written, changes))
+    return {host for cls, ref in keys if (host := _who_tells(view, cls, ref)) is not None}
+
+
+def _who_tells(view: View, cls: type[Row], ref: str) -> Ref[Host] | None:
+    if cls is PCI:
+        pci = view.find(PCI, Ref(ref))
+        return pci.host if pci is not None and pci.attached_VMs else None
+    if cls is Bond:
+        bond = view.find(Bond, Ref(ref))
+        master = view.find(PIF, bond.master) if bond is not None else None
+        return master.host if master is not None else None
+    pif = view.find(PIF, Ref(ref)) if cls is PIF else None
+    return pif.host if pif is not None and _is_reported(pif) else None
 
 
 def _is_reported(pif: PIF) -> bool:

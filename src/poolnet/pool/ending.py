@@ -7,23 +7,16 @@ guests that it would have ended are asked. When they have ended the call is carr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 from poolnet.hostnet import protocol
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
+from poolnet.pool.migration import Asked
 from poolnet.rules.context import CallContext
 
-A = TypeVar("A", bound=protocol.Answer)
 METHODS: Final = frozenset(("VM.clean_shutdown", "VM.shutdown", "VM.clean_reboot"))
 _ANSWERS_WITHIN_S: Final = 10.0  # beyond what the guest may take
-
-
-class Asked(Protocol):
-    """The hosts, as far as they are asked here."""
-
-    async def ask(self, host: Ref[Host], command: protocol.Command, expect: type[A], timeout_s: float) -> A:
-        """A host's answer; raises `HostRefused` or `HostGone`."""
 
 
 def to_ask(context: CallContext) -> Iterator[tuple[Ref[Host], protocol.AskToEnd]]:

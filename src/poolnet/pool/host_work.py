@@ -49,18 +49,17 @@ def undoing(view: View, work: HostWork) -> tuple[protocol.GuestAction, ...]:
     A guest that the committed database takes to be alive is not touched: it may have refused to end. A guest that did
     end is noticed by itself, from the facts.
     """
-    alive = {row.uuid for row in view.all(VM) if row.power_state in _ALIVE}
-    running = {row.uuid for row in view.all(VM) if row.power_state is VmPowerState.RUNNING}
+    states = {row.uuid: row.power_state for row in view.all(VM)}
     undo: list[protocol.GuestAction] = []
     for action in reversed((*work.before, *work.after)):
         match action:
-            case protocol.CreateGuest(guest=guest) if guest.vm_uuid not in alive:
+            case protocol.CreateGuest(guest=guest) if states.get(guest.vm_uuid) not in _ALIVE:
                 undo.append(protocol.DestroyGuest(vm_uuid=guest.vm_uuid))
-            case protocol.ResumeGuest(guest=guest) if guest.vm_uuid not in alive:
+            case protocol.ResumeGuest(guest=guest) if states.get(guest.vm_uuid) not in _ALIVE:
                 undo.append(protocol.SuspendGuest(vm_uuid=guest.vm_uuid))
             case protocol.PlugNic(vm_uuid=vm_uuid, nic=nic):
                 undo.append(protocol.UnplugNic(vm_uuid=vm_uuid, device=nic.device))
-            case protocol.PauseGuest(vm_uuid=vm_uuid) if vm_uuid in running:
+            case protocol.PauseGuest(vm_uuid=vm_uuid) if states.get(vm_uuid) is VmPowerState.RUNNING:
                 undo.append(protocol.RunGuest(vm_uuid=vm_uuid))
             case _:
                 pass

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -52,6 +52,8 @@ WATCH_S: Final = 1.0
 HEARD_POLL_S: Final = 0.1
 TOGETHER_S: Final = 0.02  # commits that come right after each other are sent together
 
+_File: TypeAlias = type[wire.Users | wire.Secret | wire.Installed | wire.Authorities]
+
 A = TypeVar("A", bound=Struct)
 
 
@@ -68,7 +70,6 @@ class _Session:
     acknowledged: int = -1
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
-
     verifies: bool | None = None
 
     def has(self, number: int) -> bool:
@@ -247,9 +248,14 @@ class Members:
         known = greeting.number if greeting.epoch == self._epoch else None
         if known is not None:
             session.acknowledged = session.sent = known
-        users: bytes | None = None
-        installed: bytes | None = None
-        secret, authorities = self._files.secret.read_bytes(), self._files.ca.read_bytes()
+        files: Sequence[tuple[_File, Callable[[], bytes]]] = (
+            (wire.Users, self._users),
+            (wire.Secret, self._files.secret.read_bytes),
+            (wire.Installed, partial(trusted.packed, self._files)),
+            (wire.Authorities, self._files.ca.read_bytes),
+        )
+        welcomed = (wire.Secret, wire.Authorities)  # it had these when it was welcomed
+        sent: dict[_File, bytes] = {kind: read() for kind, read in files if kind in welcomed}
         while True:
             update = since(self._database, known)
             if update.whole or update.puts or update.deletions:
@@ -258,19 +264,11 @@ class Members:
                 session.sent = update.number
             session.position = known = update.number
             session.moved.set()
-            content = self._users()
-            if content != users:
-                users = content
-                await wire.write(session.writer, wire.Users(content=content))
-            if (other := self._files.secret.read_bytes()) != secret:
-                secret = other
-                await wire.write(session.writer, wire.Secret(content=secret))
-            if (other := trusted.packed(self._files)) != installed:
-                installed = other
-                await wire.write(session.writer, wire.Installed(content=installed))
-            if (now := self._files.ca.read_bytes()) != authorities:
-                authorities = now
-                await wire.write(session.writer, wire.Authorities(content=authorities))
+            for kind, read in files:
+                content = read()
+                if content != sent.get(kind):
+                    sent[kind] = content
+                    await wire.write(session.writer, kind(content=content))
             await wire.write(session.writer, wire.Beat(number=known))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.beat_s):

@@ -17,11 +17,11 @@ from typing import Final, Literal
 import msgspec
 
 from poolnet.hostnet.protocol import Management
+from poolnet.pool import database_server
 
 ROLE_FILE = "role.json"
 POOL_DIRECTORY = "pool"
 DATABASE = "pool.db"
-CLUSTER_DIRECTORY: Final = "cluster"
 RAFT_PORT: Final = 9444
 
 
@@ -129,7 +129,7 @@ def save(state_dir: Path, membership: Membership) -> None:
 def start_fresh(state_dir: Path) -> None:
     """Removes what is kept of a pool that this host has left. Raises OSError."""
     shutil.rmtree(state_dir / POOL_DIRECTORY, ignore_errors=True)
-    shutil.rmtree(state_dir / CLUSTER_DIRECTORY, ignore_errors=True)
+    shutil.rmtree(state_dir / database_server.DIRECTORY, ignore_errors=True)
     remove_database(state_dir)
 
 

@@ -92,8 +92,7 @@ def adopt(files: PoolFiles, certificate: str) -> None:
         raise BadRequest("no certificate that was asked for") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or granted.public_key() != key.public_key():
         raise BadRequest("the certificate is for another key")
-    write_durably(files.directory / "host.new", pem_of_key(key) + pem_of(granted))
-    finish_renewal(files)
+    _renew(files, key, granted)
     files.next_key.unlink(missing_ok=True)
 
 
@@ -120,7 +119,12 @@ def renew_certificate(files: PoolFiles, host_uuid: str, now: dt.datetime) -> Non
     """Makes this host's key and certificate anew with its own CA. Raises OSError."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = certify(own_authority(files), key.public_key(), host_uuid, now)
-    write_durably(files.directory / "host.new", pem_of_key(key) + pem_of(certificate))
+    _renew(files, key, certificate)
+
+
+def _renew(files: PoolFiles, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+    """Uses another key and certificate from now on. Raises OSError."""
+    write_durably(files.renewed, pem_of_key(key) + pem_of(certificate))
     finish_renewal(files)
 
 
@@ -130,13 +134,12 @@ def finish_renewal(files: PoolFiles) -> None:
     The server of the database reads them from one file: of two it would find one changed and the other not yet, remember
     that, and never load either.
     """
-    both = files.directory / "host.new"
     with suppress(FileNotFoundError):
-        content = both.read_bytes()
+        content = files.renewed.read_bytes()
         start = content.index(b"-----BEGIN CERTIFICATE-----")
         write_durably(files.key, content[:start])
         write_durably(files.certificate, content[start:])
-        both.unlink()
+        files.renewed.unlink()
     if files.complete():
         pair = files.key.read_bytes() + files.certificate.read_bytes()
         if not files.pair.is_file() or files.pair.read_bytes() != pair:
