@@ -192,22 +192,17 @@ class Place:
                 if turn.holder != seat.host:
                     return False
                 seat.do(seat.transact(words.retire(turn)), CLAIM_S)
-        except (NoMajority, TimeoutError, *BROKEN) as error:
+        except (NoMajority, *BROKEN) as error:
             raise StorageFailed(f"the database's cluster: {error}") from error
-        stored, at = read_from(seat)
-        self._keep(stored, office, at["term"] + EMERGENCY_TERMS, cluster.line)
+        stored, last = read_from(seat)
+        self._keep(stored, office, last.term + EMERGENCY_TERMS, cluster.line)
         return True
 
     async def _salvage(self, cluster: Cluster, office: Office) -> None:
         """Goes on without a majority, with what this host's own server has, or with its copy. Raises StorageFailed."""
         term = office.role.term
         if cluster.server(host_uuid(self._state_dir)) is None:
-            self.close()
-            self.files.leave()
-            office.role = Membership(
-                role=Role.COORDINATOR, pool_uuid=office.role.pool_uuid, term=term + EMERGENCY_TERMS
-            )
-            membership.save(self._state_dir, office.role)
+            self._coordinate_alone(office, term + EMERGENCY_TERMS, "")
             return
         try:
             connection = await Connection.open(self.files.socket)
@@ -242,9 +237,12 @@ class Place:
         fresh.replace(path)
         for leftover in path.parent.glob(f"{fresh.name}*"):
             leftover.unlink()
-        office.role = Membership(
-            role=Role.COORDINATOR, pool_uuid=office.role.pool_uuid, term=term, epoch=line
-        )
+        self._coordinate_alone(office, term, line)
+
+    def _coordinate_alone(self, office: Office, term: int, line: str) -> None:
+        """Has this host coordinate without a cluster, with the database in its file. Raises OSError."""
+        pool_uuid = office.role.pool_uuid
+        office.role = Membership(role=Role.COORDINATOR, pool_uuid=pool_uuid, term=term, epoch=line)
         membership.save(self._state_dir, office.role)
         self.close()
         self.files.leave()

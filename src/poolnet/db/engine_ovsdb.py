@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
@@ -19,6 +20,7 @@ from poolnet.db import ovsdb_transactions as words
 from poolnet.db.engine import CommitRecord, Stored
 from poolnet.db.errors import DatabaseDamaged, DatabaseInUse, OutcomeUnknown, StorageFailed
 from poolnet.db.ovsdb_schema import DATABASE
+from poolnet.db.ovsdb_transactions import Turn
 from poolnet.db.seat import BROKEN, TRANSACTION_S, NoMajority, Seat
 from poolnet.ovsdb.connection import TransactionFailed
 from poolnet.ovsdb.operations import Operation
@@ -62,10 +64,8 @@ class OvsdbEngine:
         """See `Engine`. Begins a term."""
         if self._book is not None:
             raise DatabaseInUse("this engine is open already")
-        try:
+        with _asking():
             stored = self._seat.do(self._load(), LOAD_S)
-        except (NoMajority, *BROKEN, concurrent.futures.CancelledError) as error:
-            raise StorageFailed(f"the database's cluster: {error}") from error
         self._over = False
         return stored
 
@@ -73,7 +73,7 @@ class OvsdbEngine:
         self._term = await self._seat.begin_term(LOAD_S / 2)
         while True:
             results = await self._seat.transact(words.read_operations(), LOAD_S / 2)
-            turn, _ = words.state_in([results[0], {"rows": []}])
+            turn = words.turn_in(results)
             if turn.term >= self._term:
                 break
             await asyncio.sleep(AGAIN_S)  # a new leader that is behind
@@ -157,10 +157,8 @@ def seed(seat: Seat, stored: Stored, line: str, term: int) -> None:
     Raises:
         StorageFailed: it could not be written; the cluster is not in use then.
     """
-    try:
+    with _asking():
         seat.do(_seed(seat, stored, line, term))
-    except (NoMajority, *BROKEN, concurrent.futures.CancelledError) as error:
-        raise StorageFailed(f"the database's cluster: {error}") from error
 
 
 async def _seed(seat: Seat, stored: Stored, line: str, term: int) -> None:
@@ -175,12 +173,18 @@ async def _seed(seat: Seat, stored: Stored, line: str, term: int) -> None:
     await seat.transact(words.open_for(line, seat.host, term), LOAD_S)
 
 
-def read_from(seat: Seat) -> tuple[Stored, Mapping[str, int]]:
-    """Everything that the cluster's leader has, and its term and number. Raises StorageFailed."""
-    try:
+def read_from(seat: Seat) -> tuple[Stored, Turn]:
+    """Everything that the cluster's leader has, and whose turn it is. Raises StorageFailed."""
+    with _asking():
         results = seat.do(seat.transact(words.read_operations(), LOAD_S), LOAD_S)
+    stored, _ = words.read(results, seat.host)
+    return stored, words.turn_in(results)
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """What the body asks of a cluster is answered. Raises StorageFailed."""
+    try:
+        yield
     except (NoMajority, *BROKEN, concurrent.futures.CancelledError) as error:
         raise StorageFailed(f"the database's cluster: {error}") from error
-    turn, _ = words.state_in([results[0], {"rows": []}])
-    stored, _ = words.read(results, seat.host)
-    return stored, {"term": turn.term, "number": turn.number}

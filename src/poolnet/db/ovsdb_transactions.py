@@ -21,9 +21,8 @@ from poolnet.db.errors import DatabaseDamaged
 from poolnet.ovsdb import operations
 from poolnet.ovsdb.operations import Operation
 from poolnet.ovsdb.replica import Replica
-from poolnet.ovsdb.values import Json, RowId, Value, decode
+from poolnet.ovsdb.values import Json, Value, decode
 
-ROW: Final[RowId] = kept.STATE_ROW
 LOCK: Final = "poolnet_coordinator"
 TERMS_KEPT: Final = 64
 SEED_ROWS: Final = 2000
@@ -238,7 +237,7 @@ def read_replica(replica: Replica, host: str) -> tuple[Stored, Turn]:
         for name in (*_OWN, *kept.classes())
     ]
     stored, _ = _read(tables, host)
-    return stored, turn_of(replica.row(kept.STATE, ROW))
+    return stored, turn_of(replica.row(kept.STATE, kept.STATE_ROW))
 
 
 def _read(tables: Sequence[Table], host: str) -> tuple[Stored, Book]:
@@ -304,8 +303,7 @@ def whole(stored: Stored, host: str) -> Iterator[list[Operation]]:
 
 def empty() -> list[Operation]:
     """Takes all tables' rows away."""
-    tables = (kept.STATE, kept.TERM, kept.DELETION, kept.NOTE, kept.LOG_HEAD, *kept.classes())
-    return [operations.delete_where(table) for table in tables]
+    return [operations.delete_where(table) for table in (*_OWN, kept.TERM, *kept.classes())]
 
 
 def begin(line: str) -> list[Operation]:
@@ -341,11 +339,16 @@ def _number(value: Value | None) -> int:
     return value if isinstance(value, int) else 0
 
 
+def turn_in(results: Sequence[Json]) -> Turn:
+    """Whose turn it is, as `STATE_QUESTION` or `read_operations` was answered."""
+    states = _rows(results[0])
+    return turn_of(states[0] if states else None)
+
+
 def state_in(results: Sequence[Json]) -> tuple[Turn, dict[int, int]]:
     """Whose turn it is, and at which number each term began, as `STATE_QUESTION` was answered."""
-    states, terms = (_rows(result) for result in results[:2])
-    began = {_number(row["term"]): _number(row["number"]) for row in terms}
-    return turn_of(states[0] if states else None), began
+    began = {_number(row["term"]): _number(row["number"]) for row in _rows(results[1])}
+    return turn_in(results), began
 
 
 STATE_QUESTION: Final = (operations.select_all(kept.STATE), operations.select_all(kept.TERM))

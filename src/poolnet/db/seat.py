@@ -18,7 +18,7 @@ import structlog
 
 from poolnet.db import ovsdb_transactions as words
 from poolnet.db.errors import SchemaTooNew
-from poolnet.db.ovsdb_schema import DATABASE, STATE, merged_schema
+from poolnet.db.ovsdb_schema import DATABASE, STATE, STATE_ROW, merged_schema
 from poolnet.db.ovsdb_transactions import LOCK, Turn
 from poolnet.ovsdb.connection import Connection, ConnectionLost, OvsdbError, TransactionFailed
 from poolnet.ovsdb.operations import Operation
@@ -199,24 +199,23 @@ class Seat:
     async def _sit(self, connection: Connection, servers: Replica, *, courtesy: bool) -> None:
         """Stays with a leader as long as it leads. Raises what ends a connection."""
         replica = await connection.monitor(DATABASE, {STATE: _STATE_COLUMNS}, lambda _: self._move())
-        first = words.turn_of(replica.row(STATE, words.ROW))
+        first = words.turn_of(replica.row(STATE, STATE_ROW))
         if first.line not in ("", self._line):
             log.error("another-database", line=first.line)
             await asyncio.sleep(PROBE_S)
             return
         self._connection, self.connected = connection, True
         self._hear(first)
-        own = bool(self.term) and self.turn is not None and self.turn.term == self.term
         beside = [asyncio.create_task(self._watch(connection))]
         if self._candidate:
-            wait_s = 0.0 if own or not courtesy else COURTESY_S
+            wait_s = 0.0 if self.is_ours or not courtesy else COURTESY_S
             beside.append(asyncio.create_task(self._ask_for_lock(connection, wait_s)))
         for task in beside:
             task.add_done_callback(lambda _: self._move())
         try:
             while leads(servers):
                 self._moved.clear()
-                self._hear(words.turn_of(replica.row(STATE, words.ROW)))
+                self._hear(words.turn_of(replica.row(STATE, STATE_ROW)))
                 for task in beside:
                     if task.done():
                         task.result()

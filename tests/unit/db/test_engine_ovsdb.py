@@ -15,7 +15,7 @@ from poolnet.db.database import Database
 from poolnet.db.engine import CommitRecord, LogHead, Note, Stored, StoredRow
 from poolnet.db.engine_ovsdb import OvsdbEngine, read_from, seed
 from poolnet.db.errors import SchemaTooNew, StorageFailed
-from poolnet.db.ovsdb_schema import DATABASE, STATE, merged_schema, schema
+from poolnet.db.ovsdb_schema import DATABASE, STATE, STATE_ROW, merged_schema, schema
 from poolnet.db.ovsdb_transactions import Turn
 from poolnet.db.seat import Seat
 from poolnet.model.classes.network import Network
@@ -292,7 +292,7 @@ def test_a_server_of_another_version_gets_what_it_lacks_and_keeps_what_it_has(tm
     with cluster(tmp_path / "c", 1, other) as one:
         seat = one.seat("first")
         state: dict[str, Value] = {"ready": True, "line": "line", "ceiling": 5}
-        seat.do(seat.transact([insert_as(STATE, state, words.ROW)]))
+        seat.do(seat.transact([insert_as(STATE, state, STATE_ROW)]))
         database = Database.open(OvsdbEngine(seat))
         assert database.feed.number == 5
         create(database, a_network("kept"))
