@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from poolnet.model.failure import Failure
+from poolnet.pool.authority import MALFORMED
 
 RSA_BITS_MIN: Final = 2048
 RSA_BITS_MAX: Final = 4096
@@ -69,12 +70,9 @@ def _leaf(text: str, key: rsa.RSAPrivateKey, now: datetime) -> x509.Certificate:
     try:
         (leaf,) = _certificates(text)
         public = leaf.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+    except MALFORMED as error:
         raise Failure("SERVER_CERTIFICATE_INVALID") from error
-    if now < leaf.not_valid_before_utc:
-        raise Failure("SERVER_CERTIFICATE_NOT_VALID_YET", stamp(now), stamp(leaf.not_valid_before_utc))
-    if now > leaf.not_valid_after_utc:
-        raise Failure("SERVER_CERTIFICATE_EXPIRED", stamp(now), stamp(leaf.not_valid_after_utc))
+    require_valid_at(now, leaf, "SERVER_CERTIFICATE")
     if public != key.public_key():
         raise Failure("SERVER_CERTIFICATE_KEY_MISMATCH")
     if not isinstance(leaf.signature_hash_algorithm, hashes.SHA256 | hashes.SHA512):
@@ -87,7 +85,7 @@ def _chain(text: str, leaf: x509.Certificate) -> Sequence[x509.Certificate]:
         chain = _certificates(text)
         for below, above in zip((leaf, *chain), chain, strict=False):
             below.verify_directly_issued_by(above)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+    except (*MALFORMED, InvalidSignature) as error:
         raise Failure("SERVER_CERTIFICATE_CHAIN_INVALID") from error
     if len(chain) > CHAIN_MAX:
         raise Failure("SERVER_CERTIFICATE_CHAIN_INVALID")
@@ -99,6 +97,14 @@ def _certificates(text: str) -> Sequence[x509.Certificate]:
     if len(text) > TEXT_MAX or _KEY.search(text):
         raise ValueError("no certificates")
     return x509.load_pem_x509_certificates(text.encode())
+
+
+def require_valid_at(now: datetime, certificate: x509.Certificate, kind: str) -> None:
+    """Raises the error of this kind of certificate, `kind`_NOT_VALID_YET or `kind`_EXPIRED, if it is not valid now."""
+    if now < certificate.not_valid_before_utc:
+        raise Failure(f"{kind}_NOT_VALID_YET", stamp(now), stamp(certificate.not_valid_before_utc))
+    if now > certificate.not_valid_after_utc:
+        raise Failure(f"{kind}_EXPIRED", stamp(now), stamp(certificate.not_valid_after_utc))
 
 
 def stamp(time: datetime) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import structlog
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
 from poolnet.api.credentials import Identity
@@ -20,7 +19,7 @@ from poolnet.db.database import Database
 from poolnet.model.classes.pool import Pool
 from poolnet.model.roles import Role
 from poolnet.pool import trusted
-from poolnet.pool.authority import MALFORMED, PoolFiles
+from poolnet.pool.authority import MALFORMED, PoolFiles, is_issued_by
 from poolnet.pool.trusted import TrustedBroken
 
 log = structlog.get_logger("poolnet.api.certificates")
@@ -44,7 +43,7 @@ class ClientCertificates:
 
     def authorities(self) -> Sequence[str]:
         """The CAs whose certificates clients are asked for, PEM; none if there are no such logins."""
-        pool = next(iter(self._database.view.all(Pool)))
+        pool = self._pool()
         if not pool.client_certificate_auth_enabled:
             return ()
         try:
@@ -58,12 +57,12 @@ class ClientCertificates:
         shown = call.origin.certificate
         if shown is None or not self._accepts(shown):
             return await self._login(call)
-        name = next(iter(self._database.view.all(Pool))).client_certificate_auth_name
+        name = self._pool().client_certificate_auth_name
         identity = Identity(user=name, role=Role.READ_ONLY)
         return await self._sessions.admit(identity, originator=call.arguments["originator"], certified=True)
 
     def _accepts(self, shown: bytes) -> bool:
-        pool = next(iter(self._database.view.all(Pool)))
+        pool = self._pool()
         if not pool.client_certificate_auth_enabled:
             return False
         try:
@@ -72,18 +71,14 @@ class ClientCertificates:
             issuers = [x509.load_pem_x509_certificate(text.encode()) for text in self.authorities()]
             return (
                 pool.client_certificate_auth_name in names
-                and any(_has_issued(issuer, certificate) for issuer in issuers)
+                and any(
+                    is_issued_by(certificate, issuer) for issuer in issuers
+                )  # others may have been installed when TLS checked it
                 and not trusted.is_revoked(self._files, shown, issuers)
             )
         except MALFORMED as error:
             log.warning("client-certificate-not-read", reason=str(error))
             return False
 
-
-def _has_issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    """Whether a CA that is installed now has signed it: TLS may have checked it when others were."""
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (*MALFORMED, InvalidSignature):
-        return False
-    return True
+    def _pool(self) -> Pool:
+        return next(iter(self._database.view.all(Pool)))

@@ -8,9 +8,9 @@ database to the cluster before it serves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
 
 import msgspec
 import structlog
@@ -21,6 +21,7 @@ from poolnet.api.office import Office
 from poolnet.api.place import Place
 from poolnet.db.database import Database
 from poolnet.db.ovsdb_schema import DATABASE
+from poolnet.db.txn import View
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pool import Pool
@@ -40,13 +41,14 @@ HEARD_S: Final = 10.0  # a member that lost the connection makes a new one after
 JOINS_S: Final = SERVES_S + 10.0
 
 
-async def describe(place: Place, names: Mapping[str, str], own_uuid: str, files: PoolFiles) -> str:
+async def describe(place: Place, view: View, own_uuid: str, files: PoolFiles) -> str:
     """What `pool.cluster_status` answers on any host: a JSON text."""
     cluster, seat = place.cluster, place.seat
     if cluster is None or seat is None:
         return msgspec.json.encode({"enabled": False}).decode()
     seen = await look(cluster, place.files.openers(cluster, own_uuid, files))
     turn = seat.turn
+    names = {row.uuid: row.name_label for row in view.all(Host)}
     answer = {
         "enabled": True,
         "majority": seat.connected,
@@ -66,6 +68,15 @@ async def describe(place: Place, names: Mapping[str, str], own_uuid: str, files:
         ],
     }
     return msgspec.json.encode(answer).decode()
+
+
+@contextmanager
+def keeping_files() -> Iterator[None]:
+    """What the body writes about the cluster is on the disk. Raises INTERNAL_ERROR."""
+    try:
+        yield
+    except OSError as error:
+        raise errors.internal_error(f"the cluster's files: {error.strerror}") from error
 
 
 class ClusterCalls:
@@ -112,8 +123,7 @@ class ClusterCalls:
         }
 
     async def _status(self, _: Call) -> Result:
-        names = {row.uuid: row.name_label for row in self._database.view.all(Host)}
-        return await describe(self._place, names, self._own().uuid, self._files)
+        return await describe(self._place, self._database.view, self._own().uuid, self._files)
 
     async def _enable(self, call: Call) -> Result:
         """Moves the database to a cluster.
@@ -135,12 +145,13 @@ class ClusterCalls:
             cluster = Cluster(line=self._office.role.epoch, servers=servers)
             await self._coordinator.hold()
             try:
-                self._place.files.knows_others(cluster, servers[0])
-                self._place.files.save(replace(cluster, step="seed"))
-            except OSError as error:
+                with keeping_files():
+                    self._place.files.knows_others(cluster, servers[0])
+                    self._place.files.save(replace(cluster, step="seed"))
+            except errors.Failure:
                 self._coordinator.release()
                 await self._stop_servers(hosts)
-                raise errors.internal_error(f"the cluster's files: {error.strerror}") from error
+                raise
             await self._tell_all(cluster)
             self._office.start_anew(self._office.role)
         return None
@@ -217,10 +228,11 @@ class ClusterCalls:
                 raise errors.ha_is_enabled()
             await self._coordinator.hold()
             try:
-                self._place.files.save(replace(cluster, step="take back"))
-            except OSError as error:
+                with keeping_files():
+                    self._place.files.save(replace(cluster, step="take back"))
+            except errors.Failure:
                 self._coordinator.release()
-                raise errors.internal_error(f"the cluster's files: {error.strerror}") from error
+                raise
             self._office.start_anew(self._office.role)
         return None
 
@@ -294,13 +306,10 @@ class ClusterCalls:
 
     async def _change(self, cluster: Cluster) -> None:
         """Uses the same cluster with other servers from now on."""
-        try:
-            self._place.files.knows_others(
-                cluster, next(s for s in cluster.servers if s.uuid == self._own().uuid)
-            )
+        own = next(server for server in cluster.servers if server.uuid == self._own().uuid)
+        with keeping_files():
+            self._place.files.knows_others(cluster, own)
             self._place.files.save(cluster)
-        except OSError as error:
-            raise errors.internal_error(f"the cluster's files: {error.strerror}") from error
         await self._coordinator.hold()
         await self._tell_all(cluster)
         self._office.start_anew(self._office.role)
@@ -327,7 +336,7 @@ def require_server(cluster: Cluster, host: Host) -> None:
         raise errors.operation_not_allowed("The host has no server of the cluster that the database is on")
 
 
-def require_no_server(cluster: Cluster | None, host: Any) -> None:
+def require_no_server(cluster: Cluster | None, host: Host) -> None:
     """Raises OPERATION_NOT_ALLOWED for a host that has a server of the cluster: the pool would lose it."""
     if cluster is not None and cluster.server(host.uuid) is not None:
         raise errors.operation_not_allowed(

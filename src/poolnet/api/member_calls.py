@@ -27,7 +27,7 @@ from poolnet.api.answer import (
 from poolnet.api.auditing import Auditor
 from poolnet.api.binding import as_wire, bind
 from poolnet.api.bytestream import ByteStream
-from poolnet.api.cluster_calls import describe
+from poolnet.api.cluster_calls import describe, keeping_files
 from poolnet.api.dispatch import system_answer
 from poolnet.api.host_certificates import HostCertificates
 from poolnet.api.member_caller import ForwardingCaller, runs_here
@@ -39,7 +39,6 @@ from poolnet.api.sessions import Sessions
 from poolnet.api.wire import Wire
 from poolnet.db.database import Database
 from poolnet.model import errors
-from poolnet.model.classes.host import Host
 from poolnet.model.classes.pool import Pool
 from poolnet.model.registry import MESSAGES
 from poolnet.model.types import NULL, Value
@@ -234,16 +233,14 @@ class MemberCalls:
             return None
         if self._place.seat is not None and self._place.seat.connected:
             raise errors.operation_not_allowed(CLUSTER_DECIDES)
-        try:
+        with keeping_files():
             self._place.files.save(replace(cluster, step="salvage"))
-        except OSError as error:
-            raise errors.internal_error(f"the cluster's files: {error.strerror}") from error
         self._office.start_anew(self._office.role)
         return None
 
     async def _cluster_status(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
-        names = {row.uuid: row.name_label for row in self._database.view.all(Host)}
-        return await describe(self._place, names, host_uuid(self._office.state_dir), self._files)
+        own = host_uuid(self._office.state_dir)
+        return await describe(self._place, self._database.view, own, self._files)
 
     async def _reset_master(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
         self._require_no_ha()
@@ -256,10 +253,8 @@ class MemberCalls:
         """Has nothing to do with the cluster any more, which is lost. Raises OPERATION_NOT_ALLOWED, INTERNAL_ERROR."""
         if self._place.seat is not None and self._place.seat.connected:
             raise errors.operation_not_allowed(CLUSTER_DECIDES)
-        try:
+        with keeping_files():
             self._place.files.leave()
-        except OSError as error:
-            raise errors.internal_error(f"the cluster's files: {error.strerror}") from error
 
     def _require_no_ha(self) -> None:
         if any(pool.ha_enabled for pool in self._database.view.all(Pool)):

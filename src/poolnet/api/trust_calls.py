@@ -16,10 +16,9 @@ from uuid import uuid4
 
 import structlog
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
-from poolnet.api.certificate_checks import TEXT_MAX, fingerprints, stamp
+from poolnet.api.certificate_checks import TEXT_MAX, fingerprints, require_valid_at
 from poolnet.api.dispatch import Call, Own, Result
 from poolnet.db.database import Database
 from poolnet.db.txn import Txn
@@ -31,7 +30,7 @@ from poolnet.model.enums import CertificateType
 from poolnet.model.failure import Failure
 from poolnet.model.types import NULL, Ref
 from poolnet.pool import trusted, wire
-from poolnet.pool.authority import MALFORMED, PoolFiles
+from poolnet.pool.authority import MALFORMED, PoolFiles, pem_of
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.members import Members
 from poolnet.pool.peer import PeerDenied, PeerGone
@@ -111,7 +110,7 @@ class TrustCalls:
             certificate = _ca(text, datetime.now(UTC))
             if len(now.authorities) >= INSTALLED_MAX:
                 raise errors.internal_error(f"more than {INSTALLED_MAX} CA certificates")
-            new = replace(now, authorities={**now.authorities, name: _pem(certificate)})
+            new = replace(now, authorities={**now.authorities, name: pem_of(certificate).decode()})
             await self._change(now, new, lambda txn: _record(txn, name, certificate))
         return None
 
@@ -273,10 +272,7 @@ def _ca(text: str, now: datetime) -> x509.Certificate:
         _ = certificate.public_key(), certificate.subject, certificate.issuer  # read when they are asked for
     except MALFORMED as error:
         raise Failure("CA_CERTIFICATE_INVALID") from error
-    if now < certificate.not_valid_before_utc:
-        raise Failure("CA_CERTIFICATE_NOT_VALID_YET", stamp(now), stamp(certificate.not_valid_before_utc))
-    if now > certificate.not_valid_after_utc:
-        raise Failure("CA_CERTIFICATE_EXPIRED", stamp(now), stamp(certificate.not_valid_after_utc))
+    require_valid_at(now, certificate, "CA_CERTIFICATE")
     return certificate
 
 
@@ -293,10 +289,6 @@ def _is_list(text: str) -> bool:
     except MALFORMED:
         return False
     return True
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(Encoding.PEM).decode()
 
 
 def _without(texts: Mapping[str, str], name: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from poolnet.api import certificate_checks, client_certificates, trust_calls
+from poolnet.api import certificate_checks, trust_calls
 from poolnet.api.certificate_checks import fingerprints
 from poolnet.api.client_certificates import ClientCertificates
 from poolnet.api.dispatch import Call, Dispatcher, Result
@@ -528,7 +528,7 @@ def test_certificates_and_lists_with_wrong_bytes_are_refused_or_harmless(tmp_pat
             found = trust_calls._ca(armoured(mutated(der, random), "CERTIFICATE"), NOW)
             taken += 1
             fingerprints(found)
-            client_certificates._has_issued(found, ca[0])
+            authority.is_issued_by(ca[0], found)
             authority.has_issued(files, found.public_bytes(serialization.Encoding.PEM).decode())
         text = armoured(mutated(listed, random), "X509 CRL")
         if trust_calls._is_list(text):
