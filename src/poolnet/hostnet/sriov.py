@@ -70,15 +70,20 @@ def function_of(
     pci = view.find(PCI, vif.reserved_pci)
     if pci is None:
         return None
-    vlan = view.find(VLAN, local.VLAN_master_of)
     return VirtualFunction(
         address=pci.pci_id,
         mac=vif.MAC.lower(),
-        vlan_tag=vlan.tag if vlan is not None else 0,
+        vlan_tag=tag_of(view, local),
         rate_mbits_per_s=mbits_per_s(rate_kbytes_per_s),
         connected=connected,
         vif_uuid=vif.uuid,
     )
+
+
+def tag_of(view: View, local: PIF) -> int:
+    """The VLAN in which a NIC is to have the functions of a network, whose PIF on its host this is; 0 for none."""
+    vlan = view.find(VLAN, local.VLAN_master_of)
+    return vlan.tag if vlan is not None else 0
 
 
 def mbits_per_s(kbytes_per_s: int) -> int:

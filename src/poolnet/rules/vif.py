@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from poolnet.db.txn import View
 from poolnet.hostnet import protocol
+from poolnet.hostnet.sriov import tag_of
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
@@ -14,7 +15,6 @@ from poolnet.model.classes.pci import PCI
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vif_metrics import VIFMetrics
-from poolnet.model.classes.vlan import VLAN
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VifLockingMode, VifOperations, VmPowerState
 from poolnet.model.types import Ref
@@ -193,8 +193,7 @@ def guest_nic(ctx: CallContext, vif: VIF) -> protocol.GuestNic:
 def _tag_of_function(view: View, vif: VIF) -> int:
     """The VLAN in which the NIC is to have a VIF's virtual function; 0 for none."""
     pif = local_pif(view, vif.network, view.get(VM, vif.VM).resident_on)
-    vlan = view.find(VLAN, pif.VLAN_master_of) if pif is not None else None
-    return vlan.tag if vlan is not None else 0
+    return tag_of(view, pif) if pif is not None else 0
 
 
 def unplug(ctx: CallContext, *, self: Ref[VIF]) -> None:
