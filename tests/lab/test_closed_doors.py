@@ -33,7 +33,7 @@ async def main(address):
     async def knock(port):
         async with gate:
             try:
-                _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 1.0)
+                _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 3.5)  # twice sent again
             except (OSError, TimeoutError):
                 return
             writer.close()
