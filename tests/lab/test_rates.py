@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -138,6 +139,28 @@ def test_a_limit_outlives_restarts_and_whoever_tampers_with_it(tmp_path: Path, b
                 await assert_rate(pair, 400, "udp")
 
     with_guests(tmp_path, backend, body)
+
+
+def test_a_full_queue_takes_nothing_from_other_guests(tmp_path: Path) -> None:
+    """The switch sends to all its guests by one socket of the kernel, which holds ninety frames that wait somewhere."""
+
+    async def body(rig: Rig, pair: GuestPair) -> None:
+        await rig.roll_out(state(4000))
+        await eventually(lambda: pair.hears(ipv4(2)))
+        flood = asyncio.create_task(arrives(pair, "udp", 8000 * KILOBYTE, 4.0))
+        most = 0
+        while not flood.done():
+            [waiting] = re.findall(
+                r" (\d+)p requeues", rig.sh("tc", "-s", "qdisc", "show", "dev", "ret1.0", "root")
+            )
+            most = max(most, int(waiting))
+            await asyncio.sleep(0.05)
+        assert (
+            most > 200
+        )  # of 270: had the socket been full, fewer had come here, and of the others' some had been lost
+        assert (await flood).frames_per_s == pytest.approx(4000 * KILOBYTE, rel=EXACT)
+
+    with_guests(tmp_path, "openvswitch", body)
 
 
 async def settled(rig: Rig, wanted: HostNetwork) -> HostNetwork:

@@ -3,6 +3,10 @@
 The queue is a token bucket (`tc` calls it tbf): it delays frames, and drops only what finds it full, so that TCP keeps
 to the rate without losing time on retransmissions. It counts whole Ethernet frames, and takes apart what the guest's
 kernel had put together. The filter takes all that comes in at one link to the queue of another (or of the same).
+
+What a link sends back itself comes from a switch in user space, which sends the frames of all guests by one socket. The kernel
+counts a frame against its socket until the frame is gone, also while it waits here: a limited guest's queue would fill that
+socket (90 frames), and what the switch sends to others were lost. So the queue gets a copy, which belongs to no socket.
 Numbers: <linux/rtnetlink.h>, <linux/pkt_sched.h>, <linux/pkt_cls.h>, <linux/tc_act/tc_mirred.h>.
 """
 
@@ -26,6 +30,7 @@ _PARAMETERS, _RATE64, _BURST = 1, 4, 6  # TCA_TBF_PARMS, TCA_TBF_RATE64, TCA_TBF
 _SELECTOR, _ACTIONS = 5, 7  # TCA_U32_SEL, TCA_U32_ACT
 _ACTION_KIND, _ACTION_OPTIONS, _MIRRED_PARAMETERS = 1, 2, 2
 _EGRESS_REDIRECT, _STOLEN = 1, 4  # TCA_EGRESS_REDIR, TC_ACT_STOLEN
+_EGRESS_MIRROR, _DROPPED = 2, 2  # TCA_EGRESS_MIRROR, TC_ACT_SHOT: a copy goes, the frame itself is dropped
 _ETHERNET: Final = 1  # TC_LINKLAYER_ETHERNET: the kernel needs no table of times
 _TBF: Final = struct.Struct("=BBHhHI12sIII")  # struct tc_tbf_qopt; the second rate, a peak, is not used
 _MIRRED: Final = struct.Struct("=IIiiiiI")  # struct tc_mirred
@@ -82,7 +87,8 @@ def redirect_messages(index: int, to_index: int) -> Iterator[Message]:
     made = codec.NLM_F_CREATE | codec.NLM_F_EXCL
     queue = codec.traffic_body(index, _INGRESS_HANDLE, _INGRESS, 0, codec.attribute(_KIND, b"ingress\0"))
     yield codec.RTM_NEWQDISC, made, queue, frozenset()
-    parameters = _MIRRED.pack(0, 0, _STOLEN, 0, 0, _EGRESS_REDIRECT, to_index)
+    verdict, how = _way(index, to_index)
+    parameters = _MIRRED.pack(0, 0, verdict, 0, 0, how, to_index)
     action = codec.attribute(_ACTION_KIND, b"mirred\0") + codec.nested(
         _ACTION_OPTIONS, [(_MIRRED_PARAMETERS, parameters)]
     )
@@ -146,6 +152,12 @@ def target_in(body: bytes) -> int:
         parts: Mapping[int, bytes] = dict(codec.attributes_in(action))
         parameters = dict(codec.attributes_in(parts.get(_ACTION_OPTIONS, b""))).get(_MIRRED_PARAMETERS, b"")
         if parts.get(_ACTION_KIND) == b"mirred\0" and len(parameters) >= _MIRRED.size:
-            *_, verdict, to_index = _MIRRED.unpack_from(parameters)
-            return to_index if verdict == _EGRESS_REDIRECT else 0
+            _, _, verdict, _, _, how, to_index = _MIRRED.unpack_from(parameters)
+            index = _TRAFFIC.unpack_from(body)[1]
+            return to_index if (verdict, how) == _way(index, to_index) else 0
     return 0
+
+
+def _way(index: int, to_index: int) -> tuple[int, int]:
+    """What becomes of a frame, and how it is taken to the queue: itself, or as a copy if the link sends it back."""
+    return (_DROPPED, _EGRESS_MIRROR) if index == to_index else (_STOLEN, _EGRESS_REDIRECT)
