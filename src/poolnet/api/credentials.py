@@ -11,7 +11,6 @@ import asyncio
 import os
 import threading
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,8 +19,8 @@ from typing import Protocol
 import msgspec
 import structlog
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 
+from poolnet.api import hashing
 from poolnet.model.classes.subject import Subject
 from poolnet.model.roles import Role
 from poolnet.model.types import NULL, Ref
@@ -29,8 +28,6 @@ from poolnet.model.types import NULL, Ref
 log = structlog.get_logger("poolnet.api.credentials")
 
 ROOT = "root"
-HASHES_AT_ONCE = 2
-HASH_NICENESS = 19
 PASSWORD_BYTES_MAX = 1024  # a longer one is no password but a way to keep the hash busy
 
 
@@ -95,6 +92,9 @@ class Credentials:
         """The identity that user name and password give, or None.
 
         The system's accounts are superusers, if its administrators let them in; with `only_root` none but root is asked.
+
+        Raises:
+            hashing.HashingFailed, OSError: No password can be compared now.
         """
         if len(password.encode()) > PASSWORD_BYTES_MAX:
             return None
@@ -106,9 +106,7 @@ class Credentials:
             log.warning("users-file-broken", reason=str(error))
             broken = True  # the system's accounts are not asked: the file may give one of them a role
         stored = local.password_hash if local is not None else self._nobody
-        matches = await asyncio.get_running_loop().run_in_executor(
-            _threads(), self._matches, stored, password
-        )
+        matches = await asyncio.wrap_future(hashing.matching(stored, password))
         if local is not None:
             return Identity(user, _role(local.role)) if matches else None
         if broken or self._system is None or (only_root and user != ROOT):
@@ -167,22 +165,6 @@ class Credentials:
         except ValueError as error:
             raise UsersFileBroken(f"{self._users_file}: {error}") from error
         return users
-
-    def _matches(self, stored: str, password: str) -> bool:
-        try:
-            return self._hasher.verify(stored, password)
-        except (VerificationError, InvalidHashError):
-            return False
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    """Where passwords are hashed: at a lower priority than the event loop, which has other clients."""
-    return ThreadPoolExecutor(HASHES_AT_ONCE, thread_name_prefix="hash", initializer=_yield_to_others)
-
-
-def _yield_to_others() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HASH_NICENESS)  # Linux: of this thread alone
 
 
 @cache
