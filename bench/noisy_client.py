@@ -1,7 +1,8 @@
 """Two clients of one server: one that makes as much noise as it can, and one that counts how long it waits meanwhile.
 
 `python -m bench.noisy_client`, started by `noisy`: what it is to do comes as JSON on stdin, what it saw leaves as JSON on
-stdout. The noisy one runs at the lowest priority, because it stands for another machine, whose processor is not the server's.
+stdout. The noisy one runs only when nobody else wants the processor, because it stands for another machine: its processor is
+not the server's. A low priority would not do, for the kernel lets whoever runs end its turn of some milliseconds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from xml.sax.saxutils import escape
 
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _TOKEN: Final = re.compile(rb"<name>token</name><value>([0-9,]+)</value>")
-_NICENESS: Final = 19
 _AGAIN_S: Final = 1.0
 _HEAD_START_S: Final = 1.0
 
@@ -176,7 +176,7 @@ def main() -> None:
     """Does what stdin says."""
     work = json.load(sys.stdin)
     if work["do"] == "noise":
-        os.nice(_NICENESS)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         result: object = asyncio.run(Noise(work).make())
     else:
         result = asyncio.run(quiet(work))
