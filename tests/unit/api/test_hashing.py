@@ -34,6 +34,7 @@ def _processes(asking: int) -> list[int]:
 @pytest.mark.parametrize(
     ("stored", "password", "same"),
     [(STORED, "sécret\n'", True), (STORED, "secret", False), ("no hash", "secret", False)],
+    ids=("the password", "another", "no hash"),
 )
 def test_the_answer_is_that_of_the_hash(stored: str, password: str, same: bool) -> None:
     assert hashing.matching(stored, password).result() is same
