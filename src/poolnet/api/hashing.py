@@ -66,8 +66,9 @@ def _ask(stored: str, password: str) -> bool:
     )  # by the pipe: a command line is everybody's to read
     for _ in range(2):  # one that was killed meanwhile, for want of memory perhaps, is replaced once
         if _own.process is None:
+            # Without a buffer nothing is left to be sent when one that has died is closed.
             _own.process = subprocess.Popen(  # noqa: S603 - this interpreter and this module
-                (sys.executable, "-m", __name__), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                (sys.executable, "-m", __name__), bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
         answer = _exchange(_own.process, question)
         if answer in (_YES, _NO):
@@ -81,7 +82,6 @@ def _exchange(process: subprocess.Popen[bytes], question: bytes) -> bytes:
     questions, answers = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
     try:
         questions.write(question)
-        questions.flush()
         return answers.readline()
     except OSError:
         return b""

@@ -54,6 +54,7 @@ def test_a_process_that_was_killed_is_replaced() -> None:
     killed = _processes(os.getpid())
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     asked = [hashing.matching(STORED, "sécret\n'") for _ in range(2 * hashing.AT_ONCE)]
     assert all(one.result() for one in asked)
     assert not set(killed) & set(_processes(os.getpid()))
