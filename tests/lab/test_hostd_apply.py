@@ -255,6 +255,27 @@ def test_addresses_routes_and_dns_change_one_by_one(tmp_path: Path) -> None:
     with_rig(tmp_path, body)
 
 
+def test_a_bridge_with_another_mac_keeps_its_addresses_and_routes(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        ip = IpConfig(
+            ipv4_mode=Ipv4Mode.STATIC,
+            ipv4_address="10.9.0.2/24",
+            ipv4_gateway="10.9.0.1",
+            ipv6_mode=Ipv6Mode.STATIC,
+            ipv6_addresses=("fd00:9::2/64",),
+            ipv6_gateway="fd00:9::1",
+            routes=("10.50.0.0/16 via 10.9.0.9",),
+        )
+        await rig.roll_out(network(replace(XENBR0, ip=ip)))
+        await rig.roll_out(network(replace(XENBR0, ip=ip, mac="02:00:00:00:00:77")), "r2")
+        assert "02:00:00:00:00:77" in rig.sh("ip", "link", "show", "xenbr0")
+        routes = rig.sh("ip", "route") + rig.sh("ip", "-6", "route")
+        for wanted in ("default via 10.9.0.1", "10.50.0.0/16 via 10.9.0.9", "default via fd00:9::1"):
+            assert wanted in routes
+
+    with_rig(tmp_path, body)
+
+
 def test_a_dry_run_changes_nothing_and_remembers_nothing(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
         plan = await rig.plan_to(network(XENBR0))

@@ -36,7 +36,14 @@ from poolnet.hostd.netlink import (
 from poolnet.hostd.resolver import Resolver
 from poolnet.hostnet.protocol import Fault
 from poolnet.hostnet.state import NO_IP, Bridge, HostNetwork, IpConfig, Ipv4Mode, Ipv6Mode, Uplink
-from poolnet.hostnet.steps import CreateBridge, DestroyBridge, ReplaceUplink, SetAddresses, Step
+from poolnet.hostnet.steps import (
+    CreateBridge,
+    DestroyBridge,
+    ReplaceBridge,
+    ReplaceUplink,
+    SetAddresses,
+    Step,
+)
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.addressing")
 
@@ -166,6 +173,10 @@ class Addressing:
                     case CreateBridge(bridge=bridge) if had.get(bridge.name, NO_IP) != NO_IP:
                         # The switch may have kept the interface for the bridge of the same name, with its addresses.
                         await self._configure(bridge.name, had[bridge.name], NO_IP)
+                    case ReplaceBridge(new=bridge) if bridge.ip != NO_IP and bridge.name not in before:
+                        # A switch in user space takes an interface down to change its MAC: its routes are gone.
+                        await self._raise_bridge(bridge, strict)
+                        await self._configure(bridge.name, bridge.ip, bridge.ip)
                     case SetAddresses(name=name, old=old_ip, new=new_ip) if name not in had:
                         await self._configure(name, old_ip, new_ip)
             self._write_name_servers(strict)
