@@ -417,7 +417,7 @@ class OpenvswitchBackend:
                 wanted, got = interface.number("ofport_request"), interface.number("ofport")
                 if not error and got is not None and got >= 0 and wanted in (None, got):
                     continue
-                reason = error or f"it got the port number {got}, not {wanted}"
+                reason = error or _unopened(got, wanted)
                 if port.role is Role.UPLINK and not strict:
                     LOG.warning("an uplink is not connected", device=interface.name, error=reason)
                     continue
@@ -501,6 +501,15 @@ class _Ofports:
         self._used[bridge].add(ofport)
         self._next[bridge] = ofport + 1
         return ofport
+
+
+def _unopened(got: int | None, wanted: int | None) -> str:
+    """Why an interface does not work that has no error: the switch tells its log alone what a whole bridge lacks."""
+    if got is None:
+        return (
+            "the switch has not opened it, and its log says why (is there the kernel's module openvswitch?)"
+        )
+    return f"it got the port number {got}, not {wanted}"
 
 
 def _by_name(network: HostNetwork) -> dict[str, Bridge]:
