@@ -83,8 +83,14 @@ async def start_coordinator(parts: Parts) -> Started:
     office.settled()
     host = opened.local_host
     hosts = PoolHosts(host, link, observation.facts)
+    cluster = parts.place.cluster
     coordinator = Coordinator(
-        database=database, hosts=hosts, local_host=host, clock=parts.clock, counters=counters
+        database=database,
+        hosts=hosts,
+        local_host=host,
+        clock=parts.clock,
+        counters=counters,
+        servers=frozenset(server.uuid for server in cluster.servers) if cluster is not None else frozenset(),
     )
     coordinator.start()
     stack.push_async_callback(coordinator.stop)

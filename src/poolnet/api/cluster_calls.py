@@ -129,7 +129,7 @@ class ClusterCalls:
         """Moves the database to a cluster.
 
         Raises:
-            OPERATION_NOT_ALLOWED: It is on one, or the pool has no three hosts.
+            OPERATION_NOT_ALLOWED: It is on one, the pool has no three hosts, or one has got another address meanwhile.
             INVALID_VALUE: Not three or five different hosts with this one among them.
             HOST_OFFLINE: One of them is not heard.
             INTERNAL_ERROR: A server did not start; nothing has changed.
@@ -145,6 +145,7 @@ class ClusterCalls:
             cluster = Cluster(line=self._office.role.epoch, servers=servers)
             await self._coordinator.hold()
             try:
+                self._require_there(servers)
                 with keeping_files():
                     self._place.files.knows_others(cluster, servers[0])
                     self._place.files.save(replace(cluster, step="seed"))
@@ -240,7 +241,8 @@ class ClusterCalls:
         """Gives one more host a server.
 
         Raises:
-            OPERATION_NOT_ALLOWED: There is no cluster, the host has a server, or there are as many as there may be.
+            OPERATION_NOT_ALLOWED: There is no cluster, the host has a server, there are as many as there may be, or the
+                host has got another address meanwhile.
             HOST_OFFLINE: It is not heard.
             INTERNAL_ERROR: Its server did not start; nothing has changed.
         """
@@ -259,12 +261,21 @@ class ClusterCalls:
             try:
                 question = wire.ServeDatabase(server=server, join=join)
                 await self._members.ask(host, question, wire.Granted, JOINS_S)
+                await self._change(replace(cluster, servers=(*cluster.servers, server)), added=(server,))
             except (PeerGone, PeerDenied) as error:
-                with suppress(PeerGone, PeerDenied):
-                    await self._members.ask(host, wire.UseCluster(cluster=None), wire.Granted)
+                await self._take_back(cluster, server, host)
                 raise errors.internal_error(f"the host's server: {error}") from error
-            await self._change(replace(cluster, servers=(*cluster.servers, server)))
+            except errors.Failure:
+                await self._take_back(cluster, server, host)
+                raise
         return None
+
+    async def _take_back(self, cluster: Cluster, server: ClusterServer, host: Ref[Host]) -> None:
+        """Ends the server of a host that was to get one, as far as anybody hears it."""
+        with suppress(ClusterTrouble):
+            await self._kick(server)
+        with suppress(PeerGone, PeerDenied):
+            await self._members.ask(host, wire.UseCluster(cluster=cluster), wire.Granted)
 
     async def _remove(self, call: Call) -> Result:
         """Takes a host's server out of the cluster, also one that is gone for good.
@@ -304,15 +315,27 @@ class ClusterCalls:
             await asyncio.sleep(LOOK_S)
         raise ClusterTrouble("they still have the one that was to go")
 
-    async def _change(self, cluster: Cluster) -> None:
-        """Uses the same cluster with other servers from now on."""
+    async def _change(self, cluster: Cluster, added: Sequence[ClusterServer] = ()) -> None:
+        """Uses the same cluster with other servers from now on. Raises OPERATION_NOT_ALLOWED, INTERNAL_ERROR."""
         own = next(server for server in cluster.servers if server.uuid == self._own().uuid)
-        with keeping_files():
-            self._place.files.knows_others(cluster, own)
-            self._place.files.save(cluster)
         await self._coordinator.hold()
+        try:
+            self._require_there(added)
+            with keeping_files():
+                self._place.files.knows_others(cluster, own)
+                self._place.files.save(cluster)
+        except errors.Failure:
+            self._coordinator.release()
+            raise
         await self._tell_all(cluster)
         self._office.start_anew(self._office.role)
+
+    def _require_there(self, servers: Sequence[ClusterServer]) -> None:
+        """Lets servers be used only if their hosts have the addresses at which they were started. Raises OPERATION_NOT_ALLOWED."""
+        addresses = {row.uuid: row.address for row in self._database.view.all(Host)}
+        for server in servers:
+            if addresses.get(server.uuid) not in (None, server.address):
+                raise errors.operation_not_allowed("A host of the cluster has another address than before")
 
     def _require_idle(self) -> None:
         if self._changing.locked():

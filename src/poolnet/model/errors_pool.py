@@ -37,7 +37,7 @@ def change_password_rejected(message: str) -> failure.Parameters:
 
 @failure.error("cluster_host")
 def clustering_enabled(cluster_host: str) -> failure.Parameters:
-    """The host is a member of a storage cluster, so this must not change."""
+    """The host is a member of a cluster, so this must not change."""
     return (cluster_host,)
 
 

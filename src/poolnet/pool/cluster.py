@@ -255,12 +255,21 @@ class ClusterSite:
         self._changed = True
         self._start_anew()
 
+    def _stop_other_server(self) -> None:
+        """Ends a server that this host has and the cluster does not. Raises OSError."""
+        if self.cluster is None:
+            self.files.leave()
+        elif self.cluster.server(self._own_uuid) is None:
+            self.files.stop_serving()
+
     async def answer(self, opening: wire.ServeDatabase | wire.UseCluster) -> wire.Granted | wire.Denied:
         """Does what the coordinator asks."""
         try:
             if isinstance(opening, wire.UseCluster):
-                if opening.cluster is None and self.cluster is None:
-                    self.files.leave()  # its server may have been started for a cluster that did not come to be
+                if (
+                    opening.cluster == self.cluster
+                ):  # its server may have been started for what did not come to be
+                    self._stop_other_server()
                 self.use(opening.cluster)
             else:
                 self.files.serve(opening.server, opening.join)

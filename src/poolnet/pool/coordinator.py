@@ -120,6 +120,7 @@ class Coordinator:
         local_host: The host this server runs on.
         clock: The current time, aware and in UTC.
         counters: Bridge and domain numbers that only grow.
+        servers: The uuids of the hosts with a server of the cluster that the database is on.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Coordinator:
         local_host: Ref[Host],
         clock: Callable[[], datetime],
         counters: Counters,
+        servers: frozenset[str] = frozenset(),
     ) -> None:
         self._database = database
         self._hosts = hosts
@@ -140,6 +142,7 @@ class Coordinator:
         self._local_host = local_host
         self._clock = clock
         self._counters = counters
+        self._servers = servers
         self._queue: list[_Pending] = []
         self._writes: list[_Write] = []
         self._wake = asyncio.Event()
@@ -309,6 +312,7 @@ class Coordinator:
             task=task,
             facts=self._hosts.facts(),
             counters=self._counters,
+            servers=self._servers,
         )
 
     def context_of(self, txn: Txn, host: Ref[Host], facts: HostFacts) -> CallContext:

@@ -93,6 +93,7 @@ class CallContext:
         guest_actions: What the rule wants done to guests: host, phase, action, in this order.
         hostname_changes: The new names of hosts.
         storage_actions: What the rule wants done with storage: host, action, in this order.
+        servers: The uuids of the hosts with a server of the cluster that the pool's database is on.
     """
 
     txn: Txn
@@ -106,6 +107,7 @@ class CallContext:
     guest_actions: list[tuple[Ref[Host], Phase, GuestAction]] = field(default_factory=list)
     hostname_changes: list[tuple[Ref[Host], str]] = field(default_factory=list)
     storage_actions: list[tuple[Ref[Host], StorageAction]] = field(default_factory=list)
+    servers: frozenset[str] = frozenset()
 
     def new_ref(self) -> Ref[Any]:
         """Gives a fresh reference, unrelated to any uuid (spec §1.3)."""
@@ -138,6 +140,16 @@ class CallContext:
             raise errors.handle_invalid("host", host)
         if not self.is_live(host):
             raise errors.host_offline(host)
+
+    def require_no_server(self, host: Ref[Host]) -> None:
+        """Lets a host's management address change only if no server of the database's cluster is found at it (spec §22.3).
+
+        Raises:
+            CLUSTERING_ENABLED: One is. There are no Cluster_hosts here; the parameter is the host.
+        """
+        row = self.txn.find(Host, host)
+        if row is not None and row.uuid in self.servers:
+            raise errors.clustering_enabled(host)
 
     def is_live(self, host: Ref[Host], row: Host | None = None) -> bool:
         """Whether calls can be carried out on a host: on this one always, on others while they report.

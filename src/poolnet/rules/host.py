@@ -60,8 +60,8 @@ def management_reconfigure(ctx: CallContext, *, pif: Ref[PIF]) -> None:
     """Manages a host by another of its interfaces; the old one stays up with its addresses (spec §18.3).
 
     Raises:
-        HA_IS_ENABLED, CANNOT_PLUG_BOND_SLAVE, PIF_HAS_NO_NETWORK_CONFIGURATION, PIF_HAS_NO_V6_NETWORK_CONFIGURATION: in
-        this order.
+        HA_IS_ENABLED, CANNOT_PLUG_BOND_SLAVE, PIF_HAS_NO_NETWORK_CONFIGURATION, PIF_HAS_NO_V6_NETWORK_CONFIGURATION,
+        CLUSTERING_ENABLED (a server of the database's cluster is found at the host's address): in this order.
     """
     row = ctx.txn.get(PIF, pif)
     ctx.require_live(row.host)
@@ -70,6 +70,7 @@ def management_reconfigure(ctx: CallContext, *, pif: Ref[PIF]) -> None:
         require_manageable(ctx, row)
     if row.management:
         return
+    ctx.require_no_server(row.host)
     attach_network(ctx, row.network, row.host, force=True)
     for other in ctx.txn.where(PIF, host=row.host):
         ctx.txn.update(PIF, other.ref, management=other.ref == pif)
@@ -82,10 +83,12 @@ def management_disable(ctx: CallContext) -> None:
     Raises:
         HA_IS_ENABLED: High availability needs it.
         SLAVE_REQUIRES_MANAGEMENT_INTERFACE: This host is a member of a pool.
+        CLUSTERING_ENABLED: The pool's database is on a cluster, which this host has a server of.
     """
     require_no_ha(ctx.txn)
     if the_pool(ctx.txn).master != ctx.local_host:
         raise errors.slave_requires_management_interface()
+    ctx.require_no_server(ctx.local_host)
     for pif in ctx.txn.where(PIF, host=ctx.local_host):
         ctx.txn.update(PIF, pif.ref, management=False)
     refresh_address(ctx, ctx.local_host)
@@ -99,7 +102,8 @@ def local_management_reconfigure(ctx: CallContext, *, interface: str) -> None:
     Raises:
         NOT_IN_EMERGENCY_MODE: It has one.
         INVALID_VALUE: No interface of this host is on such a bridge.
-        CANNOT_PLUG_BOND_SLAVE, PIF_HAS_NO_NETWORK_CONFIGURATION, PIF_HAS_NO_V6_NETWORK_CONFIGURATION: in this order.
+        CANNOT_PLUG_BOND_SLAVE, PIF_HAS_NO_NETWORK_CONFIGURATION, PIF_HAS_NO_V6_NETWORK_CONFIGURATION,
+        CLUSTERING_ENABLED: in this order.
     """
     managed = any(pif.management for pif in ctx.txn.where(PIF, host=ctx.local_host))
     if managed and ctx.txn.get(Host, ctx.local_host).address:

@@ -37,6 +37,7 @@ def reconfigure_ip(
     Raises:
         PIF_UNMANAGED: The PIF is not poolnet's to configure.
         HA_IS_ENABLED, REDO_LOG_IS_ENABLED: It is attached, and more than its DNS would change.
+        CLUSTERING_ENABLED: Likewise, and a server of the database's cluster is found at the host's address.
         INVALID_IP_ADDRESS_SPECIFIED: In static mode without an IP or netmask; any of them is no address; the IP is 0.0.0.0,
             which no interface can have, and the PIF is attached.
         PIF_IS_MANAGEMENT_INTERFACE: It would leave the management interface without an address.
@@ -47,7 +48,7 @@ def reconfigure_ip(
         raise errors.pif_unmanaged(self)
     stays_static = mode is pif.ip_configuration_mode is IpConfigurationMode.STATIC
     if not (stays_static and (IP, netmask, gateway) == (pif.IP, pif.netmask, pif.gateway)):
-        require_unprotected(ctx.txn, pif)
+        _require_free(ctx, pif)
     for name, text in (("IP", IP), ("netmask", netmask)):
         if mode is IpConfigurationMode.STATIC and not is_ipv4(text):
             raise errors.invalid_ip_address_specified(name)
@@ -79,6 +80,7 @@ def reconfigure_ipv6(
     Raises:
         PIF_UNMANAGED: The PIF is not poolnet's to configure.
         HA_IS_ENABLED, REDO_LOG_IS_ENABLED: It is attached, and more than its DNS would change.
+        CLUSTERING_ENABLED: Likewise, and a server of the database's cluster is found at the host's address.
         INVALID_IP_ADDRESS_SPECIFIED: The gateway is no IPv6 address.
         INVALID_CIDR_ADDRESS_SPECIFIED: The address is no IPv6 address with a prefix length; or none that an interface can
             have, in static mode, and the PIF is attached.
@@ -90,7 +92,7 @@ def reconfigure_ipv6(
         raise errors.pif_unmanaged(self)
     stays_static = mode is pif.ipv6_configuration_mode is Ipv6ConfigurationMode.STATIC
     if not (stays_static and ((IPv6,), gateway) == (tuple(pif.IPv6), pif.ipv6_gateway)):
-        require_unprotected(ctx.txn, pif)
+        _require_free(ctx, pif)
     if gateway and not is_ipv6(gateway):
         raise errors.invalid_ip_address_specified("gateway")
     applies = mode is Ipv6ConfigurationMode.STATIC and pif.currently_attached
@@ -108,6 +110,13 @@ def reconfigure_ipv6(
         DNS=merged_dns(DNS, pif.DNS, ipv6=True),
     )
     _apply(ctx, pif)
+
+
+def _require_free(ctx: CallContext, pif: PIF) -> None:
+    """Lets more than the DNS of a PIF change. Raises HA_IS_ENABLED, REDO_LOG_IS_ENABLED, CLUSTERING_ENABLED."""
+    require_unprotected(ctx.txn, pif)
+    if pif.management:
+        ctx.require_no_server(pif.host)
 
 
 def _apply(ctx: CallContext, pif: PIF) -> None:

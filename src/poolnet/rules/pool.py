@@ -90,8 +90,8 @@ def management_reconfigure(ctx: CallContext, *, network: Ref[Network]) -> None:
 
     Raises:
         HA_IS_ENABLED, PIF_NOT_PRESENT (with the host and the network), PIF_INCOMPATIBLE_PRIMARY_ADDRESS_TYPE,
-        CANNOT_PLUG_BOND_SLAVE, PIF_HAS_NO_NETWORK_CONFIGURATION, PIF_HAS_NO_V6_NETWORK_CONFIGURATION, HOST_OFFLINE: in
-        this order.
+        CANNOT_PLUG_BOND_SLAVE, PIF_HAS_NO_NETWORK_CONFIGURATION, PIF_HAS_NO_V6_NETWORK_CONFIGURATION, HOST_OFFLINE,
+        CLUSTERING_ENABLED (with the first host that has a server of the database's cluster): in this order.
     """
     txn = ctx.txn
     txn.get(Network, network)

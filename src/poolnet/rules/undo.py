@@ -29,6 +29,7 @@ from poolnet.model.classes.vlan import VLAN
 from poolnet.model.declare import FieldDecl
 from poolnet.model.types import Ref, RefT, Row, is_null
 from poolnet.rules import vif as vif_rules
+from poolnet.rules.attach import primary_address
 from poolnet.rules.context import CallContext
 
 HIDDEN: Final = "(secret)"
@@ -83,6 +84,7 @@ def undo(
 
     Raises:
         OPERATION_NOT_ALLOWED: It cannot be taken back; with the reason.
+        CLUSTERING_ENABLED: A host would have another address, and a server of the database's cluster is found at it.
     """
     opposite = _OPPOSITES.get(entry.method)
     if opposite is not None:
@@ -90,16 +92,30 @@ def undo(
         return
     _require_kind(number, entry)
     undoing = _Undoing(ctx.txn, number, later)
+    servers = [
+        (row.ref, _managed_at(ctx.txn, row.ref)) for row in ctx.txn.all(Host) if row.uuid in ctx.servers
+    ]
     try:
         for change in reversed(entry.changes):
             undoing.take_back(change)
         undoing.require_sound()
     except BadRow as error:
         raise _refused(number, f"its record cannot be read: {error}") from error
+    for server, address in servers:
+        if _managed_at(ctx.txn, server) != address:
+            ctx.require_no_server(server)
     for host, former, name in entry.hostnames:
         row = ctx.txn.find(Host, Ref[Host](host))
         if row is not None and former != name:
             ctx.hostname_changes.append((row.ref, former))
+
+
+def _managed_at(txn: Txn, host: Ref[Host]) -> tuple[object, ...]:
+    """How a host gets the address that others find it at, and which one that is."""
+    pif = next(iter(txn.where(PIF, host=host, management=True)), None)
+    if pif is None:
+        return ()
+    return pif.ip_configuration_mode, pif.ipv6_configuration_mode, primary_address(pif)
 
 
 def _require_kind(number: int, entry: Entry) -> None:

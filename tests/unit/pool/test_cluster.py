@@ -95,6 +95,18 @@ def test_a_member_uses_the_cluster_that_it_is_told_of_once(files: ClusterFiles) 
     assert not (files.directory / SERVER_FILE).exists()
 
 
+def test_a_server_that_was_started_in_vain_ends_and_the_cluster_stays(files: ClusterFiles) -> None:
+    others = Cluster(line="line", servers=(OTHER,))
+    files.save(others)
+    files.serve(OWN, (OTHER.raft,))
+    started: list[None] = []
+    site = ClusterSite(files, others, "own", lambda: started.append(None))
+    assert isinstance(asyncio.run(site.answer(wire.UseCluster(cluster=others))), wire.Granted)
+    assert not (files.directory / SERVER_FILE).exists()
+    assert files.load() == others
+    assert started == []
+
+
 def test_a_host_has_the_role_that_the_cluster_gives_it() -> None:
     was = Membership(role=Role.COORDINATOR, pool_uuid="pool", term=3, epoch="old")
     turn = Turn(ready=True, line="line", term=5, holder="own", address="a")
