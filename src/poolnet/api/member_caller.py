@@ -40,6 +40,8 @@ ENDS_WITHIN_S: Final = 300.0  # spec §6.2
 POLL_S: Final = 0.5
 ASKED_S: Final = 3.0  # a question that was asked from an address that is gone is asked again
 _RESULT_LOST: Final = frozenset(("CANNOT_CONTACT_HOST", "HOST_STILL_BOOTING"))
+_FORGOTTEN: Final = frozenset(("SESSION_INVALID", "HANDLE_INVALID"))
+"""What a coordinator answers that has started anew, or is another one: nobody can say any more how the call ended."""
 
 PassOn = Callable[[Request], Awaitable[Relayed]]
 
@@ -119,7 +121,7 @@ class ForwardingCaller:
             await asyncio.sleep(POLL_S)
 
     async def _patiently(self, method: str, *task: Any) -> Any:
-        """Asks about the task, or all of them, until somebody answers."""
+        """Asks about the task, or all of them, until somebody answers. Raises Failure: CANNOT_CONTACT_HOST if it is forgotten."""
         while True:
             try:
                 async with asyncio.timeout(ASKED_S):
@@ -127,6 +129,8 @@ class ForwardingCaller:
             except TimeoutError:
                 continue
             except Failure as failure:
+                if failure.code in _FORGOTTEN:
+                    raise errors.cannot_contact_host(cast("Any", "")) from failure
                 if failure.code not in _RESULT_LOST:
                     raise
             await asyncio.sleep(POLL_S)

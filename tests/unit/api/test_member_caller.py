@@ -22,8 +22,9 @@ METHOD = "Async.PIF.unplug"
 class Coordinator:
     """Answers everything but the asynchronous call itself, which begins tasks of these names."""
 
-    def __init__(self, *begins: str, result: str = "") -> None:
+    def __init__(self, *begins: str, result: str = "", forgets: str = "") -> None:
         self._result = result
+        self._forgets = forgets
         self.within: set[float | None] = set()
         self._tasks = {"OpaqueRef:old": METHOD}
         self._begins = begins
@@ -44,6 +45,8 @@ class Coordinator:
             "task.get_result": self._result,
             "task.destroy": "",
         }
+        if self._forgets and method == "task.get_status":
+            return Relayed("application/json", msgspec.json.encode({"error": {"message": self._forgets}}))
         return Relayed("application/json", msgspec.json.encode({"result": answers[method]}))
 
 
@@ -110,3 +113,13 @@ def test_a_task_that_may_be_somebody_elses_is_not_taken(
         unplug(coordinator, monkeypatch)
     assert caught.value.code == "CANNOT_CONTACT_HOST"
     assert coordinator.asked[-1] == "task.get_all_records"
+
+
+@pytest.mark.parametrize("code", ["SESSION_INVALID", "HANDLE_INVALID"])
+def test_a_coordinator_that_has_started_anew_says_nothing_of_the_call(
+    code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the caller it must not look as if the call had been refused: it may have been carried out."""
+    with pytest.raises(Failure) as caught:
+        unplug(Coordinator(METHOD, forgets=code), monkeypatch)
+    assert caught.value.code == "CANNOT_CONTACT_HOST"
