@@ -12,7 +12,7 @@ help:
 	@echo "make soak-locks  10,000 changes of locks and 50 deaths of the switch under attack: nothing may pass"
 	@echo "make kernel-locks  all attacks on locks with Open vSwitch in a kernel of its own (some minutes)"
 	@echo "make chaos  1000 changes of a pool with faults (N=… for another number)"
-	@echo "make cluster-soak  50 deaths of the coordinator of a pool whose database is on a cluster (some minutes)"
+	@echo "make cluster-soak  50 deaths and 20 cuts in a pool whose database is on a cluster (KILLS=… CUTS=… SERVERS=5 for others)"
 	@echo "make fuzz   an hour of random requests to every door (MINUTES=… for another time)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make bench  measure, each number beside its floor"
@@ -56,8 +56,11 @@ N ?= 1000
 chaos: bootstrap-tests
 	@$(BIN)/python -m tests.lab.pool_chaos --changes $(N)
 
+KILLS ?= 50
+CUTS ?= 20
+SERVERS ?= 3
 cluster-soak: bootstrap-tests
-	@$(BIN)/python -m tests.lab.cluster_soak --kills 50
+	@$(BIN)/python -m tests.lab.cluster_soak --kills $(KILLS) --cuts $(CUTS) --servers $(SERVERS)
 
 MINUTES ?= 60
 fuzz: bootstrap-tests
