@@ -1,8 +1,9 @@
-"""Chaos in a pool: random pool-wide changes, with an accident at a random moment of each, and what became of the hosts.
+"""Chaos in a pool: random pool-wide changes, each with an accident at a random moment, and what became of the hosts.
 
-`python -m tests.lab.pool_chaos --changes 1000` is `make chaos`; the tests carry out a sample. After each change every host must
-be reached at the address that the database says, all hosts must be what the database says, no VLAN may be on some hosts only,
-and what was acknowledged must be there. The changes are asked for on any host's console, and the coordinator's role moves.
+`python -m tests.lab.pool_chaos --changes 1000` is `make chaos`; the tests carry out a sample. Changes are asked for with `xe` on
+any host's console, some alone, some at the same time as others, and the coordinator's role moves. When they have ended, every
+host must be reached at the address that the database says, all hosts must be what the database says, nothing may be half made,
+and what was acknowledged must be there.
 """
 
 from __future__ import annotations
@@ -11,28 +12,44 @@ import argparse
 import asyncio
 import math
 import random
+import re
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Final
 
-from poolnet.lab import life
-from tests.lab import pools
+from tests.lab import accidents, cluster_load, pools
+from tests.lab.accidents import ACCIDENTS, CLUSTERED, LASTS_S
+from tests.lab.console_client import Client, Denied, NotAnswered
+from tests.lab.pool_seen import CLASSES, Seen
 from tests.lab.running import PATIENCE, RunningLab, running_lab
 
-HOSTS = ("host1", "host2", "host3")
-ACCIDENTS = ("nothing", "api", "hostd", "switch", "partition", "cable", "slow", "disk")
-CHANGES = ("vlan-create", "vlan-destroy", "address", "bond", "vm", "designate")
-SETTLES_WITHIN_S = 90.0 * PATIENCE
-SILENCE_S = 4.5 * PATIENCE
-LASTS_S = {"partition": (0.5, 5.0), "cable": (0.5, 5.0), "slow": (0.3, 7.0), "disk": (0.5, 3.0)}
-LATEST_S = 0.8  # of accidents, after the change began
-DISK_MB = 16
-HANGS = "xe does not end"
-BONDS = "the hosts with bonds"
-PROGRAMS = {"api": "poolnet-api", "hostd": "poolnet-hostd", "switch": "ovs-vswitchd"}
+HOSTS: Final = ("host1", "host2", "host3")
+CHANGES: Final = ("vlan-create", "vlan-destroy", "address", "bond", "vm", "designate")
+ALONE: Final = frozenset({"address", "bond", "vm", "designate"})
+"""Changes of which there is only one at a time: what each of two may lead to could not be told."""
+
+ROLE: Final = frozenset({"address", "designate"})
+"""Not both at a time: the members of a coordinator with a new address have to be told where it is, as documented."""
+
+TOGETHER: Final = (1, 2, 3, 4)
+"""So many changes at the same time, each as likely."""
+
+SETTLES_WITHIN_S: Final = 90.0 * PATIENCE
+SILENCE_S: Final = 3.0 * PATIENCE
+LATEST_S: Final = 0.8  # of accidents, after the change began
+LOOK_S: Final = 0.2
+CONFIRM_S: Final = 8.0 * PATIENCE  # of a change of an address that may have to be taken back
+ASKED_S: Final = 20.0 * PATIENCE
+HANGS: Final = "xe does not end"
+CANNOT_CONTACT: Final = "The host cannot be reached."
+DOUBTFUL: Final = ("Lost connection", "Unable to contact", "cancelled", "CANCELLED", HANGS)
+LOG_LINES: Final = 40
 
 
 @dataclass(frozen=True)
@@ -64,87 +81,153 @@ class Outcome:
     said: str
     wrong: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        how = "done" if self.code == 0 else " ".join(self.said.split())[:240] or "failed"
+        return f"{self.trial}: {how} {self.wrong or ''}".rstrip()
 
-def trials(seed: int, changes: int) -> list[Trial]:
-    """The trials of a seed: every change with every accident in turn, on random hosts at random moments."""
+
+def trials(seed: int, changes: int, kinds: Sequence[str] = ACCIDENTS) -> list[Trial]:
+    """The trials of a seed: every change with every kind of accident in turn, on random hosts at random moments."""
     draw = random.Random(seed)
-    pairs = [(change, accident) for change in CHANGES for accident in ACCIDENTS]
+    pairs = [(change, accident) for change in CHANGES for accident in kinds]
     draw.shuffle(pairs)
     made = []
     for number in range(changes):
         change, accident = pairs[number % len(pairs)]
         console, victim = draw.choice(HOSTS), draw.choice(HOSTS)
-        lasts_s = draw.uniform(*LASTS_S.get(accident, (0.0, 0.0)))
+        lasts_s = accidents.duration(draw, accident)
         made.append(Trial(change, accident, console, victim, draw.uniform(0.0, LATEST_S), lasts_s, number))
     return made
+
+
+def rounds(seed: int, changes: int, kinds: Sequence[str] = ACCIDENTS) -> Iterator[tuple[Trial, ...]]:
+    """The trials of a seed in groups: those of a group happen at the same time."""
+    draw = random.Random(seed)
+    waiting = trials(seed, changes, kinds)
+    while waiting:
+        size = draw.choice(TOGETHER)
+        group: list[Trial] = []
+        for trial in waiting:
+            if len(group) < size and not any(_excludes(trial.change, other.change) for other in group):
+                group.append(trial)
+        waiting = [trial for trial in waiting if trial not in group]
+        yield tuple(group)
+
+
+def _excludes(one: str, other: str) -> bool:
+    return (one == other and one in ALONE) or {one, other} == ROLE
 
 
 @dataclass
 class Known:
     """Something that can be asked about the pool, and what the answer may be after all that was acknowledged."""
 
-    ask: Callable[[], str]
+    ask: Callable[[Seen], str]
     may_be: set[str]
 
 
-class Chaos:
-    """A pool that changes are tried on."""
+Ended = Callable[[bool, bool], None]
+"""Told of a change's end: whether it succeeded, whether it was refused."""
 
-    def __init__(self, lab: RunningLab) -> None:
+
+class Chaos:
+    """A pool that changes are tried on; with `cluster`, its database is moved to one first, and the role moves by itself."""
+
+    def __init__(self, lab: RunningLab, *, cluster: bool = False) -> None:
         self.lab = lab
+        self._cluster = cluster
         self.known: dict[str, Known] = {}
         self.vlans: dict[int, str] = {}
         """Tags that were acknowledged, and their networks."""
         self.doubtful: set[int] = set()
         """Tags of changes whose end nobody heard of."""
         self.base = lab.lab.host("host1").address.rpartition(".")[0]
-        self.vm = lab.xe("host1", "vm-create", "name-label=chaos")
-        inner = lab.xe("host1", "network-create", "name-label=chaos")
-        lab.xe("host1", "vif-create", f"vm-uuid={self.vm}", f"network-uuid={inner}", "device=0")
-        self.bond_network = lab.xe("host1", "network-create", "name-label=bonded")
-        for host in HOSTS:
-            self._give_a_disk(host)
-        pools.eventually(lambda: not self._wrong(), "the pool is not in order from the start")
+        self.vm = self.bond_network = ""
+        self._consoles = {host: Client(lab, host, ASKED_S) for host in HOSTS}
 
-    def carry_out(self, trial: Trial) -> Outcome:
-        """Makes the change while the accident happens, and looks at what is left."""
-        words, ended = self._words(trial)
-        accident = threading.Timer(trial.after_s, self._happen, (trial,))
-        accident.start()
+    async def begin(self) -> None:
+        """Makes what the changes need. Raises AssertionError when the pool is not in order then, or a command fails."""
+        self.vm = await self._xe("vm-create", "name-label=chaos")
+        inner = await self._xe("network-create", "name-label=chaos")
+        await self._xe("vif-create", f"vm-uuid={self.vm}", f"network-uuid={inner}", "device=0")
+        self.bond_network = await self._xe("network-create", "name-label=bonded")
+        giving = (asyncio.to_thread(accidents.give_a_disk, self.lab, host) for host in HOSTS)
+        await asyncio.gather(*giving)
+        if self._cluster:
+            await cluster_load.enable(self.lab)
+        wrong = await self._settled()
+        assert not wrong, f"the pool is not in order from the start: {wrong}"
+
+    async def carry_out(self, group: Sequence[Trial]) -> list[Outcome]:
+        """Makes the changes while the accidents happen, and looks at what is left."""
+        seen = await self._see()
+        coordinators = {seen.coordinator(), *(self._next_coordinator(trial, seen) for trial in group)}
+        if self._cluster:
+            coordinators = {host["uuid"] for host in seen.all("host")}
+        asked = [await self._words(trial, seen) for trial in group]
+        happening = [asyncio.create_task(self._happen(trial)) for trial in group]
+        told = await asyncio.gather(
+            *(
+                asyncio.to_thread(self._ask, trial, words)
+                for trial, (words, _) in zip(group, asked, strict=True)
+            )
+        )
+        await asyncio.gather(*happening)
+        outcomes = []
+        for trial, (_, ended), (code, said) in zip(group, asked, told, strict=True):
+            ended(code == 0, _refused(said, coordinators))
+            outcomes.append(Outcome(trial, code, said))
+        if any(code < 0 for code, _ in told):
+            outcomes[-1].wrong = [HANGS]
+        else:
+            outcomes[-1].wrong = await self._settled()
+        return outcomes
+
+    async def _xe(self, *words: str) -> str:
+        """What `xe` prints. Not in this process: several pools may be tried in it at the same time."""
+        code, said = await asyncio.to_thread(pools.xe, self.lab, "host1", *words)
+        assert code == 0, f"xe {' '.join(words)}: {said}"
+        return said
+
+    def _ask(self, trial: Trial, words: Sequence[str]) -> tuple[int, str]:
         try:
-            code, said = pools.xe(self.lab, trial.console, *words)
+            return pools.xe(self.lab, trial.console, *words)
         except subprocess.TimeoutExpired:
-            accident.join()
-            return Outcome(trial, -1, HANGS, [HANGS])
-        accident.join()
-        ended(code == 0, _refused(said))
-        outcome = Outcome(trial, code, said)
-        outcome.wrong = self._settled()
-        return outcome
+            return -1, HANGS
+
+    async def _happen(self, trial: Trial) -> None:
+        await asyncio.sleep(trial.after_s)
+        await asyncio.to_thread(accidents.happen, self.lab, trial.accident, trial.victim, trial.lasts_s)
 
     # --- changes -----------------------------------------------------------------------------------------------
 
-    def _words(self, trial: Trial) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
-        """A command, and what is to be noted of its end: whether it succeeded, whether it was refused."""
-        match trial.change:
-            case "vlan-create":
-                return self._vlan_create(100 + trial.number)
-            case "vlan-destroy" if self.vlans:
-                return self._vlan_destroy()
-            case "address":
-                return self._address(trial)
-            case "bond":
-                return self._bond(trial)
-            case "designate":
-                uuid = pools.host_uuid(self.lab, HOSTS[trial.number % 3])
-                ended = self._note("coordinator", self._coordinator, uuid)
-                return ("pool-designate-new-master", f"host-uuid={uuid}"), ended
-            case _:
-                return self._vm(HOSTS[trial.number % 3])
+    def _next_coordinator(self, trial: Trial, seen: Seen) -> str:
+        """The uuid of the host that a trial makes the coordinator; "" for one that makes none."""
+        return str(seen.host(HOSTS[trial.number % 3])["uuid"]) if trial.change == "designate" else ""
 
-    def _note(self, name: str, ask: Callable[[], str], wanted: str) -> Callable[[bool, bool], None]:
+    async def _words(self, trial: Trial, seen: Seen) -> tuple[Sequence[str], Ended]:
+        """A command, and what is to be noted of its end."""
+        match trial.change:
+            case "vlan-destroy" if self.vlans:
+                return self._vlan_destroy(seen)
+            case "address":
+                return self._address(trial, seen)
+            case "bond":
+                return self._bond(trial, seen)
+            case "vm":
+                return self._vm(HOSTS[trial.number % 3], seen)
+            case "designate":
+                uuid = self._next_coordinator(trial, seen)
+                words = ("pool-designate-new-master", f"host-uuid={uuid}")
+                if self._cluster:
+                    return words, _nothing
+                return words, self._note("coordinator", Seen.coordinator, uuid, seen)
+            case _:
+                return await self._vlan_create(100 + trial.number, seen)
+
+    def _note(self, name: str, ask: Callable[[Seen], str], wanted: str, seen: Seen) -> Ended:
         """What an answer may be once a change that would make it `wanted` has ended."""
-        before = ask()
+        before = ask(seen)
 
         def ended(succeeded: bool, refused: bool) -> None:
             may_be = {wanted} if succeeded else {before} if refused else {before, wanted}
@@ -152,48 +235,38 @@ class Chaos:
 
         return ended
 
-    def _coordinator(self) -> str:
-        return pools.answer(self.lab, "host1", "pool-list", "params=master", "--minimal")
-
-    def _address(self, trial: Trial) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
-        coordinator = self._coordinator()
-        members = [host for host in HOSTS if pools.host_uuid(self.lab, host) != coordinator]
+    def _address(self, trial: Trial, seen: Seen) -> tuple[Sequence[str], Ended]:
+        members = [host for host in HOSTS if seen.host(host)["uuid"] != seen.coordinator()]
         host = members[trial.number % 2]
         address = f"{self.base}.{30 + trial.number % 100}"
         words = (
             "pif-reconfigure-ip",
-            f"uuid={pools.pif(self.lab, host, 'eth0')}",
+            f"uuid={seen.pif(host, 'eth0')['uuid']}",
             "mode=static",
             f"IP={address}",
             "netmask=255.255.255.0",
             f"gateway={self.lab.lab.gateway}",
-            "confirm-within=10",
+            f"confirm-within={round(CONFIRM_S)}",
         )
-        return words, self._note(f"address of {host}", lambda: self._address_of(host), address)
+        return words, self._note(f"address of {host}", lambda s: str(s.host(host)["address"]), address, seen)
 
-    def _address_of(self, host: str) -> str:
-        return pools.answer(
-            self.lab, "host1", "host-list", f"name-label={host}", "params=address", "--minimal"
-        )
+    def _vm(self, host: str, seen: Seen) -> tuple[Sequence[str], Ended]:
+        def state(seen: Seen) -> str:
+            return str(seen.one("VM", uuid=self.vm)["power_state"])
 
-    def _vm(self, host: str) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
-        def state() -> str:
-            words = ("vm-list", f"uuid={self.vm}", "params=power-state", "--minimal")
-            return pools.answer(self.lab, "host1", *words)
-
-        if state() == "running":
+        if state(seen) == "Running":
             # A guest that has ended cannot be brought back when its host is lost before the call has ended.
-            may_be = {"running", "halted"}
+            may_be = {"Running", "Halted"}
 
             def ended(succeeded: bool, refused: bool) -> None:
-                self.known["the VM"] = Known(state, {"halted"} if succeeded else may_be)
+                self.known["the VM"] = Known(state, {"Halted"} if succeeded else may_be)
 
             return ("vm-shutdown", f"uuid={self.vm}", "--force"), ended
-        return ("vm-start", f"uuid={self.vm}", f"on={host}"), self._note("the VM", state, "running")
+        words = ("vm-start", f"uuid={self.vm}", f"on={host}")
+        return words, self._note("the VM", state, "Running", seen)
 
-    def _vlan_create(self, tag: int) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
-        network = self.lab.xe("host1", "network-create", f"name-label=chaos{tag}")
-        pif = pools.pif(self.lab, "host1", "eth1")
+    async def _vlan_create(self, tag: int, seen: Seen) -> tuple[Sequence[str], Ended]:
+        network = await self._xe("network-create", f"name-label=chaos{tag}")
 
         def ended(succeeded: bool, refused: bool) -> None:
             if succeeded:
@@ -201,146 +274,101 @@ class Chaos:
             elif not refused:
                 self.doubtful.add(tag)
 
+        pif = seen.pif("host1", "eth1")["uuid"]
         words = ("pool-vlan-create", f"pif-uuid={pif}", f"vlan={tag}", f"network-uuid={network}")
         return (*words, "allow-missing-hosts=true"), ended
 
-    def _vlan_destroy(self) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
+    def _vlan_destroy(self, seen: Seen) -> tuple[Sequence[str], Ended]:
         tag = min(self.vlans)
-        vlan = self.lab.xe("host1", "vlan-list", f"tag={tag}", "--minimal").split(",")[0]
+        network = self.vlans.pop(tag)
+        vlan = next(vlan for vlan in seen.all("VLAN") if int(vlan["tag"]) == tag)
 
         def ended(succeeded: bool, refused: bool) -> None:
             if succeeded or not refused:
-                self.vlans.pop(tag)
                 self.doubtful.add(tag)  # on the other hosts it stays, and a member may get it again
+            else:
+                self.vlans[tag] = network
 
-        return ("vlan-destroy", f"uuid={vlan}"), ended
+        return ("vlan-destroy", f"uuid={vlan['uuid']}"), ended
 
-    def _bond(self, trial: Trial) -> tuple[Sequence[str], Callable[[bool, bool], None]]:
+    def _bond(self, trial: Trial, seen: Seen) -> tuple[Sequence[str], Ended]:
         """A bond on all hosts, or the end of one host's.
 
         Members get the coordinator's bonds when they come back, and the role moves: after an end, any host may have one.
         """
-        without = [host for host in HOSTS if not self._bond_of(host)]
-        if without and (len(without) == len(HOSTS) or trial.number % 2):
-            nics = ",".join(pools.pif(self.lab, without[0], device) for device in ("eth2", "eth3"))
+        name = "the hosts with bonds"
+        with_bonds = seen.hosts_with("bond0")
+        without = [host for host in HOSTS if host not in with_bonds]
+        if without and (not with_bonds or trial.number % 2):
+            nics = ",".join(str(seen.pif(without[0], device)["uuid"]) for device in ("eth2", "eth3"))
             words = ("pool-bond-create", f"network-uuid={self.bond_network}", f"pif-uuids={nics}")
-            return (*words, "mode=active-backup", "allow-missing-hosts=true"), self._bonded
-        host = next(host for host in HOSTS if host not in without)
-        self.known.pop(BONDS, None)
-        bond = self.lab.xe("host1", "bond-list", f"master={self._bond_of(host)}", "--minimal")
-        return ("bond-destroy", f"uuid={bond}"), _nothing
 
-    def _bonded(self, succeeded: bool, refused: bool) -> None:
-        if succeeded:
-            self.known[BONDS] = Known(self._hosts_with_bonds, {",".join(HOSTS)})
+            def bonded(succeeded: bool, refused: bool) -> None:
+                if succeeded:
+                    self.known[name] = Known(lambda s: ",".join(s.hosts_with("bond0")), {",".join(HOSTS)})
 
-    def _hosts_with_bonds(self) -> str:
-        return ",".join(host for host in HOSTS if self._bond_of(host))
-
-    def _bond_of(self, host: str) -> str:
-        return pools.answer(
-            self.lab, "host1", "pif-list", f"host-name-label={host}", "device=bond0", "--minimal"
-        )
-
-    # --- accidents ---------------------------------------------------------------------------------------------
-
-    def _give_a_disk(self, host: str) -> None:
-        """Puts what the host keeps on a small disk of its own, which can be filled without harm to anybody else."""
-        init = self.lab.lab.host(host).pid
-        subprocess.run(
-            ("kill", "-STOP", str(init)), check=True
-        )  # else it starts the programs again meanwhile
-        try:
-            for program in ("poolnet-api", "poolnet-hostd"):
-                self._signal(host, program, "KILL")
-            copy = (
-                "until ! pgrep -f '(bin/|^)poolnet-(api|hostd)' -r S,R,D >/dev/null; do sleep 0.1; done; "
-                f"mkdir -p /var/tmp/disk && mount -t tmpfs -o size={DISK_MB}m disk /var/tmp/disk && "
-                "cp -a /var/lib/poolnet/. /var/tmp/disk/ && chmod --reference=/var/lib/poolnet /var/tmp/disk && "
-                "mount --bind /var/tmp/disk /var/lib/poolnet && umount /var/tmp/disk"
-            )
-            self.lab.run(host, "sh", "-c", copy)
-        finally:
-            subprocess.run(("kill", "-CONT", str(init)), check=True)
-
-    def _happen(self, trial: Trial) -> None:
-        """The accident, to its end."""
-        name, host = self.lab.name, trial.victim
-        match trial.accident:
-            case "api" | "hostd" | "switch" as which:
-                self._signal(host, PROGRAMS[which], "KILL")
-            case "partition":
-                asyncio.run(life.partition(name, host))
-                time.sleep(trial.lasts_s)
-                asyncio.run(life.heal(name, host))
-            case "cable":
-                asyncio.run(life.set_link(name, host, "eth0", plugged=False))
-                time.sleep(trial.lasts_s)
-                asyncio.run(life.set_link(name, host, "eth0", plugged=True))
-            case "slow":
-                for program in ("poolnet-api", "poolnet-hostd"):
-                    self._signal(host, program, "STOP")
-                time.sleep(trial.lasts_s)
-                for program in ("poolnet-api", "poolnet-hostd"):
-                    self._signal(host, program, "CONT")
-            case "disk":
-                fill = "for size in 64k 1k; do dd if=/dev/zero bs=$size >>/var/lib/poolnet/filler; done"
-                self.lab.run(host, "sh", "-c", fill, check=False)
-                time.sleep(trial.lasts_s)
-                self.lab.run(host, "rm", "/var/lib/poolnet/filler")
-
-    def _signal(self, host: str, program: str, signal: str) -> None:
-        """Sends a signal to a program of a host; a dead one is started again by the host's init."""
-        found = self.lab.run(host, "pgrep", "-o", "-f", f"(bin/|^){program}", check=False).split()
-        if found:
-            self.lab.run(host, "kill", f"-{signal}", found[0], check=False)
+            return (*words, "mode=active-backup", "allow-missing-hosts=true"), bonded
+        self.known.pop(name, None)
+        bond = seen.one("Bond", master=seen.ref_of("PIF", seen.pif(with_bonds[0], "bond0")))
+        return ("bond-destroy", f"uuid={bond['uuid']}"), _nothing
 
     # --- what is left ------------------------------------------------------------------------------------------
 
-    def _settled(self) -> list[str]:
+    async def _see(self) -> Seen:
+        """The pool's records, as the first host's console has them. Raises NotAnswered, Denied."""
+        return Seen(await self._consoles["host1"].records(*CLASSES))
+
+    async def _settled(self) -> list[str]:
         """What is wrong once the pool has had time to come together."""
         deadline = time.monotonic() + SETTLES_WITHIN_S
         wrong = ["never looked"]
         while wrong and time.monotonic() < deadline:
-            time.sleep(0.3)
+            await asyncio.sleep(LOOK_S)
             try:
-                wrong = self._wrong()
-            except (
-                AssertionError,
-                subprocess.TimeoutExpired,
-            ) as error:  # who answered a moment ago does not now
+                wrong = await self._wrong()
+            except (NotAnswered, Denied) as error:  # who answered a moment ago does not now
                 wrong = [f"a question was not answered: {str(error)[:300]}"]
         return wrong
 
-    def _wrong(self) -> list[str]:
-        everybody = set(HOSTS)
-        blind = [host for host in HOSTS if pools.live(self.lab, host) != everybody]
-        wrong = [f"on {host}, not all hosts are live" for host in blind]
-        if wrong:
-            return wrong
-        for host in HOSTS:
-            address = self._address_of(host)
-            words = ("ping", "-n", "-c", "1", "-W", "2", address)
-            if " 1 received" not in self.lab.run("switch", *words, check=False):
-                wrong.append(f"{host} is not reached at {address}")
-        return wrong + self._lost() + self._half_made() + self._out_of_step()
-
-    def _lost(self) -> list[str]:
-        wrong = []
-        for name, known in self.known.items():
-            is_now = known.ask()
-            if is_now not in known.may_be:
-                wrong.append(f"{name} is {is_now}, and should be {' or '.join(sorted(known.may_be))}")
-            else:
-                known.may_be = {is_now}
+    async def _wrong(self) -> list[str]:
+        """What is wrong now. Raises NotAnswered, Denied."""
+        views = await asyncio.gather(
+            *(console.records("host", "host_metrics") for console in self._consoles.values())
+        )
+        blind = [host for host, view in zip(HOSTS, views, strict=True) if Seen(view).live() != {*HOSTS}]
+        if blind:
+            return [f"on {host}, not all hosts are live" for host in blind]
+        await self._consoles["host1"].call("pool.sync_database")  # no member's copy is behind
+        seen = await self._see()
+        wrong = await asyncio.to_thread(self._unreached, seen)
+        wrong += [
+            f"{name} is {known.ask(seen)}, and should be {' or '.join(sorted(known.may_be))}"
+            for name, known in self.known.items()
+            if known.ask(seen) not in known.may_be
+        ]
+        wrong += self._half_made(seen) + seen.dangling() + self._guests_elsewhere(seen)
+        if not wrong:
+            wrong = await asyncio.to_thread(self._out_of_step, seen)
+        if not wrong:
+            for known in self.known.values():
+                known.may_be = {known.ask(seen)}
         return wrong
 
-    def _half_made(self) -> list[str]:
-        tags = [
-            int(tag)
-            for tag in pools.answer(self.lab, "host1", "vlan-list", "params=tag", "--minimal").split(",")
-            if tag
+    def _unreached(self, seen: Seen) -> list[str]:
+        addresses = {host: str(seen.host(host)["address"]) for host in HOSTS}
+        pings = (
+            f"{{ ping -n -q -c 1 -W 2 {address} >/dev/null && echo {host}; }} &"
+            for host, address in addresses.items()
+        )
+        answered = self.lab.run("switch", "sh", "-c", f"{' '.join(pings)} wait", check=False).split()
+        return [
+            f"{host} is not reached at {address}"
+            for host, address in addresses.items()
+            if host not in answered
         ]
+
+    def _half_made(self, seen: Seen) -> list[str]:
+        tags = [int(vlan["tag"]) for vlan in seen.all("VLAN")]
         wrong = [
             f"VLAN {tag} was acknowledged and is on {tags.count(tag)} hosts"
             for tag in self.vlans
@@ -349,10 +377,21 @@ class Chaos:
         refused = {*tags} - {*self.vlans, *self.doubtful}
         return wrong + [f"VLAN {tag} was refused, and is there" for tag in refused]
 
-    def _out_of_step(self) -> list[str]:
+    def _guests_elsewhere(self, seen: Seen) -> list[str]:
+        """The VM's guest must be where the database says that it runs, and nowhere else."""
+        vm = seen.one("VM", uuid=self.vm)
+        wanted = [host for host in HOSTS if seen.ref_of("host", seen.host(host)) == vm["resident_on"]]
+        there = [
+            host
+            for host in HOSTS
+            if (self.lab.lab.directory / host / f"run/poolnet/guests/{self.vm}.json").exists()
+        ]
+        return [] if there == wanted else [f"the VM's guest is on {there}, and should be on {wanted}"]
+
+    def _out_of_step(self, seen: Seen) -> list[str]:
         """Hosts that are not what the database says: whose plan for no change at all is not empty."""
-        host = pools.host_uuid(self.lab, "host1")
-        code, plan = pools.xe(self.lab, "host1", "pif-scan", f"host-uuid={host}", "--dry-run")
+        words = ("pif-scan", f"host-uuid={seen.host('host1')['uuid']}", "--dry-run")
+        code, plan = pools.xe(self.lab, "host1", *words)
         if code != 0:
             return [f"no plan: {plan}"]
         named = sum(line.startswith("host ") for line in plan.splitlines())
@@ -366,34 +405,82 @@ def _nothing(succeeded: bool, refused: bool) -> None:
     """Nothing to note: what matters is that all hosts agree with the database."""
 
 
-def _refused(said: str) -> bool:
-    """Whether the server answered, and nobody's death did."""
-    return not any(
-        text in said for text in ("Lost connection", "Unable to contact", "cancelled", "CANCELLED")
-    )
+def _refused(said: str, coordinators: Collection[str]) -> bool:
+    """Whether a coordinator answered: not its death, nor somebody who did not reach it."""
+    if CANNOT_CONTACT in said:
+        named = re.search(r"host: ([0-9a-f-]{36})", said)
+        return named is not None and named[1] not in coordinators
+    return not any(text in said for text in DOUBTFUL)
 
 
 def run(
-    lab: RunningLab,
+    labs: Sequence[RunningLab],
     seed: int,
     changes: int,
-    show: Callable[[str], None] = lambda _: None,
+    show: Callable[[str], None],
+    *,
     until: float = math.inf,
+    cluster: bool = False,
 ) -> list[Outcome]:
-    """Carries the trials out, one after the other; stops at the first that leaves something wrong, or at that time."""
-    chaos = Chaos(lab)
-    outcomes = []
-    for trial in trials(seed, changes):
+    """Carries so many trials out on these pools, side by side, with the seeds from that one on.
+
+    Each stops at the first group that leaves something wrong, or at that time. What is needed to try it again is shown then, with
+    the ends of the logs.
+    """
+    shares = [len(range(number, changes, len(labs))) for number in range(len(labs))]
+
+    async def together() -> list[list[Outcome]]:
+        return await asyncio.gather(
+            *(
+                _run(lab, seed + number, share, show, until, cluster=cluster)
+                for number, (lab, share) in enumerate(zip(labs, shares, strict=True))
+            )
+        )
+
+    return list(chain.from_iterable(asyncio.run(together())))
+
+
+async def _run(
+    lab: RunningLab, seed: int, changes: int, show: Callable[[str], None], until: float, *, cluster: bool
+) -> list[Outcome]:
+    chaos = Chaos(lab, cluster=cluster)
+    await chaos.begin()
+    outcomes: list[Outcome] = []
+    for group in rounds(seed, changes, CLUSTERED if cluster else ACCIDENTS):
         began = time.monotonic()
         if began > until:
             break
-        outcome = chaos.carry_out(trial)
-        outcomes.append(outcome)
-        how = "done" if outcome.code == 0 else " ".join(outcome.said.split())[:240] or "failed"
-        show(f"{trial}: {how}; {time.monotonic() - began:.1f} s {outcome.wrong or ''}")
-        if outcome.wrong:
+        of_group = await chaos.carry_out(group)
+        outcomes += of_group
+        show("\n".join([f"{lab.name}, {time.monotonic() - began:.1f} s", *map(str, of_group)]))
+        if of_group[-1].wrong:
+            options = f"--pools 1 --seed {seed} --changes {changes}{' --cluster' if cluster else ''}"
+            show(f"again: python -m tests.lab.pool_chaos {options}\n{logs(lab)}")
             break
     return outcomes
+
+
+@contextmanager
+def running_labs(number: int) -> Iterator[list[RunningLab]]:
+    """So many pools of three hosts, started at the same time."""
+    with ExitStack() as stack, ThreadPoolExecutor(number) as threads:
+
+        def start() -> RunningLab:
+            hosts = len(HOSTS)
+            return stack.enter_context(running_lab(hosts=hosts, nics=4, pool=True, silence_s=SILENCE_S))
+
+        yield [starting.result() for starting in [threads.submit(start) for _ in range(number)]]
+
+
+def logs(lab: RunningLab) -> str:
+    """What the hosts' programs said last."""
+    texts = []
+    for host in lab.lab.hosts:
+        for program in ("poolnet-api", "poolnet-hostd", "poolnet-db"):
+            log = lab.lab.directory / host.name / f"var-log/{program}.log"
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+            texts += [f"--- {host.name} {program}", *lines]
+    return "\n".join(texts)
 
 
 def main() -> int:
@@ -401,19 +488,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--pools", type=int, default=2, help="so many side by side")
+    parser.add_argument("--cluster", action="store_true", help="with the pool's database on a cluster")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no change after so long")
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
     print(f"seed {options.seed}", flush=True)
-    with running_lab(hosts=len(HOSTS), nics=4, pool=True, silence_s=SILENCE_S) as lab:
-        outcomes = run(lab, options.seed, options.changes, lambda text: print(text, flush=True), until)
-        if outcomes[-1].wrong:
-            for host in lab.lab.hosts:
-                log = lab.lab.directory / host.name / "var-log/poolnet-api.log"
-                tail = subprocess.run(("tail", "-n", "40", log), check=False, capture_output=True, text=True)
-                sys.stdout.write(f"--- {host.name}\n{tail.stdout}")
-    print(f"{sum(not outcome.wrong for outcome in outcomes)} of {len(outcomes)} without a fault")
-    return 1 if outcomes[-1].wrong else 0
+    with running_labs(options.pools) as labs:
+        outcomes = run(
+            labs,
+            options.seed,
+            options.changes,
+            lambda text: print(text, flush=True),
+            until=until,
+            cluster=options.cluster,
+        )
+    faults = [outcome for outcome in outcomes if outcome.wrong]
+    done = sum(outcome.code == 0 for outcome in outcomes)
+    print(f"{len(outcomes)} changes, {done} of them carried out, {len(faults)} faults")
+    print("\n".join(map(str, faults)))
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
