@@ -11,14 +11,15 @@ import asyncio
 import os
 import threading
 import tomllib
+from base64 import b64encode
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import structlog
 from argon2 import PasswordHasher
+from argon2.low_level import ARGON2_VERSION
 
 from poolnet.api import hashing
 from poolnet.model.classes.subject import Subject
@@ -86,7 +87,7 @@ class Credentials:
         self._system = system
         self._hasher = PasswordHasher()
         self._writing = threading.Lock()
-        self._nobody = _nobody()
+        self._nobody = hash_of_nobody(self._hasher)
 
     async def verify(self, user: str, password: str, *, only_root: bool = False) -> Identity | None:
         """The identity that user name and password give, or None.
@@ -167,10 +168,16 @@ class Credentials:
         return users
 
 
-@cache
-def _nobody() -> str:
-    """What is verified when the user is unknown, so that an answer takes as long as for a known one."""
-    return PasswordHasher().hash("no password has this hash")
+def hash_of_nobody(hasher: PasswordHasher) -> str:
+    """What is verified when the user is unknown, so that an answer takes as long as for a known one.
+
+    It is made up, and no password has it: making a real one would cost every start 64 MiB and a sixth of a second.
+    """
+    salt, digest = (
+        b64encode(os.urandom(size)).rstrip(b"=").decode() for size in (hasher.salt_len, hasher.hash_len)
+    )
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2{hasher.type.name.lower()}$v={ARGON2_VERSION}${costs}${salt}${digest}"
 
 
 def _role(name: str) -> Role | None:

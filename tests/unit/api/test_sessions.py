@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import VerifyMismatchError
 
 from poolnet.api import hashing
 from poolnet.api import sessions as module
-from poolnet.api.credentials import Credentials, Identity, UsersFileBroken
+from poolnet.api.credentials import Credentials, Identity, UsersFileBroken, hash_of_nobody
 from poolnet.api.sessions import Sessions
 from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
@@ -293,6 +295,15 @@ def test_the_system_is_asked_only_about_users_that_the_file_does_not_name(tmp_pa
     assert asyncio.run(credentials.verify("root", "wrong")) is None
     assert asyncio.run(credentials.verify("alice", "any")) == Identity("alice", None)
     assert accounts.asked == ["alice"]
+
+
+def test_the_hash_for_unknown_users_costs_as_much_as_a_new_one_and_belongs_to_no_password() -> None:
+    hasher = PasswordHasher()
+    made_up = hash_of_nobody(hasher)
+    assert extract_parameters(made_up) == extract_parameters(hasher.hash("x"))
+    assert made_up != hash_of_nobody(hasher)
+    with pytest.raises(VerifyMismatchError):
+        hasher.verify(made_up, "no password has this hash")
 
 
 def test_an_unknown_user_takes_as_many_hashes_as_a_known_one(
