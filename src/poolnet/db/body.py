@@ -7,7 +7,8 @@ the defaults of the row's class; fields that are no more are passed over.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -74,10 +75,23 @@ def _decoder(shape: Shape) -> msgspec.json.Decoder[Any]:
 
 
 _DECODERS: Final = {cls: _decoder(shape) for cls, shape in SHAPES.items() if shape.durable}
-_NAMES: Final = {
-    cls: tuple((each.name, each.attribute) for each in shape.durable) for cls, shape in SHAPES.items()
-}
+
+
+def _body_type(shape: Shape) -> tuple[type[msgspec.Struct], Callable[[Row], tuple[Any, ...]]]:
+    """The type of one class's bodies, and what gets a row's values for it."""
+    fields = [(each.attribute, Any, msgspec.field(name=each.name)) for each in shape.durable]
+    values: Any = attrgetter(*(each.attribute for each in shape.durable))
+    return msgspec.defstruct(shape.row_type.__name__, fields, gc=False), values
+
+
+_TYPES: Final = {cls: _body_type(shape) for cls, shape in SHAPES.items() if shape.durable}
 _ENCODER: Final = msgspec.json.Encoder()
+
+
+def body_of(row: Row) -> msgspec.Struct:
+    """A row's durable fields, for who writes them as JSON into something larger."""
+    body_type, values = _TYPES[type(row)]
+    return body_type(*values(row))
 
 
 def encode_body(row: Row) -> bytes:
@@ -87,7 +101,7 @@ def encode_body(row: Row) -> bytes:
         BadRow: a field has a value of another type than the model's, which could not be read again.
     """
     try:
-        body = _ENCODER.encode({name: getattr(row, attribute) for name, attribute in _NAMES[type(row)]})
+        body = _ENCODER.encode(body_of(row))
         _DECODERS[type(row)].decode(body)
     except (msgspec.MsgspecError, TypeError, ValueError) as error:
         raise BadRow(f"{SHAPES[type(row)].name} {row.ref}: {error}") from error

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Final, TypeVar
 
 from poolnet.db.body import decode_body
@@ -453,7 +454,7 @@ class Database:
         notes = [body for waiting, _ in callers for body in waiting.notes]
         if not notes and not record and not head_due:
             return record, ceiling
-        numbered = tuple(Note(number=self._noted + n, body=body) for n, body in enumerate(notes, 1))
+        numbered = tuple(map(Note, count(self._noted + 1), notes))
         self._noted += len(numbered)
         return dataclasses.replace(record, notes=numbered, log_head=self._new_head), ceiling
 

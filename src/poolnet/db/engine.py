@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 DELETIONS_MAX: Final = 512
 """Deletions remembered per class; when there are so many, they are cut back to DELETIONS_KEPT (spec §5.2)."""
@@ -41,9 +41,11 @@ class Deletion:
     number: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """What the audit log will say of a commit; kept with it until it is in the log. Numbers only grow."""
+class Note(NamedTuple):
+    """What the audit log will say of a commit, in one line; kept with it until it is in the log.
+
+    Numbers only grow; those of one append follow each other.
+    """
 
     number: int
     body: bytes

@@ -10,6 +10,7 @@ import fcntl
 import os
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,13 @@ _FORGET: Final = (
 def notes_in(connection: sqlite3.Connection) -> tuple[Note, ...]:
     """The notes that are not in the audit log yet, in their order."""
     rows = connection.execute("SELECT number, body FROM note ORDER BY number")
-    return tuple(Note(number=number, body=body) for number, body in rows)
+    return tuple(note for number, body in rows for note in _notes_of(number, body))
+
+
+def _notes_of(last: int, body: bytes) -> Iterator[Note]:
+    """The notes of one append, which share a row: a line each, under the number of the last."""
+    bodies = body.split(b"\n")
+    return (Note(number=number, body=each) for number, each in enumerate(bodies, last + 1 - len(bodies)))
 
 
 def log_head_in(connection: sqlite3.Connection) -> LogHead:
@@ -165,10 +172,8 @@ class SqliteEngine:
         if record.ceiling is not None:
             connection.execute("UPDATE ceiling SET number = ?", (record.ceiling,))
         if record.notes:
-            connection.executemany(
-                "INSERT INTO note (number, body) VALUES (?, ?)",
-                [(each.number, each.body) for each in record.notes],
-            )
+            together = b"\n".join([each.body for each in record.notes])
+            connection.execute("INSERT INTO note VALUES (?, ?)", (record.notes[-1].number, together))
         if record.log_head is not None:
             head = record.log_head
             connection.execute("DELETE FROM note WHERE number <= ?", (head.noted,))

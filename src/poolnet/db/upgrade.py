@@ -55,6 +55,11 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             "INSERT INTO log_head VALUES (0, '', 0)",
         ),
     ),
+    Migration(
+        version=4,
+        reason="the notes of one append share a row, a line each: those of version 3 are rows of one line",
+        statements=(),
+    ),
 )
 
 CURRENT: Final = MIGRATIONS[-1].version

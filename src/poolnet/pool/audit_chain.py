@@ -53,14 +53,25 @@ class _MayForget(msgspec.Struct, frozen=True):
 
 def digest(before: str, seq: int, entry: bytes) -> str:
     """The hash of a record."""
-    return hashlib.sha256(b"%s %d %s" % (before.encode(), seq, entry)).hexdigest()
+    hashed = hashlib.sha256(b"%s %d " % (before.encode(), seq))
+    hashed.update(entry)
+    return hashed.hexdigest()
 
 
 def line(head: Head, entry: bytes) -> tuple[bytes, Head]:
     """The next line of a log, newline included, and the log's end then."""
-    seq = head.records + 1
-    after = Head(seq, digest(head.hash, seq, entry))
-    return b'{"seq":%d,"hash":"%s","entry":%s}\n' % (seq, after.hash.encode(), entry), after
+    return lines(head, (entry,))
+
+
+def lines(head: Head, entries: Iterable[bytes]) -> tuple[bytes, Head]:
+    """The next lines of a log, newlines included, and the log's end then."""
+    made = []
+    seq, last = head.records, head.hash
+    for entry in entries:
+        seq += 1
+        last = digest(last, seq, entry)
+        made.append(b'{"seq":%d,"hash":"%s","entry":%s}\n' % (seq, last.encode(), entry))
+    return b"".join(made), Head(seq, last)
 
 
 def parse(text: bytes) -> Record | None:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
 
+from poolnet.db.body import body_of
 from poolnet.db.changes import Changes
 from poolnet.db.shape import SHAPES, Shape, uuid_of
 from poolnet.db.txn import View
@@ -62,6 +65,41 @@ class Decided:
     hostnames: tuple[tuple[str, str, str], ...] = ()
     """Host, former name, new name."""
 
+
+class _Entry(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """What the log says, as JSON; structs, because each commit waits while they are written."""
+
+    id: str
+    time: str
+    session: str
+    subject: str
+    role: str
+    address: str
+    client: str
+    method: str
+    kind: str
+    arguments: Mapping[str, Any]
+    result: Sequence[str]
+    plans: Mapping[str, str] | None = None
+    changes: Sequence[_Change] | None = None
+    guests: int = 0
+    storage: int = 0
+    hostnames: tuple[tuple[str, str, str], ...] = ()
+
+
+class _Change(msgspec.Struct, omit_defaults=True, gc=False):
+    """What it says of one object."""
+
+    cls: str = msgspec.field(name="class")
+    ref: str
+    uuid: str
+    created: Any = None
+    destroyed: Any = None
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
 
 CURRENT: Final[ContextVar[Audited | None]] = ContextVar("audited call", default=None)
 """The call in which this code runs."""
@@ -131,27 +169,36 @@ def entry_of(
         view: Where objects are looked up for their uuids.
         plans: The hash of each host's plan, by the host's uuid.
     """
-    content: dict[str, Any] = {
-        "id": audited.id,
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "session": audited.session,
-        "subject": audited.subject,
-        "role": audited.role,
-        "address": audited.address,
-        "client": audited.client,
-        "method": audited.method,
-        "kind": audited.kind,
-        "arguments": audited.arguments,
-        "result": [text[:_TEXT_MAX] for text in result],
-    }
-    if plans:
-        content["plans"] = plans
+    content = _Entry(
+        id=audited.id,
+        time=_now(),
+        session=audited.session,
+        subject=audited.subject,
+        role=audited.role,
+        address=audited.address,
+        client=audited.client,
+        method=audited.method,
+        kind=audited.kind,
+        arguments=audited.arguments,
+        result=[text[:_TEXT_MAX] for text in result],
+        plans=plans or None,
+    )
     if decided is not None and view is not None:
-        content["changes"] = list(_changes(decided, view))
-        for name in ("guests", "storage", "hostnames"):
-            if getattr(decided, name):
-                content[name] = getattr(decided, name)
-    return msgspec.json.encode(content, enc_hook=str)
+        content.changes = list(_changes(decided, view))
+        content.guests, content.storage = decided.guests, decided.storage
+        content.hostnames = decided.hostnames
+    return _ENCODER.encode(content)
+
+
+def _now() -> str:
+    """The time in milliseconds, as ISO 8601 has it."""
+    seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    return f"{_second(seconds)}.{milliseconds:03d}+00:00"
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def is_worth_a_note(changes: Changes) -> bool:
@@ -165,11 +212,11 @@ def is_worth_a_note(changes: Changes) -> bool:
     )
 
 
-def _changes(decided: Decided, view: View) -> Iterator[dict[str, Any]]:
+def _changes(decided: Decided, view: View) -> Iterator[_Change]:
     changes = decided.changes
     for row in changes.created:
         if SHAPES[type(row)].durable:
-            yield {**_named(row), "created": _body(row)}
+            yield _Change(SHAPES[type(row)].name, row.ref, uuid_of(row), created=_body(row))
     for (cls, ref), written in changes.updated.items():
         shape, seen = SHAPES[cls], changes.seen.get((cls, ref), {})
         before, after = {}, {}
@@ -180,38 +227,32 @@ def _changes(decided: Decided, view: View) -> Iterator[dict[str, Any]]:
                 after[decl.name] = _value(shape.name, decl.name, written[name])
         if after:
             there = view.layer.stored(cls, Ref[Row](ref))
-            named = _named(there) if there is not None else {"class": shape.name, "ref": ref, "uuid": ""}
-            yield {**named, "before": before, "after": after}
+            uuid = uuid_of(there) if there is not None else ""
+            yield _Change(shape.name, ref, uuid, before=before, after=after)
     for row in decided.destroyed:
         if SHAPES[type(row)].durable:
-            yield {**_named(row), "destroyed": _body(row)}
+            yield _Change(SHAPES[type(row)].name, row.ref, uuid_of(row), destroyed=_body(row))
 
 
-def _named(row: Row) -> dict[str, Any]:
-    return {"class": SHAPES[type(row)].name, "ref": row.ref, "uuid": uuid_of(row)}
-
-
-def _body(row: Row) -> dict[str, Any]:
-    names, suspect = _FIELDS[type(row)]
-    body = {name: getattr(row, attribute) for name, attribute in names}
-    for name in suspect:
-        if body[name]:
-            body[name] = _value(SHAPES[type(row)].name, name, body[name])
+def _body(row: Row) -> msgspec.Struct:
+    """A row's fields without secrets."""
+    body = body_of(row)
+    for name, attribute in _SUSPECT[type(row)]:
+        if value := getattr(row, attribute):
+            setattr(body, attribute, _value(SHAPES[type(row)].name, name, value))
     return body
 
 
-def _fields(shape: Shape) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """The fields of a class that are kept, and those of them in which a secret may be."""
-    names = tuple((decl.name, decl.attribute) for decl in shape.durable)
-    suspect = tuple(
-        decl.name
+def _suspect(shape: Shape) -> tuple[tuple[str, str], ...]:
+    """The fields of a class, by name and attribute, in which a secret may be."""
+    return tuple(
+        (decl.name, decl.attribute)
         for decl in shape.durable
         if isinstance(decl.wire_type, MapT) or _SECRET.search(decl.name) or shape.name in _SECRET_CLASSES
     )
-    return names, suspect
 
 
-_FIELDS: Final = {cls: _fields(shape) for cls, shape in SHAPES.items()}
+_SUSPECT: Final = {cls: _suspect(shape) for cls, shape in SHAPES.items()}
 
 
 def _value(cls: str, name: str, value: object) -> Any:

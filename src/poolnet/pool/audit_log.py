@@ -20,7 +20,7 @@ import structlog
 
 from poolnet.db.database import Database
 from poolnet.db.engine import LogHead, Note
-from poolnet.pool.audit_chain import GENESIS, Head, Record, line, parse
+from poolnet.pool.audit_chain import GENESIS, Head, Record, lines, parse
 
 log = structlog.get_logger("poolnet.audit")
 
@@ -62,7 +62,7 @@ class AuditLog:
         self._files_max = files_max
         self._head = Head()
         self._noted = 0
-        self._waiting: list[tuple[bytes, int]] = []
+        self._waiting: list[Note] = []  # number 0: of no commit
         self._dropped = 0
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -83,7 +83,7 @@ class AuditLog:
             log.warning(
                 "audit-records-late", records=len(late), reason="the server ended before they were written"
             )
-        self._waiting = [(b'%s,"late":true}' % note.body[:-1], note.number) for note in late]
+        self._waiting = [Note(note.number, b'%s,"late":true}' % note.body[:-1]) for note in late]
         if left and not late:
             self._noted = max(note.number for note in left)
         if late:
@@ -112,7 +112,7 @@ class AuditLog:
         if len(self._waiting) >= WAITING_MAX:
             self._dropped += 1
             return
-        self._waiting.append((entry, 0))
+        self._waiting.append(Note(0, entry))
         self._wake.set()
 
     async def flush(self) -> None:
@@ -143,19 +143,19 @@ class AuditLog:
         return files_in(self._directory)
 
     def _hear(self, notes: Sequence[Note]) -> None:
-        self._waiting += [(note.body, note.number) for note in notes]
+        self._waiting += notes
         self._wake.set()
 
-    def _take(self) -> list[tuple[bytes, int]]:
+    def _take(self) -> list[Note]:
         group, self._waiting = self._waiting, []
         if self._dropped:
             text = msgspec.json.encode({"method": "audit", "result": ["Dropped"], "records": self._dropped})
-            group.append((text, 0))
+            group.append(Note(0, text))
             self._dropped = 0
         return group
 
-    def _written(self, group: Sequence[tuple[bytes, int]]) -> None:
-        self._noted = max(self._noted, *(number for _, number in group))
+    def _written(self, group: Sequence[Note]) -> None:
+        self._noted = max(self._noted, *(note.number for note in group))
         self._tell(at_once=False)
 
     def _tell(self, *, at_once: bool) -> None:
@@ -163,10 +163,10 @@ class AuditLog:
         if head.records and head != self._database.log_head:
             self._database.keep_log_head(head, at_once=at_once)
 
-    def _write(self, head: Head, group: Sequence[tuple[bytes, int]]) -> Head:
+    def _write(self, head: Head, group: Sequence[Note]) -> Head:
         """Appends records; gives the end then. A failed append leaves nothing behind. Raises OSError."""
         files = self.files()
-        entries = [entry for entry, _ in group]
+        entries = [note.body for note in group]
         if not files or files[-1].stat().st_size >= self._file_bytes_max:
             path = self._directory / f"audit-{head.records + 1:0{_DIGITS}}.log"
             gone = self._forget(files)
@@ -174,11 +174,8 @@ class AuditLog:
                 entries.insert(0, gone)
         else:
             path = files[-1]
-        pieces = []
-        for entry in entries:
-            text, head = line(head, entry)
-            pieces.append(text)
-        _append(path, b"".join(pieces))
+        content, head = lines(head, entries)
+        _append(path, content)
         if len(files) >= self._files_max and path not in files:
             for old in files[: len(files) - self._files_max + 1]:
                 old.unlink()

@@ -5,13 +5,14 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from poolnet.db.body import decode_body, encode_body
 from poolnet.db.database import NUMBERS_RESERVED, Database
-from poolnet.db.engine import DELETIONS_KEPT, DELETIONS_MAX, CommitRecord, Engine
+from poolnet.db.engine import DELETIONS_KEPT, DELETIONS_MAX, CommitRecord, Engine, LogHead, Note
 from poolnet.db.engine_memory import MemoryEngine
 from poolnet.db.engine_sqlite import SqliteEngine
 from poolnet.db.errors import DatabaseDamaged, DatabaseInUse, SchemaTooNew, StorageFailed
@@ -154,6 +155,24 @@ def test_a_full_file_system_loses_nothing_that_was_there(tmp_path: Path) -> None
     again = Database.open(engine)
     assert [row.name_label for row in again.view.all(Network)] == ["kept", "later"]
     again.close()
+
+
+def test_notes_keep_their_numbers_though_those_of_one_append_share_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "pool.db"
+    engine = SqliteEngine(path)
+    engine.load()
+    bodies = [b'{"n":%d}' % number for number in range(1, 6)]
+    notes = tuple(Note(number, body) for number, body in enumerate(bodies, 1))
+    for group in (notes[:1], notes[1:4], notes[4:]):
+        engine.append(CommitRecord(notes=group))
+    engine.close()
+    with closing(sqlite3.connect(path)) as file:
+        assert [number for (number,) in file.execute("SELECT number FROM note")] == [1, 4, 5]
+    assert engine.load().notes == notes
+    engine.append(CommitRecord(log_head=LogHead(records=4, hash="h", noted=4)))
+    engine.close()
+    assert engine.load().notes == notes[4:]
+    engine.close()
 
 
 def an_old_database(path: Path) -> None:
