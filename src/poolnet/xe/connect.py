@@ -13,6 +13,8 @@ LOCAL = "127.0.0.1"
 SOCKETS = ("/var/lib/xcp/xapi", "/run/poolnet/xapi.sock")
 UNREACHABLE = "Unable to contact server. Please check server and port settings.\n"
 PIECE = 1 << 16
+FRAME_MAX = 1 << 28  # more is no text: a server that says so wants this machine's memory
+LINE_MAX = 1 << 16
 
 
 class ConnectRefused(Exception):
@@ -39,9 +41,9 @@ class Connection:
         """Wait for exactly this many bytes.
 
         Raises:
-            EOFError: the stream ended before, or the count is negative.
+            EOFError: the stream ended before, or the count is negative or too large.
         """
-        if count < 0:
+        if not 0 <= count <= FRAME_MAX:
             raise EOFError
         while len(self._buffer) < count:
             self._fill()
@@ -50,8 +52,10 @@ class Connection:
         return data
 
     def line(self) -> bytes:
-        """Wait for a line of an HTTP head; returns it without its end."""
+        """Wait for a line of an HTTP head; returns it without its end. Raises EOFError, also for one that is too long."""
         while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > LINE_MAX:
+                raise EOFError
             self._fill()
         data = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
@@ -86,12 +90,21 @@ class Connection:
 
 
 class Opener:
-    """Opens a connection to one server; a transfer opens further ones to the same."""
+    """Opens a connection to one server; a transfer opens further ones to the same.
 
-    def __init__(self, server: str, port: int | None, *, nossl: bool) -> None:
+    Without `local`, this machine's address does not mean its local socket, where this user may be root.
+    """
+
+    def __init__(self, server: str, port: int | None, *, nossl: bool, local: bool = True) -> None:
+        self.local = local
         self.server = server[1:-1] if server.startswith("[") and server.endswith("]") else server
         self.port = port
         self.nossl = nossl
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is the server of this machine."""
+        return self.server == LOCAL and self.local
 
     def open(self) -> Connection:
         """Connect.
@@ -100,7 +113,7 @@ class Opener:
             ConnectRefused: the server cannot be reached.
         """
         stream: _socket.socket | None = None
-        if self.server == LOCAL:
+        if self.is_local:
             stream = _local() or self._plain()
         elif self.nossl:
             stream = self._plain()

@@ -11,6 +11,10 @@ import sys
 from poolnet.xe.connect import Connection
 from poolnet.xe.words import Options
 
+TYPE_CHECKING = False  # typing costs the client its start
+if TYPE_CHECKING:
+    from typing import TextIO
+
 HEADER = b"XenSource thin CLI protocol" + b"\0\0\0\0" + b"\2\0\0\0"
 MAGIC_LENGTH = 27
 COMMAND, RESPONSE, BLOB = 9, 10, 11
@@ -40,6 +44,24 @@ class Ended(Exception):
         self.usage = usage
 
 
+def shown(text: bytes, stream: TextIO) -> bytes:
+    """What is written to stdout or stderr of a text that came: on a terminal, nothing that commands it.
+
+    Names come from whoever may give them. What is no terminal gets every byte as it is.
+    """
+    if not stream.isatty():
+        return text
+    came = text.decode("utf-8", "backslashreplace")
+    if came.isprintable():
+        return text
+    return "".join(c if _is_harmless(c) else ascii(c)[1:-1] for c in came).encode("utf-8", "backslashreplace")
+
+
+def _is_harmless(c: str) -> bool:
+    """Whether a terminal only shows a character; spaces other than ASCII's are shown, separators of lines are not."""
+    return c.isprintable() or c in "\n\t" or (c.isspace() and c >= "\xa0" and c not in "\u2028\u2029")
+
+
 def integer(value: int) -> bytes:
     """Encode an integer."""
     return value.to_bytes(4, "little", signed=True)
@@ -62,6 +84,8 @@ class Link:
 
     def debug(self, line: str) -> None:
         """Note a line for those who debug."""
+        if sys.stderr.isatty():
+            line = shown(line.encode("utf-8", "replace"), sys.stderr).decode()
         if self.options.debug:
             sys.stderr.write(f"{line}\n")
         if self.options.debug_on_fail:

@@ -30,6 +30,7 @@ from poolnet.xe.frames import (
     Link,
     Reader,
     integer,
+    shown,
 )
 
 LOST = "Lost connection to the server.\n"
@@ -89,7 +90,7 @@ class Session(Link):
             raise Ended(1, f'Unhandled exception\nUnknown_tag("message", {kind})\n')
         self.debug(f"command {tag}")
         if tag == PRINT:
-            sys.stdout.buffer.write(frame.text() + b"\n")
+            sys.stdout.buffer.write(shown(frame.text(), sys.stdout) + b"\n")
             sys.stdout.flush()
         elif tag == PRINT_STDERR:
             _complain(frame.text())
@@ -147,5 +148,5 @@ def _check_header(magic: bytes, version: list[int]) -> None:
 
 
 def _complain(text: bytes) -> None:
-    sys.stderr.buffer.write(text)
+    sys.stderr.buffer.write(shown(text, sys.stderr))
     sys.stderr.flush()

@@ -1,7 +1,7 @@
 """How does `xe` move files for its server? Load, HttpGet, HttpPut and the raw terminal (spec xe-cli §8.6, §11.3).
 
-A server may only touch files that a `key=value` word on the command line names. Only `session` imports this, and only
-when a server asks for a transfer.
+A server may only touch files that a `key=value` word on the command line names, and is not led to this machine's local
+socket, unless it is what listens there. Only `session` imports this, and only when a server asks for a transfer.
 """
 
 from __future__ import annotations
@@ -17,11 +17,25 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from poolnet.xe.connect import Connection, ConnectRefused, Opener
-from poolnet.xe.frames import BLOB, CHUNK, END, FAILED, MAX_LOAD, OK, RESPONSE, WAIT, Ended, Link, integer
+from poolnet.xe.frames import (
+    BLOB,
+    CHUNK,
+    END,
+    FAILED,
+    MAX_LOAD,
+    OK,
+    RESPONSE,
+    WAIT,
+    Ended,
+    Link,
+    integer,
+    shown,
+)
 
 HEARTBEAT_SECONDS = 300
 PIECE = 1 << 16
 MAX_REDIRECTS = 10
+MAX_HEADERS = 256
 CTRL_BRACKET = b"\x1d"
 
 
@@ -106,7 +120,7 @@ def _permit(link: Link, name: str, *, download: bool) -> None:
     allowed = {os.path.realpath(word.partition("=")[2]) for word in words if "=" in word}
     if download:
         allowed.add(os.path.realpath(""))
-    if os.path.realpath(name) not in allowed:
+    if "\0" in name or os.path.realpath(name) not in allowed:
         raise Ended(
             1,
             f"File not permitted: Blocked upload/download of the file {name}, which was requested by the server. "
@@ -133,7 +147,7 @@ def _carry_out(link: Link, action: Callable[[], None]) -> None:
     try:
         action()
         answer = OK
-    except (TransferFailed, ConnectRefused, OSError, EOFError):
+    except (TransferFailed, ConnectRefused, OSError, EOFError, ValueError):  # of an address that is none, too
         answer = FAILED
     finally:
         done.set()
@@ -145,7 +159,7 @@ def _carry_out(link: Link, action: Callable[[], None]) -> None:
 def _target(link: Link, name: str) -> Iterator[Callable[[bytes], object]]:
     """Open what a download is written to; an existing file is never touched."""
     if not name:
-        yield sys.stdout.buffer.write
+        yield lambda data: sys.stdout.buffer.write(shown(data, sys.stdout))
         sys.stdout.flush()
         return
     try:
@@ -169,10 +183,14 @@ def _request(link: Link, method: str, url: str, headers: str) -> Connection:
         connection.send(f"{method} {path} HTTP/1.0\r\n{headers}\r\n".encode("utf-8", "surrogateescape"))
         status = connection.line().split()
         location = url
-        while line := connection.line():
-            name, _, value = line.partition(b":")
+        for _ in range(MAX_HEADERS):
+            name, _, value = connection.line().partition(b":")
+            if not name:
+                break
             if name.lower() == b"location":
                 location = value.strip().decode()
+        else:
+            raise TransferFailed(url)
         if status[1:2] == [b"200"]:
             return connection
         connection.close()
@@ -191,7 +209,10 @@ def _opener(link: Link, url: str) -> tuple[Opener, str]:
     if not parts.scheme:
         return same, url
     path = parts.path + (f"?{parts.query}" if parts.query else "")
-    return Opener(parts.hostname or "", parts.port, nossl=parts.scheme == "http"), path or "/"
+    if parts.scheme not in ("http", "https"):
+        raise TransferFailed(url)
+    opener = Opener(parts.hostname or "", parts.port, nossl=parts.scheme == "http", local=same.is_local)
+    return opener, path or "/"
 
 
 @contextlib.contextmanager

@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
+import tty
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -335,7 +336,7 @@ class FileServer(FakeServer):
 
     def _serve_transfer(self, listener: socket.socket, _: threading.Event) -> None:
         connection, _address = listener.accept()
-        with connection:
+        with connection, suppress(OSError):  # a client that has had enough
             while b"\r\n\r\n" not in self.transfer:
                 self.transfer += connection.recv(1 << 16)
             connection.sendall(self.reply)
@@ -383,6 +384,115 @@ def test_an_upload_without_its_file_ends_the_session(tmp_path: Path) -> None:
     assert done.stderr == "Operation failed. Error: file 'gone' does not exist\n"
     assert done.returncode == 1
     assert server.replies == HEADER + frame(10, 6)
+
+
+@pytest.mark.parametrize("length", [-1, 0x7FFFFFFF, 1 << 28])
+def test_a_frame_whose_length_lies_ends_the_session(tmp_path: Path, length: int) -> None:
+    server = FakeServer(length.to_bytes(4, "little", signed=True) + b"x" * 100)
+    done = converse(server, ["x"], home=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "Lost connection to the server.\n")
+    text = (1 << 20).to_bytes(4, "little")  # of a text that is longer than its frame
+    server = FakeServer(frame(9, 0, b"")[:-4] + text + EXIT_0)
+    assert converse(server, ["x"], home=tmp_path).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        b"http://[::1/x",
+        b"http://127.0.0.2:99999/x",
+        b"http://127.0.0.2:x/",
+        b"file:///etc/passwd",
+        b"ftp://127.0.0.2/x",
+        b"http://\xff\xfe/",
+    ],
+)
+@pytest.mark.parametrize("tag", [12, 13])
+def test_an_address_that_is_none_is_answered_with_failed(tmp_path: Path, url: bytes, tag: int) -> None:
+    (tmp_path / "in").write_bytes(b"data")
+    name = "out" if tag == 12 else "in"
+    server = FakeServer(frame(9, tag, name.encode(), url) + EXIT_0)
+    done = converse(server, ["x", f"file-name={name}"], home=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert server.replies == HEADER + frame(10, 6)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("tag", [1, 12, 13])
+def test_a_file_name_that_is_none_is_refused(tmp_path: Path, tag: int) -> None:
+    asked = frame(9, 1, b"in\0x") if tag == 1 else frame(9, tag, b"in\0x", b"/x")
+    done = converse(FakeServer(asked + EXIT_0), ["x", "file-name=in"], home=tmp_path)
+    assert done.stderr.startswith("File not permitted")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.0 302 Found\r\nLocation: \xff\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n" + b"a: b\r\n" * 1000,
+        b"HTTP/1.0 200 OK\r\n" + b"x" * 200_000,
+        b"",
+    ],
+)
+def test_a_head_that_is_none_is_answered_with_failed(tmp_path: Path, reply: bytes) -> None:
+    server = FileServer(frame(9, 12, b"out", b"/get") + EXIT_0, reply)
+    assert converse(server, ["x", "file-name=out"], home=tmp_path).returncode == 0
+    assert server.replies == HEADER + frame(10, 6)
+
+
+def test_a_server_elsewhere_does_not_lead_to_the_local_socket(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "poolnet" / "xapi.sock"
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener, socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(0)
+        closed.close()
+        for tag in (12, 13):
+            (tmp_path / f"{tag}").write_bytes(b"data") if tag == 13 else None
+            server = FakeServer(frame(9, tag, f"{tag}".encode(), b"http://127.0.0.1:%d/x" % port) + EXIT_0)
+            root = {"POOLNET_ROOT": str(tmp_path)}
+            assert converse(server, ["x", f"f={tag}"], home=tmp_path, environ=root).returncode == 0
+            assert server.replies == HEADER + frame(10, 6)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_what_commands_a_terminal_is_shown_there_and_given_to_others_as_it_is(tmp_path: Path) -> None:
+    evil = "a\x1b]0;x\x07b\r\x9b2Jc\u202e\x7f\u3000\u00a0d\te\ud83d".encode("utf-8", "surrogatepass")
+    seen = "a\\x1b]0;x\\x07b\\r\\x9b2Jc\\u202e\\x7f\u3000\u00a0d\te\\xed\\xa0\\xbd"
+    server = FakeServer(frame(9, 0, evil) + frame(9, 16, evil + b"\n") + EXIT_0)
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    try:
+        with serving(server) as port:
+            words = ["-s", "127.0.0.2", "-p", str(port), "--nossl", "x"]
+            environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+            subprocess.run(
+                [sys.executable, "-m", "poolnet.xe.thin", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=slave,
+                stderr=slave,
+                env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+                timeout=30,
+                check=True,
+            )
+        assert os.read(master, 1 << 16).decode() == f"{seen}\n{seen}\n"
+    finally:
+        os.close(slave)
+        os.close(master)
+    piped = FakeServer(frame(9, 0, evil) + EXIT_0)
+    with serving(piped) as port:
+        done = subprocess.run(
+            [sys.executable, "-m", "poolnet.xe.thin", "-s", "127.0.0.2", "-p", str(port), "--nossl", "x"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+            timeout=30,
+            check=True,
+        )
+    assert done.stdout == evil + b"\n"
 
 
 def test_the_local_server_is_reached_by_its_socket(tmp_path: Path) -> None:
