@@ -9,14 +9,21 @@ import asyncio
 import json
 import os
 import random
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from poolnet.pool import pki
+from poolnet.pool.authority import certify, own_authority, pem_of, pem_of_key
 from tests.lab import cluster_load, cluster_soak, survival
 from tests.lab.pools import answer, eventually, host_uuid, live, pif, xe
-from tests.lab.running import RunningLab, running_lab
+from tests.lab.running import PATIENCE, RunningLab, running_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -27,7 +34,7 @@ HOSTS = ("host1", "host2", "host3")
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """Three hosts in one pool."""
-    with running_lab(hosts=len(HOSTS), pool=True) as one:
+    with running_lab(hosts=len(HOSTS), pool=True, silence_s=4.5 * PATIENCE) as one:
         yield one
 
 
@@ -94,6 +101,8 @@ def test_who_is_cut_off_or_without_power_acknowledges_nothing_and_nothing_is_los
 def test_the_turn_is_handed_over_and_kept_from_who_may_not_have_it(lab: RunningLab) -> None:
     now = coordinator(lab)
     successor, third = (name for name in HOSTS if name != now)
+    keep_authority(lab, now, third)
+    assert any(knocks(lab, third, host) for host in HOSTS), "a CA of the pool opens its servers"
     assert lab.xe(third, "network-create", "name-label=before")
     assert (
         xe(lab, third, "pool-designate-new-master", f"host-uuid={host_uuid(lab, successor, third)}")[0] == 0
@@ -148,8 +157,50 @@ def test_a_server_is_taken_out_and_put_back(lab: RunningLab) -> None:
     assert len(servers(lab, now)) == len(HOSTS)
 
 
+KNOCK = """
+import socket, ssl, sys
+place, address = sys.argv[1:]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.load_cert_chain(f"{place}/host.crt", f"{place}/host.key")
+with socket.create_connection((address, 9445), 5) as plain, context.wrap_socket(plain) as tls:
+    tls.sendall(b'{"id":1,"method":"echo","params":[]}')
+    print(tls.recv(9))
+"""
+
+
+def kept_at(lab: RunningLab, host: str) -> Path:
+    return lab.lab.directory / host / "var-lib/kept"
+
+
+def keep_authority(lab: RunningLab, coordinator: str, host: str) -> None:
+    """What somebody who has the coordinator's key can make for himself, on another host."""
+    theirs = pki.pool_files(lab.lab.directory / coordinator / "var-lib/poolnet/api")
+    private = ec.generate_private_key(ec.SECP256R1())
+    mine = certify(own_authority(theirs), private.public_key(), str(uuid4()), datetime.now(UTC))
+    place = kept_at(lab, host)
+    place.mkdir()
+    (place / "host.key").write_bytes(pem_of_key(private))
+    (place / "host.crt").write_bytes(pem_of(mine))
+
+
+def knocks(lab: RunningLab, host: str, server: str, place: str = "/var/lib/kept") -> bool:
+    """Whether a server of the database answers to somebody on that host with the certificate there."""
+    return "id" in lab.run(
+        host, sys.executable, "-c", KNOCK, place, lab.lab.host(server).address, check=False
+    )
+
+
 def servers(lab: RunningLab, host: str) -> set[str]:
     return {each["host"] for each in status(lab, host).get("servers", ())}
+
+
+def test_a_former_ca_opens_no_server_once_all_have_started_anew(lab: RunningLab) -> None:
+    """That of the coordinator before the last; its key is still where it was copied to."""
+    witness = next(host for host in HOSTS if kept_at(lab, host).is_dir())
+    eventually(lambda: not any(knocks(lab, witness, host) for host in HOSTS), "a former CA is still trusted")
+    coordinator(lab)
+    assert all(knocks(lab, witness, host, "/var/lib/poolnet/api/pool") for host in HOSTS)
 
 
 def test_the_database_comes_back_to_one_host(lab: RunningLab) -> None:
@@ -190,5 +241,6 @@ def test_without_a_majority_nothing_changes_and_a_host_can_go_on_alone(lab: Runn
     for host in others:
         survival.resume(lab, host, "poolnet-db")
         eventually(lambda host=host: not status(lab, host)["enabled"], f"{host} has the old cluster")  # type: ignore[misc]
-    assert lab.xe(others[1], "network-create", "name-label=together")
+    create = ("network-create", "name-label=together")
+    eventually(lambda: xe(lab, others[1], *create)[0] == 0, "a host that was told of it does not come back")
     assert "together" in names_there(lab, alone)

@@ -80,6 +80,7 @@ async def start_member(parts: Parts) -> None:
         config.pool_port,
     )
     parts.certificates.on_refresh(door.renew)
+    member.on_trust(parts.place.files.authorities_changed)
     member.on_trust(door.renew)
     member.on_trust(door.drop_revoked)
     parts.stack.push_async_callback(parts.background.stop)

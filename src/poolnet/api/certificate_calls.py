@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -19,6 +19,8 @@ from cryptography import x509
 from poolnet.api.certificate_checks import fingerprints
 from poolnet.api.dispatch import Call, Own, Result
 from poolnet.api.host_certificates import HostCertificates
+from poolnet.api.place import Place
+from poolnet.api.server_trust import renew_servers
 from poolnet.db.database import Database
 from poolnet.db.txn import Txn
 from poolnet.model import errors
@@ -30,8 +32,10 @@ from poolnet.model.enums import CertificateType
 from poolnet.model.failure import Failure
 from poolnet.model.types import Ref
 from poolnet.pool import wire
+from poolnet.pool.cluster import look
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.members import Members
+from poolnet.pool.pace import USUAL_SILENCE_S
 from poolnet.pool.peer import PeerDenied, PeerGone
 from poolnet.pool.pki import BadRequest
 from poolnet.rules import certificate as rules
@@ -52,6 +56,9 @@ class CertificateCalls:
         members: The other hosts.
         host: This host.
         own: This host's certificates.
+        place: What this host has of the cluster that the database may be on.
+        quiet_s: How long coordinator, servers and CAs must have stayed the same before servers start anew: long enough to
+            notice a host that is gone.
     """
 
     def __init__(
@@ -62,7 +69,15 @@ class CertificateCalls:
         members: Members,
         host: Ref[Host],
         own: HostCertificates,
+        place: Place | None = None,
+        quiet_s: float = USUAL_SILENCE_S,
     ) -> None:
+        self._place = place
+        self._quiet_s = quiet_s
+        self._trusting: Hashable = None
+        self._trusting_since = 0.0
+        self._renewed: Hashable = None
+        self._gone: frozenset[str] = frozenset()
         self._database = database
         self._coordinator = coordinator
         self._members = members
@@ -97,7 +112,9 @@ class CertificateCalls:
                         if shown.internal and self._own.is_due(shown.internal):
                             await self._certify_anew(host)
                     await self._coordinator.write(lambda txn: rules.warn(txn, self._now(), _new_uuid))
-            await self._settle()
+            await self._leave_behind()
+            if await self._settle():
+                await self._renew_servers()
             await asyncio.sleep(LOOK_S)
 
     async def _settle(self) -> bool:
@@ -123,6 +140,43 @@ class CertificateCalls:
             log.info("former-authority-kept", reason=str(error))
             return False
         return True
+
+    async def _leave_behind(self) -> None:
+        """Begins another CA when a host has left that has a certificate of this one, if the database is on a cluster.
+
+        The doors between hosts ask the database who is a host of the pool; the database's own servers cannot. One that is on
+        its way in has a certificate before it has a record, and so is given the time between two looks.
+        """
+        hosts = {row.uuid for row in self._database.view.all(Host)}
+        gone = self._own.certified() - hosts
+        if self._place is not None and self._place.cluster is not None and gone & self._gone:
+            try:
+                await asyncio.to_thread(self._own.begin_authority, self._pool().uuid)
+            except OSError as error:
+                log.error("no-authority", reason=str(error))  # noqa: TRY400 - the reason says it all
+        self._gone = gone
+
+    async def _renew_servers(self) -> None:
+        """Has the servers of the database trust what the hosts trust, and no more; once, for each set of them."""
+        place, cluster = self._place, self._place.cluster if self._place is not None else None
+        if place is None or cluster is None or place.servers.locked():
+            return
+        now = (cluster.servers, self._own.authorities_pem())
+        if now != self._trusting:
+            self._trusting, self._trusting_since = now, asyncio.get_running_loop().time()
+        if now == self._renewed or asyncio.get_running_loop().time() - self._trusting_since < self._quiet_s:
+            return
+        own = self._database.view.get(Host, self._host)
+        openers = place.files.openers(cluster, own.uuid, self._own.pool)
+        async with place.servers:
+            if await renew_servers(partial(look, cluster, openers), self._ask_by_uuid):
+                self._renewed = now
+
+    async def _ask_by_uuid(self, uuid: str, what: wire.Certify) -> wire.Certified:
+        row = next(iter(self._database.view.where(Host, uuid=uuid)), None)
+        if row is None:
+            raise errors.uuid_invalid("host", uuid)
+        return await self._ask(row.ref, what)
 
     async def _shown_by_all(self) -> Mapping[Ref[Host], wire.Certified]:
         """What each host has. Raises Failure for one that cannot be asked."""
@@ -288,12 +342,15 @@ def certify(own: HostCertificates, what: wire.Certify) -> wire.Certified:
             own.adopt_internal(what.certificate)
         elif what.action == "verify":
             own.set_verifying(verifying=True)
+        elif what.action == "forget":
+            own.renew_server()
         return wire.Certified(
             server=own.server_pem(),
             internal=own.internal_pem(),
             authorities=own.authorities_pem(),
             request=own.request_internal() if what.action == "request" else "",
             installed=own.installed_digest(),
+            outdated=own.server_outdated,
         )
     except BadRequest as error:
         raise errors.internal_error(str(error)) from error

@@ -135,7 +135,7 @@ class ClusterCalls:
             INTERNAL_ERROR: A server did not start; nothing has changed.
         """
         self._require_idle()
-        async with self._changing:
+        async with self._changing, self._place.servers:
             if self._place.cluster is not None:
                 raise errors.operation_not_allowed("The pool's database is on a cluster already")
             await self._members.heard(HEARD_S)
@@ -223,7 +223,7 @@ class ClusterCalls:
             HA_IS_ENABLED: The pool has high availability, which needs the cluster.
         """
         self._require_idle()
-        async with self._changing:
+        async with self._changing, self._place.servers:
             cluster = self._in_use()
             if self._pool().ha_enabled:
                 raise errors.ha_is_enabled()
@@ -247,7 +247,7 @@ class ClusterCalls:
             INTERNAL_ERROR: Its server did not start; nothing has changed.
         """
         self._require_idle()
-        async with self._changing:
+        async with self._changing, self._place.servers:
             cluster = self._in_use()
             host = call.arguments["host"]
             server = self._server(host)
@@ -286,7 +286,7 @@ class ClusterCalls:
             INTERNAL_ERROR: The cluster does not let it go; nothing has changed.
         """
         self._require_idle()
-        async with self._changing:
+        async with self._changing, self._place.servers:
             cluster = self._in_use()
             server = cluster.server(call.arguments["uuid"])
             if server is None:

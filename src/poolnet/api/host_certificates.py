@@ -24,6 +24,7 @@ from poolnet.api import tls
 from poolnet.api.certificate_checks import checked
 from poolnet.pool import authority, pki, trusted
 from poolnet.pool.authority import PoolFiles
+from poolnet.pool.cluster import ClusterFiles
 from poolnet.pool.membership import write_durably
 
 log = structlog.get_logger("poolnet.api.certificates")
@@ -43,6 +44,7 @@ class HostCertificates:
         addresses: Its addresses that a certificate names.
         host_uuid: Gives its uuid in the pool.
         clock: The current time in UTC.
+        server: What this host keeps of its server of the database, which serves with the same certificate.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class HostCertificates:
         addresses: Sequence[str],
         host_uuid: Callable[[], str],
         clock: Callable[[], datetime],
+        server: ClusterFiles | None = None,
     ) -> None:
+        self._server = server
         self._directory = directory
         self._pool = pool
         self._names = names
@@ -73,6 +77,11 @@ class HostCertificates:
     def on_refresh(self, hear: Callable[[], None]) -> None:
         """Calls `hear` when the certificate of the door between hosts is another one."""
         self._on_refresh = hear
+
+    @property
+    def pool(self) -> PoolFiles:
+        """Where those of the door between hosts are."""
+        return self._pool
 
     def server_pem(self) -> str:
         """The certificate that the genuine `xe` and other clients of RSA get, PEM. Raises OSError."""
@@ -175,6 +184,29 @@ class HostCertificates:
     def installed_digest(self) -> str:
         """A hash of the CA certificates and revocation lists that are installed."""
         return trusted.digest(self._pool)
+
+    @property
+    def server_outdated(self) -> bool:
+        """Whether this host's server of the database trusts a CA that this host does not trust any more."""
+        return self._server is not None and self._server.trusts_former()
+
+    def renew_server(self) -> None:
+        """Has such a server start anew."""
+        if self._server is not None:
+            self._server.forget_former()
+
+    def certified(self) -> frozenset[str]:
+        """The uuids of the other hosts that have, or had, a certificate of this host's own CA."""
+        return authority.issued(self._pool) if self.authority_pem() else frozenset()
+
+    def begin_authority(self, pool_uuid: str) -> None:
+        """Makes another CA of this host's own, besides the one that it has. Raises OSError."""
+        with self._changing:
+            authority.begin_authority(self._pool, pool_uuid, self._clock())
+            self._on_refresh()
+        if self._server is not None:
+            self._server.authorities_changed()
+        log.info("authority-begun")
 
     def trust_own_alone(self) -> None:
         """Lets no signature count at the door between hosts but those of this host's CA. Raises OSError."""

@@ -133,6 +133,7 @@ async def _start(
         addresses=("127.0.0.1", "::1"),
         host_uuid=lambda: host_uuid(state_dir),
         clock=_now,
+        server=place.files,
     )
     parts = Parts(
         config=config,

@@ -54,6 +54,8 @@ class Place:
         self.files = ClusterFiles(state_dir, run_dir)
         self.cluster: Cluster | None = None
         self.seat: Seat | None = None
+        self.servers = asyncio.Lock()
+        """Held while somebody has servers of the cluster start or end."""
         self._hear: Callable[[], None] | None = None
         self._engine: OvsdbEngine | None = None
 

@@ -50,6 +50,11 @@ class PoolFiles:
         return self.directory / "ca.key"
 
     @property
+    def issued(self) -> Path:
+        """The uuids of the hosts that have a certificate of this host's own CA."""
+        return self.directory / "issued"
+
+    @property
     def certificate(self) -> Path:
         """This host's certificate."""
         return self.directory / "host.crt"
@@ -124,7 +129,23 @@ def begin_authority(files: PoolFiles, pool_uuid: str, now: dt.datetime) -> None:
     ca, key = new_authority(pool_uuid, now)
     before = files.ca.read_bytes() if files.ca.is_file() else b""
     write_durably(files.ca_key, pem_of_key(key))
+    write_durably(files.issued, b"")
     write_durably(files.ca, before + pem_of(ca))
+
+
+def note_issued(files: PoolFiles, host_uuid: str) -> None:
+    """Writes down that a host gets a certificate of this host's own CA. Raises OSError."""
+    known = issued(files)
+    if host_uuid not in known:
+        write_durably(files.issued, "\n".join(sorted({*known, host_uuid})).encode())
+
+
+def issued(files: PoolFiles) -> frozenset[str]:
+    """The hosts that have a certificate of this host's own CA, as far as that was written down."""
+    try:
+        return frozenset(files.issued.read_text().split())
+    except OSError:
+        return frozenset()
 
 
 def trust(files: PoolFiles, content: bytes) -> bool:

@@ -26,7 +26,14 @@ from poolnet.db.seat import BROKEN, Opener
 from poolnet.ovsdb.connection import Connection
 from poolnet.pool import wire
 from poolnet.pool.authority import PoolFiles
-from poolnet.pool.database_server import CONTROL, DIRECTORY, PID_FILE, SERVER_FILE, SOCKET
+from poolnet.pool.database_server import (
+    CONTROL,
+    DIRECTORY,
+    PID_FILE,
+    SERVER_FILE,
+    SOCKET,
+    trusts_former,
+)
 from poolnet.pool.membership import Cluster, ClusterServer, bracketed, write_durably
 from poolnet.pool.peer import notice_loss
 from poolnet.pool.pki import client_context, finish_renewal, peer_uuid, pool_files
@@ -55,6 +62,7 @@ class ClusterFiles:
     """
 
     def __init__(self, state_dir: Path, run_dir: Path) -> None:
+        self._state_dir = state_dir
         self.directory = state_dir / DIRECTORY
         self._pool = pool_files(state_dir)
         self.socket = run_dir / SOCKET
@@ -112,10 +120,27 @@ class ClusterFiles:
         shutil.rmtree(self.directory, ignore_errors=True)
         self._tell()
 
-    def _tell(self) -> None:
+    def authorities_changed(self) -> None:
+        """Has this host's server trust what the pool trusts by now, besides what it trusts already."""
+        if self._serves():
+            self._tell()
+
+    def trusts_former(self) -> bool:
+        """Whether this host's server trusts a CA that the pool does not trust any more."""
+        return self._serves() and trusts_former(self._state_dir)
+
+    def forget_former(self) -> None:
+        """Has this host's server start anew if it trusts such a CA."""
+        if self.trusts_former():
+            self._tell(signal.SIGUSR1)
+
+    def _serves(self) -> bool:
+        return (self.directory / SERVER_FILE).is_file()
+
+    def _tell(self, what: signal.Signals = signal.SIGHUP) -> None:
         """Has `poolnet-db` look at its file; one that starts later looks by itself."""
         with suppress(OSError, ValueError):
-            os.kill(int(self._pid_file.read_text()), signal.SIGHUP)
+            os.kill(int(self._pid_file.read_text()), what)
 
     async def serving(self, within_s: float = SERVES_S) -> None:
         """Returns when this host's server is one of the cluster's. Raises ClusterTrouble."""

@@ -3,12 +3,16 @@
 The API server writes `cluster/server.json` below its state directory and sends SIGHUP. While that file is there, an
 ovsdb-server runs as it says, and is started again when it ends; without it none runs. It is a program of its own so that the
 database lives on when the API server does not.
+
+An ovsdb-server that runs learns of CAs that are trusted besides, and forgets none. So it reads a file of its own, to which
+SIGHUP adds what the pool trusts by now; SIGUSR1 starts it anew with these alone, if it trusts others.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,13 +27,34 @@ DATABASE_FILE: Final = "pool.ovsdb"
 MADE_FOR: Final = "made-for"
 SOCKET: Final = "db.sock"
 CONTROL: Final = "db.ctl"
+AUTHORITIES: Final = "ca.crt"
+POOL_DIRECTORY: Final = "pool"
 PID_FILE: Final = "db.pid"
 STATE_DIR: Final = "/var/lib/poolnet/api"
 RUN_DIR: Final = "/run/poolnet"
 AGAIN_S: Final = (0.1, 0.5, 1.0, 2.0)
 STEADY_S: Final = 10.0
 ENDS_S: Final = 10.0
-_SIGNALS: Final = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+
+
+def trusts_former(state_dir: Path) -> bool:
+    """Whether the server of that state directory trusts a CA that the pool does not trust any more."""
+    loaded, wanted = _authorities(state_dir)
+    return not set(loaded) <= set(wanted)
+
+
+def _authorities(state_dir: Path) -> tuple[list[bytes], list[bytes]]:
+    """The CAs that the server has read, and those that the pool trusts."""
+    return _read(state_dir / DIRECTORY / AUTHORITIES), _read(state_dir / POOL_DIRECTORY / AUTHORITIES)
+
+
+def _read(path: Path) -> list[bytes]:
+    try:
+        return _CERTIFICATE.findall(path.read_bytes())
+    except OSError:
+        return []
 
 
 class Keeper:
@@ -41,8 +66,9 @@ class Keeper:
     """
 
     def __init__(self, state_dir: Path, run_dir: Path) -> None:
+        self._state_dir = state_dir
         self._directory = state_dir / DIRECTORY
-        self._certificates = state_dir / "pool"
+        self._certificates = state_dir / POOL_DIRECTORY
         self._run_dir = run_dir
         self._wanted: dict[str, Any] | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -64,7 +90,10 @@ class Keeper:
                 self._stop()
                 return
             if number == signal.SIGHUP:
+                self._trust(anew=False)
                 self._look()
+            if number == signal.SIGUSR1:
+                self._forget_former()
             self._check()
 
     def _next_signal(self) -> int | None:
@@ -91,6 +120,32 @@ class Keeper:
         self._forget_other(wanted)
         self._failures = 0
         self._start_at = time.monotonic() if wanted is not None else None
+
+    def _trust(self, *, anew: bool) -> None:
+        """Has the server trust what the pool does, besides what it trusts already unless it starts anew."""
+        loaded, wanted = _authorities(self._state_dir)
+        trusted = [
+            *({} if anew else dict.fromkeys(loaded)),
+            *(ca for ca in wanted if anew or ca not in loaded),
+        ]
+        if not wanted or (trusted == loaded and not anew):
+            return
+        path = self._directory / AUTHORITIES
+        new = path.with_name(f"{AUTHORITIES}.new")
+        try:
+            new.write_bytes(b"\n".join([*trusted, b""]))
+            new.replace(path)
+        except OSError as error:
+            say(f"{AUTHORITIES}: {error}")
+
+    def _forget_former(self) -> None:
+        """Starts the server anew if it trusts a CA that the pool does not trust any more."""
+        if self._server is None or not trusts_former(self._state_dir):
+            return
+        say("ovsdb-server starts anew, to trust former authorities no more")
+        self._stop()
+        self._failures = 0
+        self._start_at = time.monotonic()
 
     def _forget_other(self, wanted: dict[str, Any] | None) -> None:
         """Removes a database that was kept for another cluster than the one that is wanted."""
@@ -121,6 +176,7 @@ class Keeper:
         self._started = time.monotonic()
         try:
             self._make_database(wanted)
+            self._trust(anew=True)
             self._server = subprocess.Popen(self._words(wanted), preexec_fn=_unblock)  # noqa: S603 - no shell, and words of our own
         except (OSError, subprocess.SubprocessError, KeyError) as error:
             say(f"ovsdb-server cannot be started: {error}")
@@ -159,7 +215,7 @@ class Keeper:
             f"--remote={wanted['listen']}",
             f"--private-key={certificates / 'host.pem'}",
             f"--certificate={certificates / 'host.pem'}",
-            f"--ca-cert={certificates / 'ca.crt'}",
+            f"--ca-cert={self._directory / AUTHORITIES}",
             f"--unixctl={run / CONTROL}",
             "-vconsole:warn",
             "-vsyslog:off",

@@ -20,7 +20,7 @@ from poolnet.hostnet.protocol import Management
 from poolnet.pool import database_server
 
 ROLE_FILE = "role.json"
-POOL_DIRECTORY = "pool"
+POOL_DIRECTORY: Final = database_server.POOL_DIRECTORY
 DATABASE = "pool.db"
 RAFT_PORT: Final = 9444
 

@@ -25,6 +25,7 @@ from poolnet.pool.authority import (
     certify,
     name_of,
     new_authority,
+    note_issued,
     own_authority,
     pem_of,
     pem_of_key,
@@ -112,7 +113,9 @@ def grant_certificate(files: PoolFiles, request: str, host_uuid: str, now: dt.da
         raise BadRequest("no certificate signing request") from error
     if not valid or not isinstance(public, ec.EllipticCurvePublicKey):
         raise BadRequest("the request is not signed by a key of its own")
-    return pem_of(certify(own_authority(files), public, host_uuid, now)).decode()
+    certificate = certify(own_authority(files), public, host_uuid, now)
+    note_issued(files, host_uuid)
+    return pem_of(certificate).decode()
 
 
 def renew_certificate(files: PoolFiles, host_uuid: str, now: dt.datetime) -> None:

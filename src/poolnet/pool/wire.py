@@ -76,11 +76,11 @@ class Leave(Struct, frozen=True, kw_only=True, tag=True):
 class Certify(Struct, frozen=True, kw_only=True, tag=True):
     """Show your certificates, install this one, make yours anew; ask for one of your door's, use the one that is granted.
 
-    `verify` has the host check certificates again.
+    `verify` has the host check certificates again; `forget` has its database server start anew if that is `outdated`.
     Answered by `Certified` or `Denied`. Only a member's own coordinator may ask.
     """
 
-    action: Literal["show", "install", "reset", "request", "adopt", "verify"]
+    action: Literal["show", "install", "reset", "request", "adopt", "verify", "forget"]
     certificate: str = ""
     key: str = ""
     chain: str = ""
@@ -206,7 +206,8 @@ Greeted: TypeAlias = Welcome | Elsewhere | Denied
 class Certified(Struct, frozen=True, kw_only=True, tag=True):
     """The certificates that the host has now, PEM: the server's, that of its door, and the CAs that it trusts there.
 
-    `request` asks for one, if that was wanted. `installed` is a hash of what `Installed` brought.
+    `request` asks for one, if that was wanted. `installed` is a hash of what `Installed` brought. `outdated`: its server of
+    the database trusts a CA that the host does not trust any more.
     """
 
     server: str
@@ -214,6 +215,7 @@ class Certified(Struct, frozen=True, kw_only=True, tag=True):
     authorities: str = ""
     request: str = ""
     installed: str = ""
+    outdated: bool = False
 
 
 Reply: TypeAlias = Granted | Denied | Pong | Welcome | Elsewhere | Certified

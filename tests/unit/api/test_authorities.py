@@ -21,6 +21,7 @@ from poolnet.db.txn import Txn
 from poolnet.model.classes.certificate import Certificate
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics
+from poolnet.model.classes.pool import Pool
 from poolnet.model.types import Ref
 from poolnet.pool import authority, pki, wire
 from poolnet.pool.authority import PoolFiles
@@ -186,3 +187,52 @@ def test_a_key_without_its_ca_is_no_authority(hosts: Hosts) -> None:
     assert not authority.has_authority(files)
     files.ca_key.unlink()
     assert not authority.has_authority(files)
+
+
+@dataclass
+class OnCluster:
+    """What says that the database is on a cluster."""
+
+    cluster: str = "three servers"
+
+
+def test_with_a_cluster_a_host_that_leaves_has_the_others_use_another_ca(hosts: Hosts) -> None:
+    authority.begin_authority(hosts.files("new"), a_uuid(), datetime.now(UTC))
+    asyncio.run(hosts.write(lambda txn: txn.create(Pool(ref=a_ref(), uuid=a_uuid()))))
+    hosts.hear()
+    calls = hosts.calls()
+
+    def looked() -> bytes:
+        asyncio.run(calls._leave_behind())
+        return hosts.files("new").ca.read_bytes()
+
+    assert asyncio.run(calls._settle())
+    hosts.hear()
+    before = looked()
+    assert looked() == before
+    asyncio.run(hosts.write(lambda txn: txn.destroy(Host, hosts.rows["third"].ref)))
+    assert [looked(), looked()] == [before, before], "without a cluster, no door opens for it"
+    calls._place = OnCluster()  # type: ignore[assignment]  # only whether there is one
+    assert looked() != before
+    between = looked()
+    assert between.startswith(before), "both count for now"
+    hosts.hear()
+    assert asyncio.run(calls._settle())
+    after = looked()
+    assert looked() == after
+    assert set(after.split(b"-----BEGIN")).isdisjoint(before.split(b"-----BEGIN")[1:])
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        asyncio.run(meet(pki.server_context(hosts.files("new")), pki.client_context(hosts.files("third"))))
+
+
+def test_a_host_on_its_way_in_has_a_certificate_before_it_has_a_record(hosts: Hosts) -> None:
+    calls = hosts.calls()
+    calls._place = OnCluster()  # type: ignore[assignment]  # only whether there is one
+    authority.begin_authority(hosts.files("new"), a_uuid(), datetime.now(UTC))
+    before = hosts.files("new").ca.read_bytes()
+    joining = a_host("fourth")
+    a_member(hosts.files("new"), hosts.directory / "fourth", joining.uuid)
+    asyncio.run(calls._leave_behind())
+    asyncio.run(hosts.write(lambda txn: txn.create(joining)))
+    asyncio.run(calls._leave_behind())
+    assert hosts.files("new").ca.read_bytes() == before

@@ -24,7 +24,7 @@ from poolnet.db.ovsdb_transactions import Turn, is_committed
 from poolnet.pool import pki, wire
 from poolnet.pool.authority import PoolFiles
 from poolnet.pool.cluster import ClusterFiles, ClusterSite, ClusterTrouble, server_ids
-from poolnet.pool.database_server import DATABASE_FILE, PID_FILE, SERVER_FILE
+from poolnet.pool.database_server import DATABASE_FILE, PID_FILE, SERVER_FILE, trusts_former
 from poolnet.pool.membership import Cluster, ClusterServer, Membership, Role
 
 WITHIN_S = 20.0
@@ -236,6 +236,54 @@ def test_a_server_that_runs_uses_each_new_certificate(program: Program) -> None:
     finally:
         over.set()
         looking.join()
+
+
+def test_a_ca_that_is_trusted_no_more_opens_nothing_once_the_server_is_told(program: Program) -> None:
+    """One that is trusted besides is let in at once; forgetting takes a server that starts anew."""
+    pool, former = PoolFiles(program.state / "pool"), PoolFiles(program.state / "former")
+    for files in (pool, former):
+        pki.make_pool(files, str(uuid4()), HOST, datetime.now(UTC))
+        pki.finish_renewal(files)
+    pools, formers = pool.ca.read_bytes(), former.ca.read_bytes()
+    former.ca.write_bytes(formers + pools)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program.tell("one", f"pssl:{port}:127.0.0.1")
+    eventually(lambda: speaks(pool, port), "no server listens")
+    assert not speaks(former, port)
+    assert not trusts_former(program.state)
+
+    pool.ca.write_bytes(formers + pools)
+    program.process.send_signal(signal.SIGHUP)
+    eventually(lambda: speaks(former, port), "a CA that is trusted besides is not believed")
+    running = program.server()
+    assert not trusts_former(program.state)
+    pool.ca.write_bytes(pools)
+    assert trusts_former(program.state), "nobody knows that it has something to forget"
+    program.process.send_signal(signal.SIGHUP)
+    assert speaks(former, port), "a server that runs forgets none"
+    assert program.server() == running
+
+    program.process.send_signal(signal.SIGUSR1)
+    eventually(
+        lambda: not trusts_former(program.state) and speaks(pool, port), "the server does not come back"
+    )
+    assert not speaks(former, port)
+
+
+def speaks(files: PoolFiles, port: int) -> bool:
+    """Whether the server answers to somebody with that certificate."""
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), WITHIN_S) as connection,
+            pki.client_context(files).wrap_socket(connection) as tls,
+        ):
+            tls.settimeout(WITHIN_S)
+            tls.sendall(b'{"id":1,"method":"echo","params":[]}')
+            return bool(tls.recv(1))
+    except OSError:
+        return False
 
 
 def shown(pool: PoolFiles, port: int) -> bytes:
