@@ -277,6 +277,16 @@ def test_a_member_whose_certificate_is_revoked_is_out_until_the_list_is_removed(
     assert pool.xe(MEMBER, "pool-certificate-list") == "site.pem"
     assert pool.xe(HOST, "certificate-list", "type=ca", "params=name", "--minimal") == "site.pem"
     pool.xe(HOST, "pool-uninstall-ca-certificate", "name=site.pem")
+    install = ("pool-install-trusted-certificate", f"filename={ca}")
+    pool.xe(MEMBER, *install, "ca=false", "purpose=ldaps,licensing")
+    pinned = ("certificate-list", "type=pinned", "params=purpose")
+    assert pool.xe(HOST, *pinned, "--minimal") == "ldaps; licensing"
+    pool.xe(HOST, "pool-certificate-sync")
+    kept = json.loads((pool.lab.directory / MEMBER / place / "trusted.json").read_text())
+    uuid = pool.xe(HOST, "certificate-list", "type=pinned", "--minimal")
+    assert kept["certificates"][uuid]["purpose"] == ["ldaps", "licensing"]
+    pool.xe(HOST, "pool-uninstall-trusted-certificate", f"certificate-uuid={uuid}")
+    assert pool.xe(HOST, *pinned, "--minimal") == ""
     eventually(lambda: live(pool) == {HOST, MEMBER}, "both are heard")
 
 

@@ -27,6 +27,8 @@ from poolnet.api.pool_door import PoolDoor
 from poolnet.api.sessions import REVALIDATE_S, SWEEP_S, Sessions
 from poolnet.api.tasks import Tasks
 from poolnet.api.trust_calls import TrustCalls
+from poolnet.api.trust_library import TrustLibrary
+from poolnet.api.trusted_calls import TrustedCalls
 from poolnet.db.database import Database
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pool import Pool
@@ -176,6 +178,7 @@ def _begin_authority(parts: Parts, files: PoolFiles) -> None:
         pool = next(iter(parts.database.view.all(Pool)))
         try:
             authority.begin_authority(files, pool.uuid, parts.clock())
+            parts.place.files.authorities_changed()
         except OSError as error:
             log.error("no-authority", reason=str(error))  # noqa: TRY400 - the reason says it all
 
@@ -211,6 +214,8 @@ def _open_gate(
         members=pool[0],
         host=host,
         own=parts.certificates,
+        place=parts.place,
+        quiet_s=parts.config.pool_silence_s,
     )
     parts.certificates.on_refresh(pool[1].renew)
     parts.background.start(certificates.watch(), "certificates")
@@ -237,17 +242,15 @@ def _open_gate(
         pool[1].drop_revoked()
 
     trust()
+    library = TrustLibrary(coordinator, pool_files, trust)
     trusting = TrustCalls(
-        database=database,
-        coordinator=coordinator,
-        members=pool[0],
-        host=host,
-        files=pool_files,
-        changed=trust,
+        database=database, coordinator=coordinator, members=pool[0], host=host, library=library
     )
+    purposes = TrustedCalls(database=database, library=library, https_port=parts.config.https_port)
     more = {
         "session.login_with_password": clients.login,
         **trusting.messages(),
+        **purposes.messages(),
         **calls.messages(),
         **cluster.messages(),
         **certificates.messages(),

@@ -39,7 +39,7 @@ class _Timed(msgspec.Struct, frozen=True):
 
 
 def undo_messages(log: AuditLog, coordinator: Coordinator) -> Mapping[str, Own]:
-    """The message, by its full name."""
+    """The messages, by full name."""
 
     async def audit_undo(call: Call) -> Result:
         """Takes back what a record says (see `rules.undo`), as a planned change of its own.
@@ -58,7 +58,11 @@ def undo_messages(log: AuditLog, coordinator: Coordinator) -> Mapping[str, Own]:
             )
         )
 
-    return {UNDO: audit_undo}
+    async def append(_: Call) -> Result:
+        """Takes a line of another host of the pool: that of this call, which has the line, is in the log by itself."""
+        return None
+
+    return {UNDO: audit_undo, "pool.audit_log_append": append}
 
 
 async def undo_rule(log: AuditLog, arguments: Mapping[str, Any]) -> Rule:

@@ -22,6 +22,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from poolnet.api.joining_trust import TrustGiven
 from poolnet.api.pool_client import PoolClient
 from poolnet.db.body import decode_body, encode_body
 from poolnet.db.database import Database
@@ -35,11 +36,12 @@ from poolnet.model.classes.host import Host
 from poolnet.model.classes.pool import Pool
 from poolnet.model.failure import Failure
 from poolnet.model.types import Ref, Row, Value
-from poolnet.pool import authority, membership, pki, wire
+from poolnet.pool import authority, membership, pki, trusted, wire
 from poolnet.pool.authority import PoolFiles
 from poolnet.pool.coordinator import Coordinator, RuleCall
 from poolnet.pool.membership import Membership, Role, write_durably
 from poolnet.pool.peer import Peer, PeerDenied, PeerGone
+from poolnet.pool.trusted import TrustedBroken
 from poolnet.rules.admit import CLASSES, admit
 from poolnet.rules.context import Session
 from poolnet.rules.explain_admission import Admitted, explain_admission
@@ -83,6 +85,7 @@ class _Entry:
     files: PoolFiles
     target: Target
     force: bool
+    given: TrustGiven
     held: bool = False
     admission: Admission | None = None
 
@@ -139,7 +142,9 @@ class Joining:
         """
         async with PoolClient(address, self._https_port) as pool:
             await pool.login(user, password)
-            entry = _Entry(pool, PoolFiles(self._state_dir / NEW_DIRECTORY), await pool.target(), force)
+            target = await pool.target()
+            files = PoolFiles(self._state_dir / NEW_DIRECTORY)
+            entry = _Entry(pool, files, target, force, TrustGiven(pool, target))
             try:
                 if fix:
                     await self._clear_and_enter(entry)
@@ -153,6 +158,7 @@ class Joining:
                 if entry.held:
                     self._coordinator.release()
                 if entry.admission is not None:
+                    await entry.given.take_back()
                     await _withdraw(pool, self._me(self._database.view).uuid)
                 raise
             finally:
@@ -185,6 +191,10 @@ class Joining:
         require_joinable(view, me, entry.target, force=entry.force)
         entry.admission = await self._apply(entry.pool, me.uuid, entry.files, view)
         await self._try(entry.files, entry.admission)
+        try:
+            await entry.given.give(trusted.load(pki.pool_files(self._state_dir)))
+        except TrustedBroken as error:
+            raise Failure("CERTIFICATE_LIBRARY_CORRUPT") from error
 
     async def explain(self, address: str, user: str, password: str, *, force: bool, fix: bool) -> str:
         """What joining would do, NIC by NIC, and what is in the way. Raises Failure: the coordinator does not answer."""

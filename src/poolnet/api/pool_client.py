@@ -6,6 +6,7 @@ password are the proof that this is the pool that was meant. Nothing that comes 
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,7 +16,7 @@ import msgspec
 
 from poolnet.model import errors
 from poolnet.model.failure import Failure
-from poolnet.rules.join import PoolHost, Target
+from poolnet.rules.join import PoolCertificate, PoolHost, Target
 
 TIMEOUT_S: Final = 30.0
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -25,18 +26,29 @@ Records = Mapping[str, Mapping[str, Any]]
 
 
 class PoolClient:
-    """One session at the coordinator of another pool."""
+    """One session at the coordinator of another pool.
 
-    def __init__(self, address: str, port: int) -> None:
+    Args:
+        address: The coordinator.
+        port: The port of its API server.
+        tls: Whom to believe; without it, whoever answers.
+        session: A session that there is, and that stays.
+    """
+
+    def __init__(
+        self, address: str, port: int, *, tls: ssl.SSLContext | None = None, session: str = ""
+    ) -> None:
+        self._tls = tls
+        self._given = bool(session)
         host = f"[{address}]" if ":" in address else address
         self._url = f"https://{host}:{port}/jsonrpc"
         self._http: aiohttp.ClientSession | None = None
-        self._session = ""
+        self._session = session
 
     async def __aenter__(self) -> Self:
         """Begins; nothing is sent yet."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        connector = aiohttp.TCPConnector(ssl=False)
+        connector = aiohttp.TCPConnector(ssl=self._tls or False)
         self._http = aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False)
         return self
 
@@ -45,7 +57,7 @@ class PoolClient:
     ) -> None:
         """Logs out, if it can."""
         try:
-            if self._session:
+            if self._session and not self._given:
                 await self.call("session.logout")
         except Failure:
             pass
@@ -64,8 +76,10 @@ class PoolClient:
 
     async def target(self) -> Target:
         """What there is to know of the pool before joining it. Raises Failure."""
-        names = ("pool", "host", "PIF", "network")
-        pools, hosts, pifs, networks = [await self.call(f"{name}.get_all_records") for name in names]
+        names = ("pool", "host", "PIF", "network", "Certificate")
+        pools, hosts, pifs, networks, certificates = [
+            await self.call(f"{name}.get_all_records") for name in names
+        ]
         try:
             pool = next(iter(pools.values()))
             coordinator = pool["master"]
@@ -78,6 +92,9 @@ class PoolClient:
                 management_vlan=int(management["VLAN"]),
                 primary_address_type=str(management["primary_address_type"]),
                 purposes=tuple(str(p) for row in networks.values() for p in row["purpose"]),
+                certificates=tuple(
+                    msgspec.convert({**row, "ref": ref}, PoolCertificate) for ref, row in certificates.items()
+                ),
             )
         except (
             KeyError,

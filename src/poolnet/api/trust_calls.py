@@ -8,37 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final
-from uuid import uuid4
+from typing import Final, TypeVar
 
 import structlog
 from cryptography import x509
 from msgspec.structs import replace
 
-from poolnet.api.certificate_checks import TEXT_MAX, fingerprints, require_valid_at
 from poolnet.api.dispatch import Call, Own, Result
+from poolnet.api.trust_library import INSTALLED_MAX, TrustLibrary, forget, record, valid_certificate
 from poolnet.db.database import Database
 from poolnet.db.txn import Txn
 from poolnet.model import errors
-from poolnet.model.classes.certificate import Certificate
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.pool import Pool
-from poolnet.model.enums import CertificateType
 from poolnet.model.failure import Failure
-from poolnet.model.types import NULL, Ref
+from poolnet.model.types import Ref
 from poolnet.pool import trusted, wire
-from poolnet.pool.authority import MALFORMED, PoolFiles, pem_of
+from poolnet.pool.authority import MALFORMED, pem_of
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.members import Members
 from poolnet.pool.peer import PeerDenied, PeerGone
-from poolnet.pool.trusted import Trusted, TrustedBroken
+
+T = TypeVar("T")
 
 log = structlog.get_logger("poolnet.api.certificates")
 
-INSTALLED_MAX: Final = 100  # of each kind
 CRL_TEXT_MAX: Final = 256 * 1024
 NAME_MAX: Final = 64
 SYNC_S: Final = 10.0
@@ -54,8 +51,7 @@ class TrustCalls:
         coordinator: Who writes it.
         members: The other hosts.
         host: This host.
-        files: Where what is installed is kept.
-        changed: Called when something else is trusted. It may raise OSError.
+        library: What is installed.
     """
 
     def __init__(
@@ -65,16 +61,13 @@ class TrustCalls:
         coordinator: Coordinator,
         members: Members,
         host: Ref[Host],
-        files: PoolFiles,
-        changed: Callable[[], None],
+        library: TrustLibrary,
     ) -> None:
         self._database = database
         self._coordinator = coordinator
         self._members = members
         self._host = host
-        self._files = files
-        self._changed = changed
-        self._lock = asyncio.Lock()
+        self._library = library
 
     def messages(self) -> Mapping[str, Own]:
         """The messages, by full name."""
@@ -88,6 +81,10 @@ class TrustCalls:
             "pool.crl_install": self._install_crl,
             "pool.crl_uninstall": self._uninstall_crl,
             "pool.crl_list": self._list_crls,
+            "host.certificate_list": self._list_of_host,
+            "host.crl_list": self._list_crls_of_host,
+            "host.certificate_sync": self._sync_host,
+            "host.copy_primary_host_certs": self._sync_host,
             "pool.enable_client_certificate_auth": self._enable_logins,
             "pool.disable_client_certificate_auth": self._disable_logins,
         }
@@ -102,16 +99,16 @@ class TrustCalls:
             CERTIFICATE_LIBRARY_CORRUPT: What is installed cannot be read.
         """
         name, text = call.arguments["name"], call.arguments["cert"]
-        _require_name(name, "CERTIFICATE_NAME_INVALID")
-        async with self._lock:
-            now = self._load()
+        require_name(name, "CERTIFICATE_NAME_INVALID")
+        async with self._library.lock:
+            now = self._library.load()
             if name in now.authorities:
                 raise Failure("CERTIFICATE_ALREADY_EXISTS", name)
-            certificate = _ca(text, datetime.now(UTC))
+            certificate = valid_certificate(text, datetime.now(UTC), "CA_CERTIFICATE")
             if len(now.authorities) >= INSTALLED_MAX:
                 raise errors.internal_error(f"more than {INSTALLED_MAX} CA certificates")
             new = replace(now, authorities={**now.authorities, name: pem_of(certificate).decode()})
-            await self._change(now, new, lambda txn: _record(txn, name, certificate))
+            await self._library.change(now, new, lambda txn: _recorded(txn, name, certificate))
         return None
 
     async def _uninstall(self, call: Call) -> Result:
@@ -123,13 +120,13 @@ class TrustCalls:
             CERTIFICATE_LIBRARY_CORRUPT: What is installed cannot be read.
         """
         name = call.arguments["name"]
-        _require_name(name, "CERTIFICATE_NAME_INVALID")
-        async with self._lock:
-            now = self._load()
+        require_name(name, "CERTIFICATE_NAME_INVALID")
+        async with self._library.lock:
+            now = self._library.load()
             if name not in now.authorities and not call.arguments.get("force"):
                 raise Failure("CERTIFICATE_DOES_NOT_EXIST", name)
-            new = replace(now, authorities=_without(now.authorities, name))
-            await self._change(now, new, lambda txn: _forget(txn, name))
+            new = replace(now, authorities=without(now.authorities, name))
+            await self._library.change(now, new, lambda txn: forget(txn, name))
         return None
 
     async def _install_crl(self, call: Call) -> Result:
@@ -142,16 +139,16 @@ class TrustCalls:
             CERTIFICATE_LIBRARY_CORRUPT: What is installed cannot be read.
         """
         name, text = call.arguments["name"], call.arguments["cert"]
-        _require_name(name, "CRL_NAME_INVALID")
-        async with self._lock:
-            now = self._load()
+        require_name(name, "CRL_NAME_INVALID")
+        async with self._library.lock:
+            now = self._library.load()
             if name in now.revoked:
                 raise Failure("CRL_ALREADY_EXISTS", name)
-            if not _is_list(text):
+            if not is_list(text):
                 raise Failure("CRL_CORRUPT", name)
             if len(now.revoked) >= INSTALLED_MAX:
                 raise errors.internal_error(f"more than {INSTALLED_MAX} revocation lists")
-            await self._change(now, replace(now, revoked={**now.revoked, name: text}))
+            await self._library.change(now, replace(now, revoked={**now.revoked, name: text}))
         return None
 
     async def _uninstall_crl(self, call: Call) -> Result:
@@ -163,19 +160,19 @@ class TrustCalls:
             CERTIFICATE_LIBRARY_CORRUPT: What is installed cannot be read.
         """
         name = call.arguments["name"]
-        _require_name(name, "CRL_NAME_INVALID")
-        async with self._lock:
-            now = self._load()
+        require_name(name, "CRL_NAME_INVALID")
+        async with self._library.lock:
+            now = self._library.load()
             if name not in now.revoked:
                 raise Failure("CRL_DOES_NOT_EXIST", name)
-            await self._change(now, replace(now, revoked=_without(now.revoked, name)))
+            await self._library.change(now, replace(now, revoked=without(now.revoked, name)))
         return None
 
     async def _list(self, _: Call) -> Result:
-        return tuple(sorted(self._load().authorities))
+        return tuple(sorted(self._library.load().authorities))
 
     async def _list_crls(self, _: Call) -> Result:
-        return tuple(sorted(self._load().revoked))
+        return tuple(sorted(self._library.load().revoked))
 
     async def _sync(self, _: Call) -> Result:
         """Waits until all hosts have what is installed, which they get by themselves.
@@ -184,9 +181,26 @@ class TrustCalls:
             CANNOT_CONTACT_HOST: A host cannot be reached; it gets it when it comes back.
         """
         for host in self._database.view.refs(Host):
-            if host != self._host and not await self._is_told(host):
-                raise errors.cannot_contact_host(host)
+            await self._require_told(host)
         return None
+
+    async def _sync_host(self, call: Call) -> Result:
+        """Waits until one host has what is installed. Raises HANDLE_INVALID, CANNOT_CONTACT_HOST."""
+        await self._require_told(call.arguments["host"])
+        return None
+
+    async def _list_of_host(self, call: Call) -> Result:
+        await self._require_told(call.arguments["host"])
+        return await self._list(call)
+
+    async def _list_crls_of_host(self, call: Call) -> Result:
+        await self._require_told(call.arguments["host"])
+        return await self._list_crls(call)
+
+    async def _require_told(self, host: Ref[Host]) -> None:
+        self._database.view.get(Host, host)
+        if host != self._host and not await self._is_told(host):
+            raise errors.cannot_contact_host(host)
 
     async def _is_told(self, host: Ref[Host]) -> bool:
         with suppress(TimeoutError):
@@ -197,7 +211,7 @@ class TrustCalls:
                     except (PeerGone, PeerDenied) as error:
                         log.warning("host-not-told", host=host, reason=str(error))
                         return False
-                    if shown.installed == trusted.digest(self._files):
+                    if shown.installed == trusted.digest(self._library.files):
                         return True
                     await asyncio.sleep(SYNC_POLL_S)
         return False
@@ -229,54 +243,21 @@ class TrustCalls:
             )
 
         await self._coordinator.write(change)
-        self._use()
-
-    def _load(self) -> Trusted:
-        try:
-            return trusted.load(self._files)
-        except TrustedBroken as error:
-            raise Failure("CERTIFICATE_LIBRARY_CORRUPT") from error
-
-    async def _change(
-        self, old: Trusted, new: Trusted, record: Callable[[Txn], None] = lambda _: None
-    ) -> None:
-        """Keeps something else, and records it; if that fails, it is as before."""
-        try:
-            await asyncio.to_thread(trusted.save, self._files, new)
-        except OSError as error:
-            raise errors.internal_error(f"the certificates: {error.strerror}") from error
-        try:
-            await self._coordinator.write(record)
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(trusted.save, self._files, old))
-            raise
-        self._use()
-
-    def _use(self) -> None:
-        try:
-            self._changed()
-        except OSError as error:
-            raise errors.internal_error(f"the certificates: {error}") from error
+        self._library.use()
 
 
-def _require_name(name: str, code: str) -> None:
+def _recorded(txn: Txn, name: str, certificate: x509.Certificate) -> None:
+    record(txn, certificate, name=name)
+
+
+def require_name(name: str, code: str) -> None:
+    """Raises the code unless it is a file name."""
     if len(name) > NAME_MAX or not _NAME.fullmatch(name):
         raise Failure(code, name)
 
 
-def _ca(text: str, now: datetime) -> x509.Certificate:
-    if len(text) > TEXT_MAX:
-        raise Failure("CA_CERTIFICATE_INVALID")
-    try:
-        certificate = x509.load_pem_x509_certificate(text.encode())
-        _ = certificate.public_key(), certificate.subject, certificate.issuer  # read when they are asked for
-    except MALFORMED as error:
-        raise Failure("CA_CERTIFICATE_INVALID") from error
-    require_valid_at(now, certificate, "CA_CERTIFICATE")
-    return certificate
-
-
-def _is_list(text: str) -> bool:
+def is_list(text: str) -> bool:
+    """Whether a text is a revocation list (PEM)."""
     if len(text) > CRL_TEXT_MAX:
         return False
     try:
@@ -291,30 +272,6 @@ def _is_list(text: str) -> bool:
     return True
 
 
-def _without(texts: Mapping[str, str], name: str) -> dict[str, str]:
+def without(texts: Mapping[str, T], name: str) -> dict[str, T]:
+    """All of them but that one."""
     return {each: text for each, text in texts.items() if each != name}
-
-
-def _record(txn: Txn, name: str, certificate: x509.Certificate) -> None:
-    _forget(txn, name)
-    sha256, sha1 = fingerprints(certificate)
-    txn.create(
-        Certificate(
-            ref=Ref(f"OpaqueRef:{uuid4()}"),
-            uuid=str(uuid4()),
-            name=name,
-            type=CertificateType.CA,
-            host=NULL,
-            not_before=certificate.not_valid_before_utc,
-            not_after=certificate.not_valid_after_utc,
-            fingerprint=sha256,
-            fingerprint_sha256=sha256,
-            fingerprint_sha1=sha1,
-        )
-    )
-
-
-def _forget(txn: Txn, name: str) -> None:
-    for row in txn.where(Certificate, name=name):
-        if row.type is CertificateType.CA:
-            txn.destroy(Certificate, row.ref)

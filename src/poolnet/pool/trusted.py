@@ -22,11 +22,26 @@ from poolnet.pool.membership import write_durably
 log = structlog.get_logger("poolnet.pool.trusted")
 
 
-class Trusted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is installed: PEM texts by name."""
+class TrustedCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A certificate that is trusted for these purposes, or, a CA's, for everything if there are none.
+
+    Attributes:
+        pem: The certificate.
+        ca: Whether it is that of a CA, whose signature counts, or the one that a server has itself.
+        purpose: The purposes, as the API calls them.
+    """
+
+    pem: str
+    ca: bool
+    purpose: tuple[str, ...] = ()
+
+
+class Trusted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is installed: the PEM texts of CAs and revocation lists by name, certificates with purposes by uuid."""
 
     authorities: dict[str, str] = {}
     revoked: dict[str, str] = {}
+    certificates: dict[str, TrustedCertificate] = {}
 
 
 class TrustedBroken(Exception):

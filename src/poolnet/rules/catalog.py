@@ -73,7 +73,8 @@ RULES: Final[Mapping[str, Rule]] = {
     **_of(
         "pool",
         pool,
-        "create_VLAN create_VLAN_from_PIF management_reconfigure set_https_only set_igmp_snooping_enabled",
+        "create_VLAN create_VLAN_from_PIF management_reconfigure set_https_only set_igmp_snooping_enabled "
+        "disable_ssl_legacy",
     ),
     **_of("pool", ha, "enable_ha disable_ha"),
     **_of("pool", drift, "set_other_config add_to_other_config remove_from_other_config"),

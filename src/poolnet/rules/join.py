@@ -13,6 +13,7 @@ from msgspec import Struct
 from poolnet.db.txn import View
 from poolnet.model import errors
 from poolnet.model.classes.bond import Bond
+from poolnet.model.classes.certificate import Certificate
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.network_sriov import NetworkSriov
@@ -21,13 +22,14 @@ from poolnet.model.classes.sr import SR
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.classes.vm import VM
-from poolnet.model.enums import VmPowerState
+from poolnet.model.enums import CertificateType, VmPowerState
 from poolnet.rules.features import the_pool
 
 NBD: Final = ("nbd", "insecure_nbd")
 BACKENDS_DIFFER: Final = "Network backends differ"
 ADDRESS_TYPE_DIFFERS: Final = "Primary address type differs"
 PURPOSES_DIFFER: Final = "Incompatible network purposes: nbd and insecure_nbd"
+_TRUSTED: Final = (CertificateType.CA, CertificateType.PINNED)
 _SAME_PRODUCT: Final = ("platform_version", "product_brand", "platform_name")
 _SAME_SOFTWARE: Final = ("xapi", "build_number", "product_version")
 
@@ -45,6 +47,16 @@ class PoolHost(Struct, frozen=True, kw_only=True):
     external_auth_service_name: str = ""
 
 
+class PoolCertificate(Struct, frozen=True, kw_only=True):
+    """A certificate that the pool trusts, or that one of its hosts has; names are those of the API."""
+
+    ref: str
+    type: str
+    name: str = ""
+    fingerprint_sha256: str = ""
+    purpose: tuple[str, ...] = ()
+
+
 class Target(Struct, frozen=True, kw_only=True):
     """The pool that is to be joined.
 
@@ -55,6 +67,7 @@ class Target(Struct, frozen=True, kw_only=True):
         management_vlan: The tag of the coordinator's management interface, -1 for none.
         primary_address_type: Of the coordinator's management interface.
         purposes: Those of its networks, in order.
+        certificates: Those that it knows.
     """
 
     coordinator: PoolHost
@@ -63,6 +76,7 @@ class Target(Struct, frozen=True, kw_only=True):
     management_vlan: int
     primary_address_type: str
     purposes: tuple[str, ...]
+    certificates: tuple[PoolCertificate, ...] = ()
 
 
 def require_joinable(view: View, me: Host, target: Target, *, force: bool) -> None:
@@ -74,7 +88,8 @@ def require_joinable(view: View, me: Host, target: Target, *, force: bool) -> No
         HOSTS_NOT_HOMOGENEOUS, JOINING_HOST_CANNOT_CONTAIN_SHARED_SRS, POOL_JOINING_HOST_HAS_BONDS,
         POOL_JOINING_HOST_HAS_TUNNELS, POOL_JOINING_HOST_HAS_NETWORK_SRIOVS, POOL_JOINING_HOST_HAS_NON_MANAGEMENT_VLANS,
         POOL_JOINING_HOST_MANAGEMENT_VLAN_DOES_NOT_MATCH, POOL_JOINING_EXTERNAL_AUTH_MISMATCH,
-        POOL_JOINING_HOST_MUST_HAVE_SAME_API_VERSION: in the order of spec §20.1.
+        POOL_JOINING_HOST_MUST_HAVE_SAME_API_VERSION, POOL_JOINING_HOST_CA_CERTIFICATES_CONFLICT,
+        POOL_JOINING_HOST_TRUSTED_CERTIFICATES_CONFLICT: in the order of spec §20.1.
     """
     for failure in obstacles(view, me, target, force=force):
         raise failure
@@ -100,6 +115,7 @@ def obstacles(view: View, me: Host, target: Target, *, force: bool) -> Iterator[
         yield errors.joining_host_cannot_contain_shared_srs()
     yield from _not_plain(view, management, target)
     yield from _not_the_same_way(view, me, management, target)
+    yield from _not_the_same_trust(view, target)
 
 
 def is_in_the_way(sr: SR) -> bool:
@@ -163,6 +179,36 @@ def _not_the_same_way(view: View, me: Host, management: PIF, target: Target) -> 
     others = _nbd(target.purposes)
     if own and others and own != others:
         yield errors.operation_not_allowed(PURPOSES_DIFFER)
+
+
+def _not_the_same_trust(view: View, target: Target) -> Iterator[errors.Failure]:
+    """It trusts another certificate under a name of the pool's, or the pool's for purposes that are the pool's in part."""
+    theirs = {each.name: each for each in target.certificates if each.type == CertificateType.CA}
+    names = [
+        row.name
+        for row in trusted_here(view)
+        if row.name in theirs and row.name and row.fingerprint_sha256 != theirs[row.name].fingerprint_sha256
+    ]
+    if names:
+        yield errors.pool_joining_host_ca_certificates_conflict(sorted(names))
+    for row, other in trusted_otherwise(view, target):
+        yield errors.pool_joining_host_trusted_certificates_conflict(other.ref, row.ref)
+
+
+def trusted_here(view: View) -> Iterator[Certificate]:
+    """The certificates that somebody has installed."""
+    return (row for row in view.all(Certificate) if row.type in _TRUSTED)
+
+
+def trusted_otherwise(view: View, target: Target) -> Iterator[tuple[Certificate, PoolCertificate]]:
+    """The certificates that this host trusts for purposes that are the pool's in part, with those of the pool."""
+    for row in trusted_here(view):
+        for other in target.certificates:
+            if row.name or other.name or other.type not in _TRUSTED:
+                continue
+            one, two = frozenset(map(str, row.purpose)), frozenset(other.purpose)
+            if row.fingerprint_sha256 == other.fingerprint_sha256 and one != two and one & two:
+                yield row, other
 
 
 def _nbd(purposes: Sequence[str]) -> str:

@@ -32,6 +32,7 @@ from poolnet.rules.join import (
     PURPOSES_DIFFER,
     Target,
     is_in_the_way,
+    trusted_otherwise,
 )
 
 FIXED: Final = frozenset(
@@ -99,6 +100,12 @@ def _commands(view: View, me: Host, target: Target, failure: errors.Failure) -> 
             yield from _other_management(view, me, target)
         case "OPERATION_NOT_ALLOWED":
             yield from _operation(view, me, target, str(failure.params[0]))
+        case "POOL_JOINING_HOST_CA_CERTIFICATES_CONFLICT":
+            yield from (f"xe pool-uninstall-ca-certificate name={name}" for name in failure.params)
+        case "POOL_JOINING_HOST_TRUSTED_CERTIFICATES_CONFLICT":
+            for row, _ in trusted_otherwise(view, target):
+                if row.ref in failure.params:
+                    yield f"xe pool-uninstall-trusted-certificate certificate-uuid={row.uuid}"
         case code if code in _REMOVING:
             yield from _REMOVING[code](view)
 

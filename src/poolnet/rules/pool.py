@@ -113,6 +113,11 @@ def management_reconfigure(ctx: CallContext, *, network: Ref[Network]) -> None:
         host_rules.management_reconfigure(ctx, pif=pif.ref)
 
 
+def disable_ssl_legacy(ctx: CallContext, *, self: Ref[Pool]) -> None:
+    """Does nothing, as in the reference by now: old TLS is never spoken."""
+    ctx.txn.get(Pool, self)
+
+
 def set_https_only(ctx: CallContext, *, self: Ref[Pool], value: bool) -> None:
     """Closes the port for plain HTTP on every host of the pool, or opens it again (spec §18.9): on all or on none.
 

@@ -74,6 +74,18 @@ def test_a_planned_change_has_the_hash_of_each_hosts_plan(tmp_path: Path) -> Non
     with_server(tmp_path, body)
 
 
+def test_a_line_of_another_host_of_the_pool_is_in_the_log(tmp_path: Path) -> None:
+    async def body(server: InProcess) -> None:
+        session = await server.sessions.pool_login(accepted=True, target="")
+        assert value(await call(server, "pool.audit_log_append", session, "a\r\n{line}")) is None
+        assert (await last(server))["arguments"]["line"] == "a\r\n{line}"
+        assert refused(await call(server, "pool.audit_log_append", await login(server), "b")), (
+            "for hosts alone"
+        )
+
+    with_server(tmp_path, body)
+
+
 def test_reading_is_not_logged_and_failures_are(tmp_path: Path) -> None:
     async def body(server: InProcess) -> None:
         session = await login(server)

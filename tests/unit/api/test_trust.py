@@ -30,6 +30,7 @@ from poolnet.api.own import own_messages
 from poolnet.api.permissions import permission_of, require_certified_permission
 from poolnet.api.pool_door import PoolDoor
 from poolnet.api.trust_calls import TrustCalls
+from poolnet.api.trust_library import TrustLibrary, valid_certificate
 from poolnet.model.classes.certificate import Certificate
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.message import Message
@@ -82,8 +83,7 @@ class Trust:
             coordinator=self.server.coordinator,
             members=None,  # type: ignore[arg-type]  # there is no other host
             host=next(iter(self.server.database.view.refs(Host))),
-            files=self.files,
-            changed=lambda: self.changes.append("changed"),
+            library=TrustLibrary(self.server.coordinator, self.files, lambda: self.changes.append("changed")),
         ).messages()
 
     async def call(self, message: str, /, **arguments: Any) -> Result:
@@ -397,8 +397,7 @@ def with_clients(tmp_path: Path, body: Callable[[Clients], Awaitable[None]]) -> 
             coordinator=server.coordinator,
             members=None,  # type: ignore[arg-type]  # there is no other host
             host=next(iter(server.database.view.refs(Host))),
-            files=trust.files,
-            changed=changed,
+            library=TrustLibrary(server.coordinator, trust.files, changed),
         ).messages()
         http = HttpServer(dispatcher, no_cli)
         try:
@@ -525,13 +524,13 @@ def test_certificates_and_lists_with_wrong_bytes_are_refused_or_harmless(tmp_pat
     taken = 0
     for _ in range(3000):
         with suppress(Failure):
-            found = trust_calls._ca(armoured(mutated(der, random), "CERTIFICATE"), NOW)
+            found = valid_certificate(armoured(mutated(der, random), "CERTIFICATE"), NOW, "CA_CERTIFICATE")
             taken += 1
             fingerprints(found)
             authority.is_issued_by(ca[0], found)
             authority.has_issued(files, found.public_bytes(serialization.Encoding.PEM).decode())
         text = armoured(mutated(listed, random), "X509 CRL")
-        if trust_calls._is_list(text):
+        if trust_calls.is_list(text):
             parsed = x509.load_pem_x509_crl(text.encode())
             trusted._signed(parsed, [ca[0]])
             parsed.get_revoked_certificate_by_serial_number(1)

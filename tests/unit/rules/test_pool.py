@@ -102,3 +102,13 @@ def test_a_new_coordinator_says_so() -> None:
     assert [alert.name for alert in world.txn.all(Message)] == ["POOL_MASTER_TRANSITION"]
     take_office(world.ctx)
     assert world.txn.count(Message) == 1
+
+
+def test_old_tls_is_switched_off_as_ever() -> None:
+    world = World.new()
+    pool = next(iter(world.txn.refs(Pool)))
+    before = world.txn.changes()
+    world.call("pool.disable_ssl_legacy", self=pool)
+    assert world.txn.changes() == before
+    with pytest.raises(Failure, match="HANDLE_INVALID"):
+        world.call("pool.disable_ssl_legacy", self="OpaqueRef:none")

@@ -92,6 +92,14 @@ async def _install_certificate(call: Call) -> None:
     await call.api("pool.install_ca_certificate", name.rpartition("/")[2], data.decode(errors="replace"))
 
 
+async def _install_trusted(call: Call) -> None:
+    pool, ca = await the_pool()(call), call.params.flag("ca")
+    purpose = tuple(filter(None, call.params.get("purpose", "").split(",")))
+    data = await read_file(call, call.params.required("filename"), "Failed to read certificate")
+    text = data.decode(errors="replace")
+    await call.api("pool.install_trusted_certificate", pool, ca, text, purpose)
+
+
 async def _install_crl(call: Call) -> None:
     name = call.params.required("filename")
     data = await read_file(call, name, "Failed to read CRL")
@@ -204,6 +212,13 @@ _TRUST: Final = (
         "pool-disable-client-certificate-auth",
         "pool.disable_client_certificate_auth",
         summary="Lets clients log in with a certificate no longer.",
+    ),
+    Command(
+        name="pool-install-trusted-certificate",
+        action=_install_trusted,
+        required=("filename", "ca"),
+        optional=("uuid", "purpose"),
+        summary="Trusts the certificate in a file on all hosts.",
     ),
     _of_pool(
         "pool-uninstall-trusted-certificate",

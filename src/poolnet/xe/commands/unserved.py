@@ -95,13 +95,6 @@ async def _install_certificate(call: Call) -> None:
     await selectors.for_each(call, selectors.HOST, own, install)
 
 
-async def _install_trusted_certificate(call: Call) -> None:
-    name = call.params.required("filename")
-    data = await read_file(call, name, f"Failed to read {name}")
-    pool, ca = await the_pool()(call), call.params.flag("ca")
-    await call.api("pool.install_trusted_certificate", pool, ca, data.decode(errors="replace"), ())
-
-
 _ONE_HOST: Final[Mapping[str, Any]] = {"selects": Selects.HOST}
 
 _POOLS: Final = (
@@ -152,13 +145,6 @@ _POOLS: Final = (
         required=("edition",),
         optional=("uuid", "license-server-address", "license-server-port"),
         summary="Licenses all hosts for an edition.",
-    ),
-    Command(
-        name="pool-install-trusted-certificate",
-        action=_install_trusted_certificate,
-        required=("filename", "ca"),
-        optional=("uuid", "purpose"),
-        summary="Trusts the certificate in a file on all hosts.",
     ),
     one_call(
         "pool-ha-compute-vm-failover-plan",
