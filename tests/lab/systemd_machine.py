@@ -29,6 +29,7 @@ _NEVER_SEEN = (
     "var/lib/systemd/random-seed",
 )
 _CGROUPS = Path("/sys/fs/cgroup")
+_CGROUPS_WITHIN_S = 10.0
 
 
 class NoContainer(Exception):
@@ -38,11 +39,12 @@ class NoContainer(Exception):
 class SystemdMachine:
     """Use `systemd_machine` to make one."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, number: int = 0) -> None:
+        self._number = number
         self._root = directory / "root"
         self._layer = directory / "layer"
         self._console = directory / "console.txt"
-        self._inner, self._outer = (f"{kind}-{os.getpid()}" for kind in ("sdhost", "sdworld"))
+        self._inner, self._outer = (f"{kind}{number}-{os.getpid()}" for kind in ("sdhost", "sdworld"))
         self._container: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
 
@@ -96,7 +98,9 @@ class SystemdMachine:
         self.stop()
         for path in (self._root, self._layer):
             subprocess.run(("umount", "--recursive", str(path)), stderr=subprocess.DEVNULL)
-        eventually(_without_cgroups, "the container's groups of processes cannot be removed")
+        end = time.monotonic() + _CGROUPS_WITHIN_S
+        while not _without_cgroups() and time.monotonic() < end:  # another container's stay
+            time.sleep(0.1)
 
     def run(self, *words: str) -> str:
         """What a command prints in it. Raises CalledProcessError."""
@@ -123,7 +127,11 @@ class SystemdMachine:
     def _words(self) -> tuple[str, ...]:
         return (
             *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--capability=all"),
-            *(f"--directory={self._root}", f"--machine=poolnet-{os.getpid()}", "--kill-signal=SIGKILL"),
+            *(
+                f"--directory={self._root}",
+                f"--machine=poolnet{self._number}-{os.getpid()}",
+                "--kill-signal=SIGKILL",
+            ),
             *("--bind=/dev/net/tun", f"--bind-ro={CHECKOUT}", "--link-journal=no"),
         )
 
@@ -160,7 +168,15 @@ class SystemdMachine:
         world = ("ip", "-n", self._outer, "link")
         _run(*world, "add", "world", "type", "bridge")
         for number, nic in enumerate(NICS):
-            there = ("address", f"02:00:00:00:10:0{number}", "type", "veth", "peer", "name", f"to-{nic}")
+            there = (
+                "address",
+                f"02:00:00:00:1{self._number}:0{number}",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                f"to-{nic}",
+            )
             _run("ip", "-n", self._inner, "link", "add", nic, *there, "netns", self._outer)
             _run(*world, "set", f"to-{nic}", "master", "world", "up")
             # A switch in user space computes no checksums.
@@ -171,9 +187,9 @@ class SystemdMachine:
 
 
 @contextmanager
-def systemd_machine(directory: Path) -> Iterator[SystemdMachine]:
+def systemd_machine(directory: Path, number: int = 0) -> Iterator[SystemdMachine]:
     """A machine that has booted once. Raises NoContainer."""
-    machine = SystemdMachine(directory)
+    machine = SystemdMachine(directory, number)
     try:
         machine.prepare()
         machine.boot()

@@ -122,3 +122,19 @@ def test_a_boot_brings_the_network_back(host: Host) -> None:
     assert host.machine.tries("ip", "link", "show", bridge)
     failed = host.machine.run("systemctl", "list-units", "--failed", "--plain", "--no-legend")
     assert "poolnet" not in failed
+
+
+def test_a_database_server_runs_with_what_its_unit_allows(host: Host) -> None:
+    """The cluster's server, which runs when three hosts have one; here it has a file of its own."""
+    unit = host.machine.read("/etc/systemd/system/poolnet-db.service")
+    service = unit.partition("[Service]")[2].partition("[Install]")[0]
+    settings = [
+        line for line in service.splitlines() if "=" in line and not line.startswith(("#", "Exec", "Restart"))
+    ]
+    script = (
+        "ovsdb-tool create /run/poolnet/tried.db /usr/share/openvswitch/vswitch.ovsschema || exit 1;"
+        "timeout 2 ovsdb-server --remote=punix:/run/poolnet/tried.sock --unixctl=/run/poolnet/tried.ctl"
+        " /run/poolnet/tried.db; test $? = 124"
+    )
+    properties = [f"--property={line}" for line in settings]
+    assert host.machine.tries("systemd-run", "--quiet", "--wait", *properties, "sh", "-c", script)
