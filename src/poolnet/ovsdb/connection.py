@@ -114,6 +114,8 @@ class Connection:
             raise ConnectionLost(str(error)) from error
         finally:
             self._waiting.pop(call_id, None)
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # else one that came together with another failure is complained about
 
     async def schema(self, database: str) -> Json:
         """The schema of a database. Raises as `call`."""
