@@ -12,14 +12,16 @@ import os
 import threading
 import tomllib
 from base64 import b64encode
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import structlog
-from argon2 import PasswordHasher
-from argon2.low_level import ARGON2_VERSION
+from argon2 import Parameters, PasswordHasher, extract_parameters, profiles
+from argon2.exceptions import InvalidHashError
 
 from poolnet.api import hashing
 from poolnet.model.classes.subject import Subject
@@ -87,7 +89,6 @@ class Credentials:
         self._system = system
         self._hasher = PasswordHasher()
         self._writing = threading.Lock()
-        self._nobody = hash_of_nobody(self._hasher)
 
     async def verify(self, user: str, password: str, *, only_root: bool = False) -> Identity | None:
         """The identity that user name and password give, or None.
@@ -101,12 +102,15 @@ class Credentials:
             return None
         broken = False
         local = None
+        stored = ""
         try:
-            local = self._local_users().get(user)
+            users = self._local_users()
+            local = users.get(user)
+            stored = local.password_hash if local is not None else hash_of_nobody(_costs(users.values()))
         except UsersFileBroken as error:
             log.warning("users-file-broken", reason=str(error))
             broken = True  # the system's accounts are not asked: the file may give one of them a role
-        stored = local.password_hash if local is not None else self._nobody
+            stored = hash_of_nobody(_costs(()))
         matches = await asyncio.wrap_future(hashing.matching(stored, password))
         if local is not None:
             return Identity(user, _role(local.role)) if matches else None
@@ -168,16 +172,24 @@ class Credentials:
         return users
 
 
-def hash_of_nobody(hasher: PasswordHasher) -> str:
+def hash_of_nobody(costs: Parameters) -> str:
     """What is verified when the user is unknown, so that an answer takes as long as for a known one.
 
-    It is made up, and no password has it: making a real one would cost every start 64 MiB and a sixth of a second.
+    It is made up, and no password has it: working one out would take a start or a login 64 MiB and a sixth of a second.
     """
     salt, digest = (
-        b64encode(os.urandom(size)).rstrip(b"=").decode() for size in (hasher.salt_len, hasher.hash_len)
+        b64encode(os.urandom(size)).rstrip(b"=").decode() for size in (costs.salt_len, costs.hash_len)
     )
-    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
-    return f"$argon2{hasher.type.name.lower()}$v={ARGON2_VERSION}${costs}${salt}${digest}"
+    numbers = f"m={costs.memory_cost},t={costs.time_cost},p={costs.parallelism}"
+    return f"$argon2{costs.type.name.lower()}$v={costs.version}${numbers}${salt}${digest}"
+
+
+def _costs(users: Iterable[LocalUser]) -> Parameters:
+    """The costs of the known users' hashes, of the first of them; those of a new hash when there is none."""
+    for user in users:
+        with suppress(InvalidHashError):
+            return extract_parameters(user.password_hash)
+    return profiles.RFC_9106_LOW_MEMORY  # what PasswordHasher takes by itself
 
 
 def _role(name: str) -> Role | None:

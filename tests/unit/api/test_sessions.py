@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import tomli_w
 from argon2 import PasswordHasher, extract_parameters
-from argon2.exceptions import VerifyMismatchError
 
 from poolnet.api import hashing
 from poolnet.api import sessions as module
-from poolnet.api.credentials import Credentials, Identity, UsersFileBroken, hash_of_nobody
+from poolnet.api.credentials import Credentials, Identity, UsersFileBroken
 from poolnet.api.sessions import Sessions
 from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
@@ -297,13 +297,27 @@ def test_the_system_is_asked_only_about_users_that_the_file_does_not_name(tmp_pa
     assert accounts.asked == ["alice"]
 
 
-def test_the_hash_for_unknown_users_costs_as_much_as_a_new_one_and_belongs_to_no_password() -> None:
-    hasher = PasswordHasher()
-    made_up = hash_of_nobody(hasher)
-    assert extract_parameters(made_up) == extract_parameters(hasher.hash("x"))
-    assert made_up != hash_of_nobody(hasher)
-    with pytest.raises(VerifyMismatchError):
-        hasher.verify(made_up, "no password has this hash")
+@pytest.mark.parametrize("known", [PasswordHasher(time_cost=1, memory_cost=64), PasswordHasher(), None])
+def test_an_unknown_user_takes_as_long_a_hash_as_a_known_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: PasswordHasher | None
+) -> None:
+    if known is not None:
+        text = tomli_w.dumps({"users": {"root": {"password_hash": known.hash("secret")}}})
+        (tmp_path / "users.toml").write_text(text)
+    compared: list[str] = []
+
+    def comparing(stored: str, password: str) -> Future[bool]:
+        compared.append(stored)
+        return matching(stored, password)
+
+    matching = hashing.matching
+    monkeypatch.setattr(hashing, "matching", comparing)
+    for _ in range(2):
+        assert asyncio.run(Credentials(tmp_path / "users.toml", None).verify("nobody", "x")) is None
+    one, other = compared
+    assert one != other
+    expected = (known or PasswordHasher()).hash("x")
+    assert extract_parameters(one) == extract_parameters(expected)
 
 
 def test_an_unknown_user_takes_as_many_hashes_as_a_known_one(
