@@ -110,6 +110,23 @@ def test_a_broken_configuration_takes_no_service_with_it(host: Host) -> None:
     assert host.main_pid("poolnet-api") == api
 
 
+def test_the_host_daemon_writes_what_it_has_to_write(host: Host) -> None:
+    pif = host.xe("pif-list", "management=true", "--minimal")
+    address = (
+        "mode=static",
+        f"IP={ADDRESS}",
+        "netmask=255.255.255.0",
+        f"gateway={GATEWAY}",
+        "DNS=192.0.2.53",
+    )
+    host.xe("pif-reconfigure-ip", f"uuid={pif}", *address)
+    assert "nameserver 192.0.2.53" in host.machine.read("/etc/resolv.conf")
+    for chosen, backend in (("bridge", "linuxbridge"), ("openvswitch", "openvswitch")):
+        host.machine.run("poolnet", "switch-network-backend", chosen)
+        assert f'backend = "{backend}"' in host.machine.read(HOSTD_TOML)
+        eventually(host.settled, f"the host was lost with {backend}")
+
+
 def test_a_boot_brings_the_network_back(host: Host) -> None:
     network = host.xe("network-create", "name-label=vlan")
     pif = host.xe("pif-list", f"device={NICS[1]}", "--minimal")
