@@ -24,6 +24,7 @@ from argon2 import Parameters, PasswordHasher, extract_parameters, profiles
 from argon2.exceptions import InvalidHashError
 
 from poolnet.api import hashing
+from poolnet.model import errors
 from poolnet.model.classes.subject import Subject
 from poolnet.model.roles import Role
 from poolnet.model.types import NULL, Ref
@@ -96,7 +97,7 @@ class Credentials:
         The system's accounts are superusers, if its administrators let them in; with `only_root` none but root is asked.
 
         Raises:
-            hashing.HashingFailed, OSError: No password can be compared now.
+            INTERNAL_ERROR: No password can be compared now.
         """
         if len(password.encode()) > PASSWORD_BYTES_MAX:
             return None
@@ -111,7 +112,10 @@ class Credentials:
             log.warning("users-file-broken", reason=str(error))
             broken = True  # the system's accounts are not asked: the file may give one of them a role
             stored = hash_of_nobody(_costs(()))
-        matches = await asyncio.wrap_future(hashing.matching(stored, password))
+        try:
+            matches = await asyncio.wrap_future(hashing.matching(stored, password))
+        except (hashing.HashingFailed, OSError) as error:
+            raise errors.internal_error(f"passwords cannot be compared: {error}") from error
         if local is not None:
             return Identity(user, _role(local.role)) if matches else None
         if broken or self._system is None or (only_root and user != ROOT):

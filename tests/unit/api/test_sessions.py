@@ -339,6 +339,18 @@ def test_an_unknown_user_takes_as_many_hashes_as_a_known_one(
         assert len(hashes) == 1
 
 
+@pytest.mark.parametrize("trouble", [hashing.HashingFailed("it ended"), OSError("no more processes")])
+def test_a_password_that_cannot_be_compared_is_no_wrong_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    failed: Future[bool] = Future()
+    failed.set_exception(trouble)
+    monkeypatch.setattr(hashing, "matching", lambda *_: failed)
+    with pytest.raises(Failure) as failure:
+        asyncio.run(Credentials(tmp_path / "users.toml", None).verify("root", "secret"))
+    assert failure.value.code == "INTERNAL_ERROR"
+
+
 def test_users_toml_is_at_no_moment_readable_by_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
