@@ -45,6 +45,7 @@ _UNIQUE: Final[Sequence[tuple[type[Row], tuple[str, ...]]]] = (
     (PIF, ("host", "network")),
 )
 _PASSING: Final = (Task, SessionRow)
+_MEMBERSHIP: Final = ("host.destroy",)
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -122,6 +123,8 @@ def _require_kind(number: int, entry: Entry) -> None:
     if entry.kind not in ("rule", "field") or entry.storage or entry.guests:
         what = "storage" if entry.storage else "a guest" if entry.guests else "more than the configuration"
         raise _refused(number, f"{entry.method} concerned {what}")
+    if entry.method in _MEMBERSHIP:  # its certificate and the secrets that it knew are of no use any more
+        raise _refused(number, f"{entry.method} concerned membership of the pool")
     if not entry.changes:
         raise _refused(number, f"{entry.method} changed nothing that is kept")
 
