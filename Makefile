@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
+BESIDE := $(BIN)/python -m tests.beside
+PYTEST := $(BIN)/python -m pytest -q
 
 help:
 	@echo "make run    start a lab of three hosts and show what poolnet does"
@@ -37,11 +39,12 @@ lint: bootstrap
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: bootstrap-tests lint
-	$(BIN)/python -m pytest -q -n 2 -m "not lab and not kernel"
-	$(BIN)/python -m tests.fuzz.beside --minutes 5 \
-		$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "lab and not kernel"
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m kernel
+test: bootstrap-tests
+	$(BESIDE) --beside "nice -n 10 $(MAKE) lint" --beside '$(PYTEST) -m "kernel and not long" tests/kernel' \
+		$(PYTEST) -n 2 -m "not lab and not kernel"
+	$(BESIDE) --beside "nice -n 10 $(BIN)/python -m tests.fuzz --minutes 5" \
+		--beside '$(PYTEST) -n 2 --dist load -m "kernel and long" tests/kernel' \
+		$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "lab and not kernel" tests/lab tests/manual
 
 soak: bootstrap-tests
 	@$(BIN)/python -m tests.lab.no_host_lost --changes 500

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -14,16 +11,9 @@ from tests.fuzz.rounds import play_round
 from tests.fuzz.targets import TARGETS
 from tests.fuzz.world import resident_bytes
 
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 WARM_UP_ROUNDS = 5
 GROWTH_BYTES_MAX = 48 * 1024 * 1024
 """From after the warm-up to the end; hypothesis' own caches, and the allocator's slack, are a part of it."""
-
-
-def step_aside() -> None:
-    """Gives everybody else the processor first, and dies with the process that started this one."""
-    os.nice(19)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> int:
@@ -33,12 +23,7 @@ def main() -> int:
     parser.add_argument("--target", action="append", choices=tuple(TARGETS), help="default: all")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first round")
     parser.add_argument("--keep-going", metavar="FILE", type=Path, help="write bugs there and go on")
-    parser.add_argument(
-        "--aside", action="store_true", help="at the lowest priority, and never after its parent"
-    )
     options = parser.parse_args()
-    if options.aside:
-        step_aside()
     names = options.target or tuple(TARGETS)
     end, number, found, warm = time.monotonic() + options.minutes * 60, options.seed, 0, 0
     while time.monotonic() < end:

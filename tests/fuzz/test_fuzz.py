@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 
 import pytest
 
@@ -20,15 +18,6 @@ SEEDS = range(1)
 def test_nothing_that_is_sent_makes_the_server_fail_or_hang(target: str) -> None:
     for seed in SEEDS:
         play_round([target], seed)
-
-
-@pytest.mark.parametrize(("command", "result"), [(["sh", "-c", "exit 3"], 3), (["true"], 0)])
-def test_fuzzing_beside_a_command_ends_with_it_or_after_it(command: list[str], result: int) -> None:
-    beside = [sys.executable, "-m", "tests.fuzz.beside", "--minutes", "0", *command]
-    done = subprocess.run(beside, capture_output=True, text=True, check=False)
-    assert done.returncode == result, done.stdout + done.stderr
-    if result == 0:
-        assert "0 bugs" in done.stdout
 
 
 def test_a_call_that_waits_by_itself_is_no_hang() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from tests.kernel import machine, suite
 
-LIMIT_S = 900.0
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(LIMIT_S + 60)]
+LIMIT_S = 1500.0  # beside the lab's tests, on a busy machine
+pytestmark = [pytest.mark.kernel, pytest.mark.long, pytest.mark.timeout(LIMIT_S + 60)]
 
 
 @pytest.mark.parametrize("backend", suite.MODULES)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.kernel import machine
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(180), pytest.mark.xdist_group("openvswitch")]
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(180)]
 
 LIMIT_S = 90.0
 KERNEL = replace(machine.USER_MODE, switch=False)
