@@ -67,10 +67,12 @@ class _Watching:
 
 
 class Train(_Watching):
-    """Echo requests every 10 ms, from the first answer on; nobody answers one to a broadcast address."""
+    """Echo requests every 10 ms, or as said, from the first answer on; nobody answers one to a broadcast address."""
 
-    def __init__(self, where: Sequence[str], address: str, *, broadcast: bool = False) -> None:
-        ping = ("ping", "-n", "-i", str(SPACING_S), "-W", "1", *(["-b"] if broadcast else []), address)
+    def __init__(
+        self, where: Sequence[str], address: str, *, broadcast: bool = False, spacing_s: float = SPACING_S
+    ) -> None:
+        ping = ("ping", "-n", "-i", str(spacing_s), "-W", "1", *(["-b"] if broadcast else []), address)
         super().__init__((*where, *ping), "" if broadcast else r"bytes from")
 
     def _numbers(self) -> tuple[int, int, int]:
