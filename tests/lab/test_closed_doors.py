@@ -353,6 +353,7 @@ def test_no_secret_is_in_logs_process_lists_tasks_or_the_audit_log(pool: Running
             seen += log.read_text(encoding="utf-8", errors="replace")
     assert [mark for mark in marks if mark in seen] == []
     for host in (HOST, MEMBER):
+        assert (directory / host / "var-lib/poolnet/api").stat().st_mode & 0o777 == 0o700
         for path in (directory / host / "var-lib/poolnet/api").rglob("*"):
             if path.is_file() and path.suffix not in (".crt", ".lock") and path.name != "host-uuid":
                 assert path.stat().st_mode & 0o077 == 0, path

@@ -102,6 +102,8 @@ async def _start(
 ) -> None:
     state_dir = office.state_dir
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if state_dir.stat().st_mode & 0o077:  # whoever made it before may have left it open
+        state_dir.chmod(0o700)
     office.open()
     await place.open(office)
     # First: whoever has the database open has the sockets too.
