@@ -72,5 +72,7 @@ CLI_HELLO_TIMEOUT_S: Final = 30.0  # for the client's 35 bytes
 CLI_FRAME_BYTES_MAX: Final = 64 * 1024  # of a client's frames, which are headers of at most 20 bytes
 CLI_PROMPT_BYTES_MAX: Final = 64 * 1024  # one line of typing
 CLI_LOAD_BYTES_MAX: Final = 33_554_432  # the reference's limit of a file (xe-cli §8.6)
+CLI_CHUNKS_MAX: Final = 4096  # of one file, which clients send in one; empty ones would never come to an end
+CLI_WAITS_MAX: Final = 10_000  # of one transfer: a month of them
 CLI_BUFFER_BYTES: Final = 256 * 1024  # received and not yet read: reading pauses above
 CLI_TRANSFER_QUIET_S: Final = 600.0  # a client that transfers a file says every 300 seconds that it goes on

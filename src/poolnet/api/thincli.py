@@ -14,11 +14,13 @@ from typing import Final
 
 from poolnet.api.limits import (
     CLI_BUFFER_BYTES,
+    CLI_CHUNKS_MAX,
     CLI_FRAME_BYTES_MAX,
     CLI_HELLO_TIMEOUT_S,
     CLI_LOAD_BYTES_MAX,
     CLI_PROMPT_BYTES_MAX,
     CLI_TRANSFER_QUIET_S,
+    CLI_WAITS_MAX,
     LINGER_S,
 )
 from poolnet.xe.client import LoadRefused
@@ -254,17 +256,18 @@ class ThinClient:
         """
         frame = _string(name.encode(errors="replace")) + _string(url.encode(errors="replace"))
         await self._command(_HTTP_GET, frame)
-        while True:
+        for _ in range(CLI_WAITS_MAX):
             try:
                 async with asyncio.timeout(CLI_TRANSFER_QUIET_S):
                     kind, tag, _ = await self._frame()
             except TimeoutError:
                 raise ClientGone("the client does not say what becomes of its transfer") from None
-            if (kind, tag) == (_RESPONSE, _WAIT):
-                continue
-            if kind != _RESPONSE or tag not in (_OK, _FAILED):
+            if kind != _RESPONSE or tag not in (_OK, _FAILED, _WAIT):
                 raise ClientGone("neither OK nor Failed")
-            return tag == _OK
+            if tag != _WAIT:
+                return tag == _OK
+            await asyncio.sleep(0)  # others have their turns
+        raise ClientGone("the client only says that it goes on")
 
     async def exit(self, code: int) -> None:
         """Ends the session; the client obeys the first exit code that it gets."""
@@ -286,7 +289,7 @@ class ThinClient:
     async def _blob(self, limit: int) -> bytes:
         """Reads chunks until the end of a blob; the data follow each chunk's frame, outside of it."""
         blob = bytearray()
-        while True:
+        for _ in range(CLI_CHUNKS_MAX):
             kind, tag, rest = await self._frame()
             if (kind, tag) == (_BLOB, _END):
                 return bytes(blob)
@@ -299,6 +302,7 @@ class ThinClient:
                     f"Fatal error: A CLI client tried to transfer more than the maximum allowed of {limit}B, aborting."
                 )
             blob += await self._connection.read(size)
+        raise ClientGone("a file in too many pieces")
 
 
 def _string(content: bytes) -> bytes:

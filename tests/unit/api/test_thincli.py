@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from poolnet.api import limits
+from poolnet.api import limits, thincli
 from poolnet.api.answer import Origin
 from poolnet.api.http import RunCli, Timeouts
 from poolnet.api.thincli import words_of
@@ -142,6 +142,28 @@ def test_a_file_is_loaded() -> None:
     assert session(run, [(HELLO, HELLO), (load(b"licence"), answer)]) == EXIT_0
 
 
+def test_a_file_in_pieces_is_put_together() -> None:
+    async def run(words: Sequence[str], client: Client, origin: Origin) -> None:
+        assert await client.load("licence") == b"ab" * 1000
+        await client.exit(0)
+
+    answer = OK + (chunk(1) + b"a" + chunk(1) + b"b") * 1000 + chunk(0) + END
+    assert session(run, [(HELLO, HELLO), (load(b"licence"), answer)]) == EXIT_0
+
+
+def test_a_client_that_only_says_that_its_transfer_goes_on_is_put_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(thincli, "CLI_WAITS_MAX", 5)
+
+    async def run(words: Sequence[str], client: Client, origin: Origin) -> None:
+        await client.download("f", "/x")
+        raise AssertionError("nothing came of it")
+
+    asked = struct.pack("<iiii", 19, 9, 12, 1) + b"f" + struct.pack("<i", 2) + b"/x"
+    assert session(run, [(HELLO, HELLO), (asked, struct.pack("<iii", 8, 10, 18) * 5)]) == b""
+
+
 def test_a_file_may_be_refused() -> None:
     async def run(words: Sequence[str], client: Client, origin: Origin) -> None:
         with pytest.raises(LoadRefused):
@@ -217,6 +239,7 @@ def test_who_greets_otherwise_is_no_client(greeting: bytes) -> None:
         struct.pack("<iii", 8, 99, 99),
         struct.pack("<iii", 8, 11, 7),
         b"\x00" * 1000,
+        chunk(0) * 4096 + END,
     ],
 )
 def test_an_answer_that_is_no_blob_ends_the_command(answer: bytes) -> None:
