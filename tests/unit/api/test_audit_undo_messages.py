@@ -20,11 +20,12 @@ from poolnet.model.classes.vm import VM
 from poolnet.model.declare import REMOVED
 from poolnet.model.registry import MESSAGES
 from poolnet.model.types import NULL
-from tests.in_process import InProcess, login_as, with_server
+from tests.in_process import FACTS, InProcess, login_as, with_server
 from tests.unit.api.test_audit_undo import last_entry, state
 from tests.unit.api.test_cli_calls import xe
 from tests.unit.api.test_dispatch import call, refused, value
 from tests.unit.db.rows import a_ref, a_uuid
+from tests.unit.pool.test_virtual_functions import FULL
 
 
 @dataclass
@@ -250,6 +251,20 @@ async def new_bonds(world: World) -> Arguments:
     return (await world.network(), [world.pif("eth0"), world.pif()], "active-backup", {})
 
 
+async def nic_with_functions(world: World) -> Arguments:
+    nics = tuple(
+        replace(nic, pci_bus_path="0000:01:00.0", sriov=FULL) if nic.name == "eth1" else nic
+        for nic in FACTS.nics
+    )
+    world.server.host.reported = replace(FACTS, nics=nics)
+    await world.do("PIF.scan", world.host)
+    return (world.pif(), await world.network())
+
+
+async def functions_of_nic(world: World) -> Arguments:
+    return (await world.do("network_sriov.create", *await nic_with_functions(world)),)
+
+
 async def storage(world: World) -> Arguments:
     uuid = "11111111-1111-4111-8111-111111111111"
     return (await world.do("SR.introduce", uuid, "n", "", "nfs", "user", True, {}),)
@@ -350,6 +365,8 @@ UNDONE: Final[Mapping[str, Prepare]] = {
     "pool.set_https_only": of(pool, True),
     "pool.set_other_config": of(pool, {"a": "b"}),
     "pool.remove_from_other_config": of(after("pool.add_to_other_config", "a", "b", of=pool), "a"),
+    "network_sriov.create": nic_with_functions,
+    "network_sriov.destroy": functions_of_nic,
     "SR.introduce": fixed("11111111-1111-4111-8111-111111111111", "n", "", "nfs", "user", True, {}),
     "SR.set_name_label": of(storage, "x"),
     "SR.set_name_description": of(storage, "x"),
@@ -390,8 +407,8 @@ NOTHING: Final = words("""
 """)
 """What changes nothing that is kept, needs a guest's agent or a host in an emergency, or is a host's own to say."""
 
-ELSEWHERE: Final = words("VIF.plug VIF.unplug VIF.unplug_force network_sriov.create network_sriov.destroy")
-"""Taken back by its opposite (`test_audit_undo`), or tried where there is a NIC with functions."""
+OPPOSITES: Final = words("VIF.plug VIF.unplug VIF.unplug_force")
+"""Taken back by another message (`test_audit_undo`)."""
 
 BY_COMMANDS: Final = words("""
     Bond.create Bond.destroy Bond.set_mode Bond.set_property PIF.forget PIF.reconfigure_ip PIF.reconfigure_ipv6
@@ -414,7 +431,7 @@ def test_it_is_known_of_every_message_of_a_rule_whether_it_can_be_undone() -> No
         and _kind(message) == "rule"
         and REMOVED not in message.flags
     }
-    known = (UNDONE.keys(), GUESTS, STORAGE, MEMBERSHIP, NOTHING, ELSEWHERE, BY_COMMANDS)
+    known = (UNDONE.keys(), GUESTS, STORAGE, MEMBERSHIP, NOTHING, OPPOSITES, BY_COMMANDS)
     assert sum(map(len, known)) == len(frozenset().union(*known)), "one is named twice"
     assert decided == frozenset().union(*known)
 
