@@ -44,7 +44,8 @@ def _http() -> Sequence[Figure | Skipped]:
 
 
 def _commits() -> Sequence[Figure | Skipped]:
-    return named(bench_db.bench_commit_rate(), "one sqlite transaction after the other, synchronous=FULL")
+    rates = named(bench_db.bench_commit_rate(), "one sqlite transaction after the other, synchronous=FULL")
+    return [*rates, *named([bench_db.bench_audit()], "the same without a record")]
 
 
 def _events() -> Sequence[Figure | Skipped]:

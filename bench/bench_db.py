@@ -66,6 +66,22 @@ def bench_commit_rate() -> list[Result]:
     ]
 
 
+def bench_audit() -> Result:
+    """Measures the processor time of a commit that is in the audit log, of 100 callers at a time, against one that is not.
+
+    The disk does not count, and the least of several rounds is taken: what else the machine does is not in it.
+    """
+    plain, logged = [], []
+    for _ in range(2 * ROUNDS):
+        plain.append(
+            _with_database(lambda database: _commit_all(database, callers=100, clock=time.process_time))
+        )
+        logged.append(_with_log(callers=100, clock=time.process_time))
+    value, floor = (min(seconds) / COMMITS * 1e6 for seconds in (logged, plain))
+    name = "processor time of a commit, 100 callers, each in the audit log"
+    return Result(name=name, value=value, unit="µs", floor=floor, ratio=value / floor)
+
+
 def bench_fragments() -> list[Result]:
     """Measures joining 10,000 kept fragments against joining the same bytes from a list."""
     database = Database.open(MemoryEngine())
@@ -114,17 +130,22 @@ def _with_database(body: Callable[[Database], float]) -> float:
             database.close()
 
 
-def _with_log(callers: int) -> float:
+def _with_log(callers: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """The same with a note for each commit, and with who writes the log beside it, as in the server."""
     with tempfile.TemporaryDirectory() as directory:
         database = Database.open(SqliteEngine(Path(directory) / "bench.db"))
         try:
-            return _commit_all(database, callers, Path(directory) / "audit")
+            return _commit_all(database, callers, Path(directory) / "audit", clock)
         finally:
             database.close()
 
 
-def _commit_all(database: Database, callers: int, log_directory: Path | None = None) -> float:
+def _commit_all(
+    database: Database,
+    callers: int,
+    log_directory: Path | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Gives the seconds that some callers together need for all rows, each waiting for its commits in turn."""
     audited = Audited(method="VIF.create", arguments={}, subject="root", address="192.0.2.1")
     writes: list[Changes] = []
@@ -147,9 +168,9 @@ def _commit_all(database: Database, callers: int, log_directory: Path | None = N
             log = AuditLog(log_directory, database)
             log.open()
             writing.append(asyncio.create_task(log.follow()))
-        start = time.perf_counter()
+        start = clock()
         await asyncio.gather(*(caller(writes[first::callers]) for first in range(callers)))
-        return time.perf_counter() - start
+        return clock() - start
 
     writing: list[asyncio.Task[None]] = []
     return asyncio.run(everybody())
