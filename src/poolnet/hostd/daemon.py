@@ -23,11 +23,13 @@ from poolnet.hostd.dataplane import DataPlane
 from poolnet.hostd.dhcp import DhcpClients
 from poolnet.hostd.evidence import Evidence
 from poolnet.hostd.facts import FactsSource
+from poolnet.hostd.fence import Fence
 from poolnet.hostd.firewall import Firewall
 from poolnet.hostd.guests.domains import LibvirtRuntime
+from poolnet.hostd.guests.fenced import FencedRuntime
 from poolnet.hostd.guests.libvirt_link import Link
 from poolnet.hostd.guests.netns import NetnsRuntime
-from poolnet.hostd.guests.runtime import GuestRuntime
+from poolnet.hostd.guests.runtime import GuestError, GuestRuntime
 from poolnet.hostd.keeper import Keeper
 from poolnet.hostd.link_settings import Links
 from poolnet.hostd.linuxbridge.backend import LinuxBridgeBackend
@@ -58,15 +60,18 @@ from poolnet.hostnet.protocol import (
     Confirm,
     Counters,
     Done,
+    DropLease,
     FactsChanged,
     Fault,
     Greeting,
     Hello,
+    HoldLease,
     LoadGuest,
     Observation,
     Observe,
     ReadCounters,
     ReadDrift,
+    ReadFence,
     ReadGuest,
     ReadTraffic,
     Refused,
@@ -112,7 +117,8 @@ class Daemon:
         )
         self._evidence = Evidence(self._backend)
         self._sysfs = Sysfs(paths.sysfs)
-        self._guests = _runtime(config, paths, self._sysfs)
+        self._fence = Fence(paths.state_dir, paths.run_dir, self._note_change)
+        self._guests = FencedRuntime(_runtime(config, paths, self._sysfs), self._fence.require)
         clients = DhcpClients(paths.run_dir, paths.state_dir)
         self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)
         self._firewall = Firewall()
@@ -141,6 +147,7 @@ class Daemon:
             self._nics_in_order,
             paths.resolv_conf,
             self._storage.attached,
+            lambda: self._fence.fenced,
         )
         self._rollouts = Rollouts(
             self._applier,
@@ -161,6 +168,8 @@ class Daemon:
         async with AsyncExitStack() as stack:
             self._paths.run_dir.mkdir(parents=True, exist_ok=True)
             self._boot_id = identity.boot_id(self._paths.run_dir)
+            self._fence.start()  # whatever becomes of the rest
+            stack.push_async_callback(self._fence.close)
             await stack.enter_async_context(self._netlink)
             stack.push_async_callback(self._backend.close)
             await self._backend.open(self._note_change)
@@ -251,10 +260,9 @@ class Daemon:
                 return self._greeting()
             case Observe() | ReadDrift() as command:
                 return await self._observe(command)
-            case AwaitsConfirm() as command:
-                await self._rollouts.require_switched(command)
-                return await self._done()
-            case Stage() | Switch() | SwitchBackend() | Confirm() | Revert() | Restore() as command:
+            case (
+                AwaitsConfirm() | Stage() | Switch() | SwitchBackend() | Confirm() | Revert() | Restore()
+            ) as command:
                 return await self._roll_out(command)
             case ReadCounters() | ReadTraffic() as command:
                 return await self._count(command)
@@ -269,6 +277,8 @@ class Daemon:
                 return await self._storage.carry_out(action)
             case ReadGuest() | LoadGuest() | SettleGuest() | AskToEnd() as command:
                 return await self._do_with_guest(command)
+            case HoldLease() | DropLease() | ReadFence() as command:
+                return self._do_with_lease(command)
             case Watch() | WatchLocks():
                 raise AssertionError("the server answers those who watch")
 
@@ -282,8 +292,12 @@ class Daemon:
             return Traffic(rates=self._traffic.rates(command.devices))
         return Counters(ports=await self._evidence.counters(command.devices))
 
-    async def _roll_out(self, command: Stage | Switch | SwitchBackend | Confirm | Revert | Restore) -> Answer:
+    async def _roll_out(
+        self, command: AwaitsConfirm | Stage | Switch | SwitchBackend | Confirm | Revert | Restore
+    ) -> Answer:
         match command:
+            case AwaitsConfirm():
+                await self._rollouts.require_switched(command)
             case Stage():
                 return await self._rollouts.stage(command)
             case Switch() | SwitchBackend():
@@ -307,6 +321,18 @@ class Daemon:
             case SettleGuest():
                 await self._rollouts.settle_guest(command)
         return await self._done()
+
+    def _do_with_lease(self, command: HoldLease | DropLease | ReadFence) -> Answer:
+        try:
+            if isinstance(command, HoldLease):
+                self._fence.hold(command)
+            elif isinstance(command, DropLease):
+                self._fence.drop()
+        except GuestError as error:
+            return Refused(fault=Fault.GUEST_FAILED, message=str(error))
+        except OSError as error:
+            return Refused(fault=Fault.SWITCH_FAILED, message=f"the lease cannot be written down: {error}")
+        return self._fence.state()
 
     async def _switch(self, command: Switch | SwitchBackend) -> Done:
         found: HostNetwork | None = None

@@ -40,8 +40,10 @@ class FactsSource:
         nics: Callable[[], tuple[NicFacts, ...]],
         resolv_conf: Path,
         storage: Callable[[], tuple[str, ...]],
+        fenced: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`nics` says which there are now, in their order; `storage` which SRs are mounted."""
+        """`nics` says which there are now, in their order; `storage` which SRs are mounted; `fenced` that guests were stopped."""
+        self._fenced = fenced
         self._backend = backend
         self._guests = guests
         self._netlink = netlink
@@ -119,6 +121,7 @@ class FactsSource:
             memory_free_bytes=free,
             cpu_count=os.cpu_count() or 1,
             software=(("linux", os.uname().release), *self._backend.software()),
+            fenced=self._fenced(),
         )
 
     async def changes(self) -> AsyncIterator[HostFacts]:

@@ -179,3 +179,4 @@ class HostFacts:
     memory_free_bytes: int = 0
     cpu_count: int = 0
     software: tuple[tuple[str, str], ...] = ()  # versions of kernel, switch …
+    fenced: bool = False  # it has stopped its guests, because it could not prove that it sees the majority

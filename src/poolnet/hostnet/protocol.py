@@ -339,6 +339,26 @@ class AskToEnd(Struct, frozen=True, kw_only=True, tag=True):
     timeout_s: float = 60.0
 
 
+class HoldLease(Struct, frozen=True, kw_only=True, tag=True):
+    """Stop all guests at `until_ns` (CLOCK_BOOTTIME) unless a later one comes before; from now on, also after a restart.
+
+    `seconds` is how long a lease lasts at most: a time further away counts for as much. A host that has stopped its guests
+    takes a lease only when none is left. Answered by `FenceState`, or `Refused` (GUEST_FAILED).
+    """
+
+    generation: str
+    seconds: float
+    until_ns: int
+
+
+class DropLease(Struct, frozen=True, kw_only=True, tag=True):
+    """Stop guests for no lease any more. Answered by `FenceState`."""
+
+
+class ReadFence(Struct, frozen=True, kw_only=True, tag=True):
+    """Is this host to stop its guests, and has it? Answered by `FenceState`."""
+
+
 class SettleGuest(Struct, frozen=True, kw_only=True, tag=True):
     """Carry out what has become of a guest that waits, outside of a rollout. Answered by `Done`.
 
@@ -372,6 +392,9 @@ Command: TypeAlias = (
     | SettleGuest
     | AskToEnd
     | ReadDrift
+    | HoldLease
+    | DropLease
+    | ReadFence
 )
 
 
@@ -411,6 +434,17 @@ class Done(Struct, frozen=True, kw_only=True, tag=True):
     """Success, with the facts as they are now."""
 
     facts: HostFacts
+
+
+class FenceState(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer about leases. `generation` is "" on a host that stops its guests for none.
+
+    `fenced`: the lease ran out. `clean`: no guest is left that runs, or could.
+    """
+
+    generation: str = ""
+    fenced: bool = False
+    clean: bool = True
 
 
 class Restored(Struct, frozen=True, kw_only=True, tag=True):
@@ -610,6 +644,7 @@ Answer: TypeAlias = (
     | Traffic
     | GuestImage
     | Drift
+    | FenceState
     | Refused
 )
 

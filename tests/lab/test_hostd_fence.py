@@ -1,0 +1,167 @@
+"""A host's guests stop when its lease ends, on each backend, whatever has become of the daemon; frames prove it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from poolnet.hostd.fence_guard import LOCK_FILE, LOOK_S, now_ns
+from poolnet.hostd.guests.namespaces import started_at
+from poolnet.hostnet.protocol import (
+    CreateGuest,
+    DestroyGuest,
+    DropLease,
+    Fault,
+    FenceState,
+    GuestNic,
+    GuestSpec,
+    HoldLease,
+    Observation,
+    Observe,
+    ReadFence,
+    RunGuest,
+)
+from poolnet.pool.hostlink import HostRefused
+from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_states import XENBR0, mac, network, port
+
+pytestmark = pytest.mark.lab
+
+ALL_FRAMES = 0x0003  # ETH_P_ALL
+PORT = port(7, "xenbr0")
+GUEST = GuestSpec(vm_uuid=PORT.vm_uuid, name="guest", domid=7, nics=(GuestNic(device=0, mac=mac(7)),))
+LEASE_S = 1.0
+SLACK_S = 0.5  # of a busy machine
+
+
+async def hold(rig: Rig, seconds: float = LEASE_S) -> float:
+    """Gives the host a lease; when that ends, as CLOCK_BOOTTIME has it, in seconds."""
+    until = now_ns() + int(seconds * 1e9)
+    await rig.link.request(HoldLease(generation="g", seconds=seconds, until_ns=until), FenceState)
+    return until / 1e9
+
+
+async def start_guest(rig: Rig, rollout: str) -> int:
+    """A guest that sends all the time; its process."""
+    await rig.roll_out(
+        network(XENBR0, PORT),
+        rollout,
+        guests_before=(CreateGuest(guest=GUEST),),
+        guests_after=(RunGuest(vm_uuid=GUEST.vm_uuid),),
+    )
+    record = rig.root / "run/poolnet/guests" / f"{GUEST.vm_uuid}.json"
+    pid = int(json.loads(record.read_text())["pid"])
+    words = ("nsenter", "-t", str(pid), "-n", "ping", "-6", "-n", "-i", "0.05", "ff02::1%eth0")
+    await asyncio.create_subprocess_exec(
+        *words, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    return pid
+
+
+class Heard:
+    """When the guest's frames came out of the host's cable."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.last = ""
+
+
+@contextmanager
+def listening() -> Iterator[Heard]:
+    heard, ended = Heard(), threading.Event()
+    own = bytes.fromhex(mac(7).replace(":", ""))
+    end = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_FRAMES))
+    end.bind(("sw0", 0))
+    end.settimeout(0.1)
+
+    def listen() -> None:
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                frame = end.recv(2048)
+                if frame[6:12] == own:
+                    heard.times.append(time.clock_gettime(time.CLOCK_BOOTTIME))
+                    heard.last = frame.hex()
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    try:
+        yield heard
+    finally:
+        ended.set()
+        thread.join()
+        end.close()
+
+
+def is_there(pid: int) -> bool:
+    return started_at(pid) != 0
+
+
+async def refused(rig: Rig, rollout: str) -> str:
+    with pytest.raises(HostRefused) as caught:
+        await start_guest(rig, rollout)
+    assert caught.value.refused.fault is Fault.GUEST_FAILED
+    return caught.value.refused.message
+
+
+@pytest.mark.parametrize("backend", ["openvswitch", "linuxbridge"])
+def test_guests_stop_when_the_lease_ends_and_go_on_while_it_is_renewed(tmp_path: Path, backend: str) -> None:
+    async def body(rig: Rig) -> None:
+        try:
+            await story(rig)
+        finally:
+            with suppress(OSError, ValueError):  # of a test that failed
+                os.kill(int((rig.root / "run/poolnet" / LOCK_FILE).read_text()), signal.SIGKILL)
+
+    async def story(rig: Rig) -> None:
+        await rig.roll_out(network(XENBR0), "empty")
+        assert await rig.link.request(ReadFence(), FenceState) == FenceState()
+        await hold(rig, 60.0)
+        pid = await start_guest(rig, "r1")
+        with listening() as heard:
+            await eventually(lambda: bool(heard.times))
+            first = await hold(rig)
+            while now_ns() / 1e9 < first + LOOK_S + SLACK_S:
+                await hold(rig)
+                await asyncio.sleep(LEASE_S / 4)
+            await hold(rig, 60.0)
+            await rig.kill("hostd")
+            await rig.start_daemon()
+            assert not (await rig.link.request(ReadFence(), FenceState)).fenced
+            assert is_there(pid)
+            until = await hold(rig)
+            hung = rig.pid("hostd")
+            os.kill(hung, signal.SIGSTOP)
+            await eventually(lambda: not is_there(pid))
+            await asyncio.sleep(LOOK_S)
+            os.kill(hung, signal.SIGCONT)
+        assert first < max(heard.times) < until + LOOK_S + SLACK_S, (
+            f"it was silenced too early, or too late: {heard.last}"
+        )
+        assert "vif7.0" not in rig.sh("ip", "-br", "link", "show", "up")
+        assert (await rig.link.request(Observe(), Observation)).facts.fenced
+        assert "lease" in await refused(rig, "r2")
+        await hold(rig, 60.0)
+        await rig.roll_out(network(XENBR0), "r3", guests_before=(DestroyGuest(vm_uuid=GUEST.vm_uuid),))
+        pid = await start_guest(rig, "r4")
+        assert not (await rig.link.request(Observe(), Observation)).facts.fenced
+        await rig.kill("hostd")
+        (rig.root / "run/poolnet/lease.json").unlink()  # as by a boot
+        await rig.start_daemon()
+        await eventually(lambda: not is_there(pid))
+        await rig.link.request(DropLease(), FenceState)
+        await rig.roll_out(network(XENBR0), "r5", guests_before=(DestroyGuest(vm_uuid=GUEST.vm_uuid),))
+        await start_guest(rig, "r6")
+        await rig.roll_out(network(XENBR0), "r7", guests_before=(DestroyGuest(vm_uuid=GUEST.vm_uuid),))
+        await eventually(lambda: not rig.sh("pgrep", "-f", f"fence_guard {rig.root}", check=False))
+
+    with_rig(tmp_path, body, guest_runtime="netns", backend=backend)
