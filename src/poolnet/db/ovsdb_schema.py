@@ -28,6 +28,7 @@ TERM: Final = "db_term"
 DELETION: Final = "db_deletion"
 NOTE: Final = "db_note"
 LOG_HEAD: Final = "db_log_head"
+LEASE: Final = "db_lease"
 
 STATE_ROW: Final = RowId("706f6f6c-6e65-4000-8000-000000000001")
 """The only row of `db_state`: whose turn it is, and how far the commits are."""
@@ -55,6 +56,13 @@ _OWN: Final[Mapping[str, Mapping[str, str]]] = {
     },
     NOTE: {"number": "integer", "body": "string"},
     LOG_HEAD: {"host": "string", "records": "integer", "hash": "string", "noted": "integer"},
+    LEASE: {
+        "host": "string",
+        "generation": "string",
+        "seconds": "integer",
+        "state": "string",
+        "beat": "string",
+    },
 }
 _OF_A_ROW: Final[Mapping[str, Json]] = {
     "row_ref": {"type": "string"},
