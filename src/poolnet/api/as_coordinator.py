@@ -20,6 +20,7 @@ from poolnet.api.credentials import Credentials
 from poolnet.api.desk import open_desk
 from poolnet.api.directory import SystemDirectory
 from poolnet.api.events import Events
+from poolnet.api.ha_calls import HaCalls
 from poolnet.api.joining import Admitting, Joining
 from poolnet.api.parts import PamThroughHostd, Parts
 from poolnet.api.pool_calls import PoolCalls
@@ -37,12 +38,14 @@ from poolnet.pool import authority, pki
 from poolnet.pool.authority import PoolFiles
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.door import CoordinatorDoor
+from poolnet.pool.failover import Failover
 from poolnet.pool.hostlink import HostLink
 from poolnet.pool.hosts import PoolHosts
 from poolnet.pool.members import Members
 from poolnet.pool.pace import Pace
 from poolnet.pool.start import converge, finish_decided, follow_facts, follow_locks, greet, open_pool
 from poolnet.pool.succession import look_for_members
+from poolnet.rules import ha
 from poolnet.rules.context import Counters
 
 log = structlog.get_logger("poolnet.api")
@@ -98,8 +101,13 @@ async def start_coordinator(parts: Parts) -> Started:
     stack.push_async_callback(coordinator.stop)
     stack.push_async_callback(background.stop)
     unknown_guests = [action for _, _, action in opened.guest_actions]
-    tried = asyncio.Event()
-    background.start(converge(coordinator, host, unknown_guests, tried), "converge")
+    tried, settled = asyncio.Event(), asyncio.Event()
+
+    async def settle() -> None:
+        await converge(coordinator, host, unknown_guests, tried)
+        settled.set()
+
+    background.start(settle(), "converge")
     # A host that cannot be made what it should be has to be reachable all the more.
     with suppress(TimeoutError):
         async with asyncio.timeout(SETTLE_S):
@@ -107,7 +115,8 @@ async def start_coordinator(parts: Parts) -> Started:
     credentials = Credentials(state_dir / "users.toml", PamThroughHostd(link))
     background.start(parts.doors.follow(database, host), "doors")
     members = _open_pool_door(parts, coordinator, hosts, host)
-    events = _open_gate(parts, coordinator, credentials, members, host, hosts)
+    high_availability = await _open_failover(parts, coordinator, members[0], hosts, host, link, settled)
+    events = _open_gate(parts, coordinator, credentials, members, host, hosts, high_availability)
     stack.push_async_callback(coordinator.stop)  # so that the calls under way end
     stack.push_async_callback(parts.server.close)  # the doors close before what is behind them
     stack.callback(events.wake_all)
@@ -118,6 +127,43 @@ async def start_coordinator(parts: Parts) -> Started:
     background.start(coordinator.connect_storage(host, observation.facts), "storage")
     parts.place.listen(lambda: give_up_role(parts))
     return Started(database=database, coordinator=coordinator, hosts=hosts, host=host, clock=parts.clock)
+
+
+async def _open_failover(
+    parts: Parts,
+    coordinator: Coordinator,
+    members: Members,
+    hosts: PoolHosts,
+    host: Ref[Host],
+    daemon: HostLink,
+    settled: asyncio.Event,
+) -> HaCalls:
+    """Begins to watch the hosts' leases; a pool that has come off its cluster has no high availability any more."""
+    place, failover = parts.place, None
+    if place.seat is not None:
+        failover = Failover(
+            database=parts.database,
+            coordinator=coordinator,
+            members=members,
+            hosts=hosts,
+            host=host,
+            seat=place.seat,
+            servers=[server.uuid for server in place.cluster.servers] if place.cluster is not None else (),
+            term=parts.office.role.term,
+            settled=settled,
+        )
+        parts.background.start(failover.run(), "failover")
+    elif any(pool.ha_enabled or pool.ha_cluster_stack for pool in parts.database.view.all(Pool)):
+        await coordinator.write(ha.disabled)
+    parts.background.start(place.follow_leases(parts.database), "leases")
+    return HaCalls(
+        database=parts.database,
+        coordinator=coordinator,
+        members=members,
+        failover=failover,
+        place=place,
+        daemon=daemon,
+    )
 
 
 def give_up_role(parts: Parts) -> None:
@@ -190,6 +236,7 @@ def _open_gate(
     pool: tuple[Members, PoolDoor],
     host: Ref[Host],
     hosts: PoolHosts,
+    high_availability: HaCalls,
 ) -> Events:
     database = parts.database
     directory = SystemDirectory()
@@ -253,6 +300,7 @@ def _open_gate(
         **purposes.messages(),
         **calls.messages(),
         **cluster.messages(),
+        **high_availability.messages(),
         **certificates.messages(),
         **undo_messages(parts.audit_log, coordinator),
     }

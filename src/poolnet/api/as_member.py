@@ -72,6 +72,7 @@ async def start_member(parts: Parts) -> None:
         certificates=parts.certificates,
         place=parts.place,
         office=office,
+        daemon=link,
     )
     door = PoolDoor(
         MemberDoor(member, database, uuid, rooted(config.hostd_socket), partial(certify, parts.certificates)),
@@ -94,4 +95,5 @@ async def start_member(parts: Parts) -> None:
     parts.gate.open(calls, run_cli, calls.relay, audit_log=calls.audit_log)
     parts.background.start(member.follow(), "member")
     parts.place.listen(lambda: hear_turn(parts, member))
+    parts.background.start(parts.place.follow_leases(database), "leases")
     parts.background.start(renew_certificates(parts.certificates), "certificates")

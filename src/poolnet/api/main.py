@@ -57,7 +57,7 @@ async def serve(config: ApiConfig, also: Callable[[Started], Awaitable[None]] = 
 
     `also` is waited for whenever a coordinator has started, before the server says that it is ready.
     """
-    place = Place(rooted(config.state_dir), rooted(config.socket).parent)
+    place = Place(rooted(config.state_dir), rooted(config.socket).parent, rooted(config.hostd_socket))
     try:
         while await _serve_once(config, also, place):
             log.info("starting-anew", reason="the role of this host has changed")

@@ -29,6 +29,7 @@ from poolnet.api.binding import as_wire, bind
 from poolnet.api.bytestream import ByteStream
 from poolnet.api.cluster_calls import describe, keeping_files
 from poolnet.api.dispatch import system_answer
+from poolnet.api.ha_calls import disarm, is_armed
 from poolnet.api.host_certificates import HostCertificates
 from poolnet.api.member_caller import ForwardingCaller, runs_here
 from poolnet.api.office import Office
@@ -43,6 +44,7 @@ from poolnet.model.classes.pool import Pool
 from poolnet.model.registry import MESSAGES
 from poolnet.model.types import NULL, Value
 from poolnet.pool.authority import PoolFiles
+from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
 from poolnet.pool.member import Member
 from poolnet.pool.membership import EMERGENCY_TERMS
 from poolnet.pool.peer import PeerDenied, PeerGone
@@ -71,6 +73,7 @@ class MemberCalls:
         certificates: This host's certificates.
         place: What this host has of the cluster that the database may be on.
         office: What this host is, and how that changes.
+        daemon: Its host daemon.
     """
 
     def __init__(
@@ -84,7 +87,9 @@ class MemberCalls:
         certificates: HostCertificates,
         place: Place,
         office: Office,
+        daemon: HostLink,
     ) -> None:
+        self._daemon = daemon
         self._place = place
         self._office = office
         self._certificates = certificates
@@ -98,6 +103,8 @@ class MemberCalls:
             "pool.emergency_reset_master": self._reset_master,
             "pool.is_slave": self._is_slave,
             "pool.cluster_status": self._cluster_status,
+            "host.emergency_ha_disable": self._emergency_disable_ha,
+            "host.ha_xapi_healthcheck": self._is_healthy,
             "host.is_in_emergency_mode": self._is_in_emergency_mode,
             "host.emergency_reset_server_certificate": self._reset_certificate,
             "host.emergency_disable_tls_verification": self._stop_verifying,
@@ -226,7 +233,7 @@ class MemberCalls:
     # --- what is answered here ---------------------------------------------------------------------------------
 
     async def _transition(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
-        self._require_no_ha()
+        await self._require_no_ha()
         cluster = self._place.cluster
         if cluster is None:
             self._member.promote(self._member.term + EMERGENCY_TERMS)
@@ -243,7 +250,7 @@ class MemberCalls:
         return await describe(self._place, self._database.view, own, self._files)
 
     async def _reset_master(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
-        self._require_no_ha()
+        await self._require_no_ha()
         if self._place.cluster is not None:
             self._leave_cluster()
         self._member.follow_other("", await resolved(arguments["master_address"]), 0)
@@ -256,9 +263,23 @@ class MemberCalls:
         with keeping_files():
             self._place.files.leave()
 
-    def _require_no_ha(self) -> None:
-        if any(pool.ha_enabled for pool in self._database.view.all(Pool)):
+    async def _require_no_ha(self) -> None:
+        """Raises HA_IS_ENABLED on a host that is armed; one that an administrator has disarmed is not (spec §6.4)."""
+        try:
+            armed = bool(await is_armed(self._daemon))
+        except (HostGone, HostRefused):
+            armed = any(pool.ha_enabled for pool in self._database.view.all(Pool))
+        if armed:
             raise errors.ha_is_enabled()
+
+    async def _emergency_disable_ha(
+        self, arguments: Mapping[str, Any], origin: Origin, session: str
+    ) -> Value:
+        await disarm(self._daemon, self._place, soft=arguments["soft"])
+        return None
+
+    async def _is_healthy(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
+        return True
 
     async def _is_slave(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
         return True
@@ -275,7 +296,7 @@ class MemberCalls:
         return None
 
     async def _disable_management(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:
-        self._require_no_ha()
+        await self._require_no_ha()
         raise errors.slave_requires_management_interface()
 
     async def _reset_certificate(self, arguments: Mapping[str, Any], origin: Origin, session: str) -> Value:

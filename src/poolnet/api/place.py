@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from poolnet.api.office import Office
 from poolnet.db import ovsdb_transactions as words
+from poolnet.db.database import Database
 from poolnet.db.engine import CommitRecord, Engine, Stored
 from poolnet.db.engine_ovsdb import OvsdbEngine, read_from, seed
 from poolnet.db.engine_sqlite import SqliteEngine
@@ -23,9 +24,13 @@ from poolnet.db.errors import StorageFailed
 from poolnet.db.ovsdb_schema import DATABASE as OVSDB_DATABASE
 from poolnet.db.ovsdb_transactions import Turn
 from poolnet.db.seat import BROKEN, NoMajority, Seat
+from poolnet.hostnet import protocol
+from poolnet.model.classes.pool import Pool
 from poolnet.ovsdb.connection import Connection
 from poolnet.pool import membership
 from poolnet.pool.cluster import ClusterFiles, ClusterSite
+from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
+from poolnet.pool.lease_keeper import DAEMON_S, LaidDown, LeaseKeeper
 from poolnet.pool.membership import DATABASE, EMERGENCY_TERMS, Cluster, Membership, Role
 from poolnet.pool.pki import pool_files
 from poolnet.pool.start import host_uuid
@@ -47,10 +52,14 @@ class Place:
     Args:
         state_dir: The API server's.
         run_dir: Where the sockets of this host's programs are.
+        daemon: That of its host daemon.
     """
 
-    def __init__(self, state_dir: Path, run_dir: Path) -> None:
+    def __init__(self, state_dir: Path, run_dir: Path, daemon: Path) -> None:
         self._state_dir = state_dir
+        self._daemon = daemon
+        self.laid_down = LaidDown(state_dir)
+        self.keeper: LeaseKeeper | None = None
         self.files = ClusterFiles(state_dir, run_dir)
         self.cluster: Cluster | None = None
         self.seat: Seat | None = None
@@ -72,6 +81,8 @@ class Place:
         if self.cluster is None or self.cluster.servers != cluster.servers or self.seat is None:
             self.close()
             self.seat = self._take_seat(cluster)
+            self.keeper = LeaseKeeper(self.seat, self._daemon, self.laid_down)
+            self.keeper.start()
         self.cluster = cluster
         seat = self.seat
         if cluster.step == "seed":
@@ -128,7 +139,43 @@ class Place:
         """Leaves the seat, so that another host can have the turn."""
         if self.seat is not None:
             self.seat.close()
-        self.seat = self.cluster = None
+        self.seat = self.cluster = self.keeper = None
+
+    async def follow_leases(self, database: Database) -> None:
+        """Tells the keeper of this host's lease whether the pool has high availability, as its database changes; forever."""
+        if self.keeper is None:
+            await self._disarm_if_over(database)
+        while True:
+            number = database.feed.number
+            if self.keeper is not None:
+                self.keeper.want(wanted=any(pool.ha_cluster_stack for pool in database.view.all(Pool)))
+            await database.feed.wait(number)
+
+    async def _disarm_if_over(self, database: Database) -> None:
+        """Disarms this host, which had a lease, when its pool has neither a cluster nor high availability any more.
+
+        Only once it has stopped its VMs: until then, others may take that for granted.
+        """
+        link = HostLink(self._daemon)
+        try:
+            while True:
+                with contextlib.suppress(HostGone, HostRefused):
+                    fence = await link.request(protocol.ReadFence(), protocol.FenceState, DAEMON_S)
+                    off = not any(pool.ha_cluster_stack for pool in database.view.all(Pool))
+                    if (
+                        fence.generation
+                        and fence.fenced
+                        and fence.clean
+                        and off
+                        and database.view.count(Pool)
+                    ):
+                        await link.request(protocol.DropLease(), protocol.FenceState, DAEMON_S)
+                        log.info("host-disarmed", reason="the pool has no high availability any more")
+                    elif not fence.generation:
+                        return
+                await asyncio.sleep(DAEMON_S)
+        finally:
+            await link.close()
 
     def _take_seat(self, cluster: Cluster) -> Seat:
         own = host_uuid(self._state_dir)

@@ -84,6 +84,11 @@ OWN_MESSAGES = frozenset(
         "pool.cluster_status",
         "pool.cluster_add",
         "pool.cluster_remove",
+        "pool.enable_ha",
+        "pool.disable_ha",
+        "pool.ha_prevent_restarts_for",
+        "host.emergency_ha_disable",
+        "host.ha_xapi_healthcheck",
     }
 )
 """What the API server carries out itself: `own`, `pool_calls` and `member_calls` have a function for each."""

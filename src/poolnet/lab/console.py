@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -79,9 +80,15 @@ class _Guest(msgspec.Struct, frozen=True):
 
 
 def _guests(lab: Lab, host: LabHost) -> list[_Guest]:
+    """The guests that live on a host: of one that has just been killed its daemon may not know yet, or never if it hangs."""
     records = sorted((lab.directory / host.name / "run/poolnet/guests").glob("*.json"))
     guests = (msgspec.json.decode(path.read_bytes(), type=_Guest) for path in records)
-    return [guest for guest in guests if guest.state in {"running", "paused"}]
+    processes = Path(f"/proc/{host.pid}/root/proc")
+    return [
+        guest
+        for guest in guests
+        if guest.state in {"running", "paused"} and (processes / str(guest.pid)).exists()
+    ]
 
 
 def _guest(lab: Lab, vm: str) -> tuple[LabHost, int]:

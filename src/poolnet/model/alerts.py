@@ -49,6 +49,24 @@ HOST_NETWORK_DRIFT: Final = "HOST_NETWORK_DRIFT"
 POOL_MASTER_TRANSITION: Final = "POOL_MASTER_TRANSITION"
 """About a host: it has become the pool's coordinator."""
 
+HA_HOST_FAILED: Final = "HA_HOST_FAILED"
+"""About a host: it has lost its lease, and its VMs are restarted elsewhere."""
+
+HA_HOST_WAS_FENCED: Final = "HA_HOST_WAS_FENCED"
+"""About a host: it is back after it had stopped its VMs, because it could not prove that it saw the majority."""
+
+HA_PROTECTED_VM_RESTART_FAILED: Final = "HA_PROTECTED_VM_RESTART_FAILED"
+"""About a VM: no host can run it at the moment; it is tried again."""
+
+HA_POOL_OVERCOMMITTED: Final = "HA_POOL_OVERCOMMITTED"
+"""About the pool: it can bear fewer failures than it shall."""
+
+HA_POOL_DROP_IN_PLAN_EXISTS_FOR: Final = "HA_POOL_DROP_IN_PLAN_EXISTS_FOR"
+"""About the pool: it can bear fewer failures than a moment ago."""
+
+HA_ALERT_PRIORITY: Final = 1
+"""The priority of all alerts about high availability."""
+
 HOST_LEFT_OUT: Final = "HOST_LEFT_OUT"
 """About a host: it was down when the pool was changed, and gets the change when it comes back. poolnet's own."""
 

@@ -60,8 +60,20 @@ def ha_constraint_violation_network_not_shared(network: Ref[Network]) -> failure
 
 
 @failure.error()
+def ha_failed_to_form_liveset() -> failure.Parameters:
+    """A host of the pool did not take its lease in time; high availability is off as before."""
+    return ()
+
+
+@failure.error()
 def ha_is_enabled() -> failure.Parameters:
     """This cannot be done while high availability is on."""
+    return ()
+
+
+@failure.error()
+def ha_no_plan() -> failure.Parameters:
+    """The protected VMs would not all find a place if as many hosts failed as the pool shall bear."""
     return ()
 
 
@@ -247,6 +259,12 @@ def joining_host_service_failed() -> failure.Parameters:
 def license_host_pool_mismatch() -> failure.Parameters:
     """The licences of host and pool differ."""
     return ()
+
+
+@failure.error("host")
+def no_compatible_cluster_host(host: Ref[Host]) -> failure.Parameters:
+    """High availability needs the pool's database on a cluster of servers: run pool-cluster-enable first (three hosts at least)."""
+    return (host,)
 
 
 @failure.error()

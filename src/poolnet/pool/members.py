@@ -111,6 +111,8 @@ class Members:
         self._sessions: dict[Ref[Host], _Session] = {}
         self._unheard_since: dict[Ref[Host], float] = {}
         self._noting: set[asyncio.Task[None]] = set()
+        self._kept_out: set[Ref[Host]] = set()
+        self._settled: set[Ref[Host]] = set()
         coordinator.on_stray(self.astray)
 
     def open(self) -> None:
@@ -170,6 +172,9 @@ class Members:
         if row is None or row.ref == self._local_host:
             await wire.write(writer, _denied("the host is not known", "HOST_UNKNOWN_TO_MASTER", uuid))
             return
+        if row.ref in self._kept_out:
+            await wire.write(writer, _denied("the host has lost its lease, and has yet to stop its VMs", ""))
+            return
         if greeting.version != wire.VERSION:
             code = "HOST_XAPI_VERSION_HIGHER_THAN_COORDINATOR"
             await wire.write(writer, _denied("another version", code, str(greeting.version)))
@@ -195,6 +200,7 @@ class Members:
         finally:
             if self._sessions.get(row.ref) is session:
                 del self._sessions[row.ref]
+                self._settled.discard(row.ref)
                 remote.connected = False
                 session.moved.set()
                 if self._hosts.remote(row.ref) is remote:
@@ -309,6 +315,7 @@ class Members:
 
         async def settle() -> None:
             await converge(self._coordinator, host, guests)
+            self._settled.add(host)
             await self._give_networks(host, started=greeting.started)
             await self._coordinator.connect_storage(host, observation.facts)
 
@@ -377,6 +384,20 @@ class Members:
         except Failure as failure:
             log.warning("member-down-not-recorded", host=host, reason=str(failure))
             self._unheard_since.setdefault(host, 0.0)
+
+    def keep_out(self, host: Ref[Host]) -> None:
+        """Leaves a host out, and does not let it in again before `let_in`: it has lost its lease."""
+        self._kept_out.add(host)
+        self.drop(host)
+
+    def let_in(self, host: Ref[Host]) -> None:
+        """Lets a host greet again."""
+        self._kept_out.discard(host)
+
+    @property
+    def settled(self) -> frozenset[Ref[Host]]:
+        """The members that are heard, and are what the database says since then."""
+        return frozenset(self._settled)
 
     def drop(self, host: Ref[Host]) -> None:
         """Leaves a host out of changes, and ends its connection: it is down, or has left."""

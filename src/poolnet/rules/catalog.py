@@ -76,7 +76,13 @@ RULES: Final[Mapping[str, Rule]] = {
         "create_VLAN create_VLAN_from_PIF management_reconfigure set_https_only set_igmp_snooping_enabled "
         "disable_ssl_legacy",
     ),
-    **_of("pool", ha, "enable_ha disable_ha"),
+    **_of(
+        "pool",
+        ha,
+        "ha_failover_plan_exists ha_compute_max_host_failures_to_tolerate "
+        "ha_compute_hypothetical_max_host_failures_to_tolerate ha_compute_vm_failover_plan "
+        "set_ha_host_failures_to_tolerate",
+    ),
     **_of("pool", drift, "set_other_config add_to_other_config remove_from_other_config"),
     **_of("VIF", vif, "create destroy plug unplug unplug_force move"),
     **_of(

@@ -14,6 +14,7 @@ from poolnet.model.classes.network_sriov import NetworkSriov
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.pif_metrics import PIFMetrics
 from poolnet.model.classes.tunnel import Tunnel
+from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.enums import IpConfigurationMode, Ipv6ConfigurationMode, PrimaryAddressType
 from poolnet.model.types import Ref
@@ -21,7 +22,8 @@ from poolnet.rules.attach import attach_network, refresh_address
 from poolnet.rules.context import CallContext
 from poolnet.rules.facts import rename
 from poolnet.rules.features import require_no_ha, the_pool
-from poolnet.rules.kinds import Kind, is_bond_slave, is_vlan_on_sriov, kind_of
+from poolnet.rules.ha_plan import protected, require_plan
+from poolnet.rules.kinds import Kind, below, is_bond_slave, is_vlan_on_sriov, kind_of
 
 HOSTNAME_MAX: Final = 64  # what the kernel takes; the reference checks for 255, and fails at the kernel
 _HOSTNAME: Final = re.compile(r"[A-Za-z0-9.]([A-Za-z0-9.-]*[A-Za-z0-9.])?")
@@ -136,15 +138,48 @@ def set_hostname_live(ctx: CallContext, *, host: Ref[Host], hostname: str) -> No
 
 
 def enable(ctx: CallContext, *, host: Ref[Host]) -> None:
-    """Lets VMs start on a host."""
+    """Lets VMs start on a host.
+
+    Raises:
+        HANDLE_INVALID, HOST_OFFLINE.
+        HA_CONSTRAINT_VIOLATION_NETWORK_NOT_SHARED: With high availability, a protected VM uses a network on which this host
+            has a bond's member only (spec §18.12).
+    """
     ctx.require_live(host)
+    _require_networks_of_protected(ctx, host)
     ctx.txn.update(Host, host, enabled=True)
 
 
+def _require_networks_of_protected(ctx: CallContext, host: Ref[Host]) -> None:
+    pool = the_pool(ctx.txn)
+    if not pool.ha_enabled or pool.ha_allow_overcommit:
+        return
+    used = {vif.network for vm in protected(ctx.txn) for vif in ctx.txn.where(VIF, VM=vm.ref)}
+    for pif in ctx.txn.where(PIF, host=host):
+        if pif.network in used and _stands_on_member(ctx, pif):
+            raise errors.ha_constraint_violation_network_not_shared(pif.network)
+
+
+def _stands_on_member(ctx: CallContext, pif: PIF) -> bool:
+    """Whether a PIF, or what carries it in the end, is a member of a bond."""
+    base: PIF | None = pif
+    while base is not None:
+        if is_bond_slave(ctx.txn, base):
+            return True
+        base = below(ctx.txn, base)
+    return False
+
+
 def disable(ctx: CallContext, *, host: Ref[Host], auto_enable: bool = True) -> None:
-    """Lets no more VMs start on a host until it is enabled, or, with `auto_enable`, until it starts anew."""
+    """Lets no more VMs start on a host until it is enabled, or, with `auto_enable`, until it starts anew.
+
+    Raises:
+        HANDLE_INVALID, HOST_OFFLINE.
+        HA_OPERATION_WOULD_BREAK_FAILOVER_PLAN: The other hosts have too little room for the failures to be borne.
+    """
     ctx.require_live(host)
     ctx.txn.update(Host, host, enabled=False)
+    require_plan(ctx)
 
 
 def get_servertime(ctx: CallContext, *, host: Ref[Host]) -> datetime:

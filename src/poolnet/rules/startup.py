@@ -38,10 +38,11 @@ from poolnet.rules import functions
 from poolnet.rules import pif as pif_rules
 from poolnet.rules import vlan as vlan_rules
 from poolnet.rules.allowed import refresh_vm
-from poolnet.rules.attach import bring_down, bring_up, refresh_address
+from poolnet.rules.attach import LIVE, bring_down, bring_up, refresh_address
 from poolnet.rules.context import CallContext
 from poolnet.rules.defaults import free_bridge, network_label
 from poolnet.rules.facts import CONTROL_DOMAIN_NAME, record_facts
+from poolnet.rules.ha import note_loss
 from poolnet.rules.kinds import is_bond_slave
 from poolnet.rules.message import raise_alert
 from poolnet.rules.pif_plug import plug
@@ -425,6 +426,8 @@ def _resync_guests(ctx: CallContext, facts: HostFacts) -> None:
             accounted.add(vm.uuid)
         elif here or (vm.power_state is VmPowerState.HALTED and is_null(vm.resident_on)):
             halt(ctx, vm)
+            if here and vm.power_state in LIVE:
+                note_loss(ctx.txn, vm)
         else:
             ctx.txn.update(VM, vm.ref, current_operations={})
             _forget_operations(ctx, vm.ref)

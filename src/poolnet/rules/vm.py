@@ -19,8 +19,8 @@ from poolnet.model.types import NULL, Ref
 from poolnet.rules.allowed import refresh_vif, refresh_vm, require_vm
 from poolnet.rules.context import CallContext
 from poolnet.rules.defaults import VIF_DEVICES, generated_mac
-from poolnet.rules.kinds import is_sriov_network
-from poolnet.rules.placement import possible_hosts, require_can_boot, require_shared
+from poolnet.rules.ha_plan import require_agile
+from poolnet.rules.placement import possible_hosts, require_can_boot
 from poolnet.rules.vif import NO_DOMAIN
 from poolnet.rules.vif import remove as remove_vif
 
@@ -163,12 +163,8 @@ def assert_agile(ctx: CallContext, *, self: Ref[VM]) -> None:
         VM_HAS_SRIOV_VIF: A VIF is a virtual function.
         HA_CONSTRAINT_VIOLATION_NETWORK_NOT_SHARED: An enabled host lacks a network of the VM.
     """
-    txn = ctx.txn
-    txn.get(VM, self)
-    for vif in txn.where(VIF, VM=self):
-        if is_sriov_network(txn, vif.network):
-            raise errors.vm_has_sriov_vif(self)
-        require_shared(txn, vif.network)
+    ctx.txn.get(VM, self)
+    require_agile(ctx.txn, self)
 
 
 def assert_operation_valid(ctx: CallContext, *, self: Ref[VM], op: VmOperations) -> None:

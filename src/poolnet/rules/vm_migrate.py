@@ -22,6 +22,7 @@ from poolnet.model.types import NULL, Ref
 from poolnet.rules.allowed import immobile, refresh_vm, require_vm, vm_refusal
 from poolnet.rules.attach import LIVE, attach_network, primary_address
 from poolnet.rules.context import CallContext
+from poolnet.rules.ha_plan import require_plan
 from poolnet.rules.kinds import local_pif
 from poolnet.rules.placement import Reaches, possible_hosts, require_can_boot
 from poolnet.rules.vif import mark_attached
@@ -40,7 +41,7 @@ def pool_migrate(ctx: CallContext, *, vm: Ref[VM], host: Ref[Host], options: Map
         OPERATION_BLOCKED, VM_BAD_POWER_STATE, OTHER_OPERATION_IN_PROGRESS, OPERATION_NOT_ALLOWED, VM_HAS_PCI_ATTACHED,
         VM_IS_IMMOBILE (what runs it cannot send it), HANDLE_INVALID, PIF_NOT_PRESENT, REQUIRED_PIF_IS_UNPLUGGED, INTERFACE_HAS_NO_IP (of the destination, by
         `network`), HOST_OFFLINE (the VM's host), HOST_NOT_LIVE, HOST_DISABLED, VM_REQUIRES_NETWORK,
-        HOST_CANNOT_ATTACH_NETWORK, BRIDGE_NOT_AVAILABLE: in this order.
+        HOST_CANNOT_ATTACH_NETWORK, BRIDGE_NOT_AVAILABLE, HA_OPERATION_WOULD_BREAK_FAILOVER_PLAN: in this order.
     """
     row = ctx.txn.get(VM, vm)
     require_vm(row, VmOperations.POOL_MIGRATE)
@@ -63,6 +64,7 @@ def pool_migrate(ctx: CallContext, *, vm: Ref[VM], host: Ref[Host], options: Map
     ctx.before(host, protocol.ReceiveGuest(guest=guest_spec(ctx, ctx.txn.get(VM, vm), domid, attached)))
     ctx.before(source, protocol.DepartGuest(vm_uuid=row.uuid))
     refresh_vm(ctx.txn, vm)
+    require_plan(ctx)
 
 
 def require_address(view: View, host: Ref[Host], network: Ref[Network]) -> None:

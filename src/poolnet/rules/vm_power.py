@@ -17,11 +17,11 @@ from poolnet.model.classes.vm_guest_metrics import VMGuestMetrics
 from poolnet.model.classes.vm_metrics import VMMetrics
 from poolnet.model.enums import DomainType, OnNormalExit, VmOperations, VmPowerState
 from poolnet.model.types import NULL, Ref
-from poolnet.rules import functions
+from poolnet.rules import functions, ha_plan
 from poolnet.rules.allowed import domain_type, refresh_vm, require_vm
 from poolnet.rules.attach import attach_network
 from poolnet.rules.context import CallContext
-from poolnet.rules.features import Feature, require_feature
+from poolnet.rules.features import Feature, require_feature, the_pool
 from poolnet.rules.kinds import is_sriov_network
 from poolnet.rules.placement import choose_host, require_can_boot
 from poolnet.rules.vif import NO_DOMAIN, guest_nic, mark_attached, require_lockable, require_trunkable
@@ -41,11 +41,14 @@ def start(ctx: CallContext, *, vm: Ref[VM], start_paused: bool, force: bool) -> 
     Raises:
         OPERATION_BLOCKED, VM_BAD_POWER_STATE, OTHER_OPERATION_IN_PROGRESS, VM_IS_TEMPLATE, OPERATION_NOT_ALLOWED,
         LICENCE_RESTRICTION, VM_HVM_REQUIRED (with VIFs on SR-IOV networks), INVALID_VALUE,
-        MEMORY_CONSTRAINT_VIOLATION, NETWORK_SRIOV_INSUFFICIENT_CAPACITY, NO_HOSTS_AVAILABLE, BRIDGE_NOT_AVAILABLE: in
-        this order.
+        MEMORY_CONSTRAINT_VIOLATION, VM_HAS_SRIOV_VIF, HA_CONSTRAINT_VIOLATION_NETWORK_NOT_SHARED (of a VM to be
+        protected), NETWORK_SRIOV_INSUFFICIENT_CAPACITY, NO_HOSTS_AVAILABLE, BRIDGE_NOT_AVAILABLE,
+        HA_OPERATION_WOULD_BREAK_FAILOVER_PLAN: in this order.
     """
     row = _startable(ctx, vm, VmOperations.START)
+    ha_plan.require_protectable(ctx, row)
     _start_on(ctx, row, choose_host(ctx, row), start_paused=start_paused)
+    ha_plan.require_plan(ctx)
 
 
 def start_on(ctx: CallContext, *, vm: Ref[VM], host: Ref[Host], start_paused: bool, force: bool) -> None:
@@ -56,8 +59,21 @@ def start_on(ctx: CallContext, *, vm: Ref[VM], host: Ref[Host], start_paused: bo
         HOST_CANNOT_ATTACH_NETWORK.
     """
     row = _startable(ctx, vm, VmOperations.START_ON)
+    ha_plan.require_protectable(ctx, row)
     require_can_boot(ctx, vm, host)
     _start_on(ctx, row, host, start_paused=start_paused)
+    ha_plan.require_plan(ctx)
+
+
+def start_protected(ctx: CallContext, *, vm: Ref[VM], host: Ref[Host]) -> None:
+    """Starts a VM that has lost its host, on this one. It is what plans are for, so none is asked for.
+
+    Raises:
+        (as start_on, but HA_OPERATION_WOULD_BREAK_FAILOVER_PLAN)
+    """
+    row = _startable(ctx, vm, VmOperations.START_ON)
+    require_can_boot(ctx, vm, host)
+    _start_on(ctx, row, host, start_paused=False)
 
 
 def _startable(ctx: CallContext, ref: Ref[VM], operation: VmOperations) -> VM:
@@ -124,6 +140,7 @@ def _write_running(ctx: CallContext, vm: VM, host: Ref[Host], domid: int, *, pau
         scheduled_to_be_resident_on=NULL,
         domid=domid,
         requires_reboot=False,
+        ha_always_run=vm.ha_always_run or vm.ha_restart_priority == ha_plan.RESTART,
     )
 
 
@@ -165,6 +182,7 @@ def clean_shutdown(ctx: CallContext, *, vm: Ref[VM]) -> None:
     row = ctx.txn.get(VM, vm)
     require_vm(row, VmOperations.CLEAN_SHUTDOWN)
     ctx.require_live(row.resident_on)
+    ctx.txn.update(VM, vm, ha_always_run=False)
     _end(ctx, row, clean=True)
 
 
@@ -176,6 +194,7 @@ def hard_shutdown(ctx: CallContext, *, vm: Ref[VM]) -> None:
     """
     row = ctx.txn.get(VM, vm)
     require_vm(row, VmOperations.HARD_SHUTDOWN)
+    ctx.txn.update(VM, vm, ha_always_run=False)
     if row.power_state is VmPowerState.SUSPENDED:
         discard_image(ctx, row)
         halt(ctx, row)
@@ -229,10 +248,20 @@ def halt(ctx: CallContext, vm: VM) -> None:
 
 
 def guest_ended(ctx: CallContext, *, vm: Ref[VM], domid: int) -> None:
-    """Halts a VM whose guest ended by itself, unless it has been started again since. Called by the pool, not a client."""
+    """Halts a VM whose guest ended by itself, unless it has been started again since. Called by the pool, not a client.
+
+    One that is protected is kept running, unless it was shut down from inside and the pool lets it be then
+    (`ha_reboot_vm_on_internal_shutdown`). A host that was fenced has ended its guests: they did not.
+    """
     row = ctx.txn.find(VM, vm)
-    if row is not None and row.domid == domid and row.power_state not in _SLEEPING:
-        _end(ctx, row, clean=False)
+    if row is None or row.domid != domid or row.power_state in _SLEEPING:
+        return
+    pool, fenced = the_pool(ctx.txn), ctx.facts_of(row.resident_on).fenced
+    if fenced and pool.ha_enabled and row.ha_restart_priority == ha_plan.BEST_EFFORT:
+        ctx.txn.update(VM, vm, ha_always_run=True)
+    elif row.ha_always_run and not (pool.ha_enabled and (fenced or pool.ha_reboot_vm_on_internal_shutdown)):
+        ctx.txn.update(VM, vm, ha_always_run=False)
+    _end(ctx, row, clean=False)
 
 
 def clean_reboot(ctx: CallContext, *, vm: Ref[VM]) -> None:
@@ -263,6 +292,7 @@ def _reboot(ctx: CallContext, ref: Ref[VM], operation: VmOperations, *, clean: b
     if clean:
         ctx.before(host, protocol.ShutDownGuest(vm_uuid=vm.uuid))
     if vm.actions_after_reboot is OnNormalExit.DESTROY:
+        ctx.txn.update(VM, vm.ref, ha_always_run=False)
         ctx.after(host, protocol.DestroyGuest(vm_uuid=vm.uuid))
         halt(ctx, vm)
         return
@@ -319,7 +349,9 @@ def suspend(ctx: CallContext, *, vm: Ref[VM]) -> None:
     ctx.require_live(row.resident_on)
     ctx.before(row.resident_on, protocol.PauseGuest(vm_uuid=row.uuid))  # so that it misses no frame unnoticed
     ctx.after(row.resident_on, protocol.SuspendGuest(vm_uuid=row.uuid))
-    ctx.txn.update(VM, vm, power_state=VmPowerState.SUSPENDED, resident_on=NULL, domid=NO_DOMAIN)
+    ctx.txn.update(
+        VM, vm, power_state=VmPowerState.SUSPENDED, resident_on=NULL, domid=NO_DOMAIN, ha_always_run=False
+    )
     refresh_vm(ctx.txn, vm)
 
 
@@ -328,11 +360,13 @@ def resume(ctx: CallContext, *, vm: Ref[VM], start_paused: bool, force: bool) ->
 
     Raises:
         OPERATION_BLOCKED, VM_BAD_POWER_STATE, OTHER_OPERATION_IN_PROGRESS, OPERATION_NOT_ALLOWED,
-        NO_HOSTS_AVAILABLE, BRIDGE_NOT_AVAILABLE: in this order.
+        NO_HOSTS_AVAILABLE, BRIDGE_NOT_AVAILABLE, HA_OPERATION_WOULD_BREAK_FAILOVER_PLAN: in this order.
     """
     row = ctx.txn.get(VM, vm)
     require_vm(row, VmOperations.RESUME)
+    ha_plan.require_protectable(ctx, row)
     _resume_on(ctx, row, choose_host(ctx, row), start_paused=start_paused)
+    ha_plan.require_plan(ctx)
 
 
 def resume_on(ctx: CallContext, *, vm: Ref[VM], host: Ref[Host], start_paused: bool, force: bool) -> None:
@@ -344,8 +378,10 @@ def resume_on(ctx: CallContext, *, vm: Ref[VM], host: Ref[Host], start_paused: b
     """
     row = ctx.txn.get(VM, vm)
     require_vm(row, VmOperations.RESUME_ON)
+    ha_plan.require_protectable(ctx, row)
     require_can_boot(ctx, vm, host)
     _resume_on(ctx, row, host, start_paused=start_paused)
+    ha_plan.require_plan(ctx)
 
 
 def _resume_on(ctx: CallContext, vm: VM, host: Ref[Host], *, start_paused: bool) -> None:
@@ -374,4 +410,5 @@ def power_state_reset(ctx: CallContext, *, vm: Ref[VM]) -> None:
         ctx.after(row.resident_on, protocol.DestroyGuest(vm_uuid=row.uuid))
     elif row.power_state is VmPowerState.SUSPENDED:
         discard_image(ctx, row)
+    ctx.txn.update(VM, vm, ha_always_run=False)
     halt(ctx, row)

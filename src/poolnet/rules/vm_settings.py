@@ -12,8 +12,9 @@ from poolnet.model.enums import DomainType, OnCrashBehaviour, VmOperations, VmPo
 from poolnet.model.types import Ref
 from poolnet.rules.allowed import refresh_vm, require_vm
 from poolnet.rules.context import CallContext
+from poolnet.rules.ha_plan import BEST_EFFORT, RESTART, require_plan, require_protectable
 
-HA_PRIORITIES: Final = ("restart", "best-effort", "")
+HA_PRIORITIES: Final = (RESTART, BEST_EFFORT, "")
 MEMORY_ORDER: Final = "Memory limits must satisfy: static_min <= dynamic_min <= dynamic_max <= static_max"
 
 
@@ -68,20 +69,41 @@ def set_is_default_template(ctx: CallContext, *, vm: Ref[VM], value: bool) -> No
 
 
 def set_ha_always_run(ctx: CallContext, *, self: Ref[VM], value: bool) -> None:
-    """Says whether the pool is to keep the VM running."""
+    """Says whether the pool is to keep the VM running; clients that know better set its priority.
+
+    Raises:
+        VM_HAS_SRIOV_VIF, HA_CONSTRAINT_VIOLATION_NETWORK_NOT_SHARED, HA_OPERATION_WOULD_BREAK_FAILOVER_PLAN: With high
+            availability, and the priority `restart`.
+    """
+    vm = ctx.txn.get(VM, self)
+    if value:
+        require_protectable(ctx, vm)
     ctx.txn.update(VM, self, ha_always_run=value)
+    if value:
+        require_plan(ctx)
 
 
 def set_ha_restart_priority(ctx: CallContext, *, self: Ref[VM], value: str) -> None:
     """Says how hard the pool is to try to keep the VM running.
 
+    With `restart` a VM that runs is protected from now on.
+
     Raises:
         INVALID_VALUE: It is none of restart, best-effort and "".
+        VM_HAS_SRIOV_VIF, HA_CONSTRAINT_VIOLATION_NETWORK_NOT_SHARED: With high availability, a VM with `restart` has to be
+            able to run on every enabled host.
+        HA_OPERATION_WOULD_BREAK_FAILOVER_PLAN: With high availability, there is no plan with this VM.
     """
-    ctx.txn.get(VM, self)
+    vm = ctx.txn.get(VM, self)
     if value not in HA_PRIORITIES:
         raise errors.invalid_value("ha_restart_priority", value)
-    ctx.txn.update(VM, self, ha_restart_priority=value)
+    if value == vm.ha_restart_priority:
+        return
+    runs = value == RESTART and vm.power_state in (VmPowerState.RUNNING, VmPowerState.PAUSED)
+    ctx.txn.update(VM, self, ha_restart_priority=value, ha_always_run=runs)
+    require_protectable(ctx, ctx.txn.get(VM, self))
+    if runs:
+        require_plan(ctx)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------

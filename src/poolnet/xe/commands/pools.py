@@ -25,6 +25,7 @@ from poolnet.xe.commands.one_call import (
     uuids_of,
 )
 from poolnet.xe.commands.plugins import read_file
+from poolnet.xe.params import items
 
 FUSE: Final = "10.000"
 EJECT_WARNINGS: Final = (
@@ -118,6 +119,23 @@ async def _ha_hypothetical(call: Call) -> None:
         wanted[cast(str, await call.api("VM.get_by_uuid", uuid))] = priority
     method = "pool.ha_compute_hypothetical_max_host_failures_to_tolerate"
     await lines(call, await call.api(method, wanted))
+
+
+async def _failover_plan(call: Call) -> None:
+    hosts = [await call.api("host.get_by_uuid", uuid) for uuid in items(call.params.required("host-uuids"))]
+    resident = [
+        vm for host in hosts for vm in cast("tuple[str, ...]", await call.api("host.get_resident_VMs", host))
+    ]
+    vms = tuple([vm for vm in resident if not await call.api("VM.get_is_control_domain", vm)])
+    plan = await call.api("pool.ha_compute_vm_failover_plan", tuple(hosts), vms)
+    shown = [("VM", "Destination Host or Error")]
+    for vm, where in cast("Mapping[str, Mapping[str, str]]", plan).items():
+        uuid, name = await call.api("VM.get_uuid", vm), await call.api("VM.get_name_label", vm)
+        there = (
+            await call.api("host.get_name_label", where["host"]) if "host" in where else where["error_code"]
+        )
+        shown.append((f"{uuid} ({name})", str(there)))
+    await call.printer.table([shown])
 
 
 async def _cpu_features(call: Call) -> None:
@@ -269,6 +287,14 @@ _HA: Final = (
         optional=("vm-uuid", "restart-priority"),
         changes=False,
         summary="Shows how many hosts could fail if VMs had these priorities.",
+    ),
+    Command(
+        name="pool-ha-compute-vm-failover-plan",
+        action=_failover_plan,
+        required=("host-uuids",),
+        hidden=True,
+        changes=False,
+        summary="Shows where protected VMs would go if these hosts failed.",
     ),
     one_call(
         "pool-enable-redo-log",
