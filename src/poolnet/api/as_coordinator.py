@@ -289,6 +289,7 @@ def _open_gate(
         pool[1].drop_revoked()
 
     trust()
+    clients.follow(trust)
     library = TrustLibrary(coordinator, pool_files, trust)
     trusting = TrustCalls(
         database=database, coordinator=coordinator, members=pool[0], host=host, library=library

@@ -6,7 +6,7 @@ user name and password decide. Whoever logs in so has the rights of the internal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from cryptography import x509
@@ -16,6 +16,7 @@ from poolnet.api.credentials import Identity
 from poolnet.api.dispatch import Call, Own, Result
 from poolnet.api.sessions import Sessions
 from poolnet.db.database import Database
+from poolnet.db.feed import Published
 from poolnet.model.classes.pool import Pool
 from poolnet.model.roles import Role
 from poolnet.pool import trusted
@@ -40,6 +41,25 @@ class ClientCertificates:
         self._files = files
         self._sessions = sessions
         self._login = login
+
+    def follow(self, changed: Callable[[], None]) -> None:
+        """Calls `changed` whenever the pool lets other clients log in so than before. It may raise OSError."""
+        known = self._logins()
+
+        def hear(published: Published) -> None:
+            nonlocal known
+            if any(isinstance(row, Pool) for row in published.modified) and known != self._logins():
+                known = self._logins()
+                try:
+                    changed()
+                except OSError as error:
+                    log.error("clients-not-asked", reason=str(error))  # noqa: TRY400 - the reason says it all
+
+        self._database.feed.subscribe(hear)
+
+    def _logins(self) -> tuple[bool, str]:
+        pool = self._pool()
+        return pool.client_certificate_auth_enabled, pool.client_certificate_auth_name
 
     def authorities(self) -> Sequence[str]:
         """The CAs whose certificates clients are asked for, PEM; none if there are no such logins."""

@@ -59,8 +59,6 @@ OWN_MESSAGES = frozenset(
         "host.crl_list",
         "host.certificate_sync",
         "host.copy_primary_host_certs",
-        "pool.enable_client_certificate_auth",
-        "pool.disable_client_certificate_auth",
         "VIF.verify_locks",
         "VIF.explain_lock",
         "VIF.count_dropped",

@@ -23,7 +23,6 @@ from poolnet.db.database import Database
 from poolnet.db.txn import Txn
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
-from poolnet.model.classes.pool import Pool
 from poolnet.model.failure import Failure
 from poolnet.model.types import Ref
 from poolnet.pool import trusted, wire
@@ -85,8 +84,6 @@ class TrustCalls:
             "host.crl_list": self._list_crls_of_host,
             "host.certificate_sync": self._sync_host,
             "host.copy_primary_host_certs": self._sync_host,
-            "pool.enable_client_certificate_auth": self._enable_logins,
-            "pool.disable_client_certificate_auth": self._disable_logins,
         }
 
     async def _install(self, call: Call) -> Result:
@@ -215,35 +212,6 @@ class TrustCalls:
                         return True
                     await asyncio.sleep(SYNC_POLL_S)
         return False
-
-    async def _enable_logins(self, call: Call) -> Result:
-        """Lets clients log in with a certificate of that name, by one of the CAs that are installed.
-
-        Raises:
-            HANDLE_INVALID: There is no such pool.
-            INVALID_VALUE: No certificate can have that name.
-        """
-        name = call.arguments["name"]
-        if not name.strip() or len(name) > NAME_MAX or not name.isprintable():
-            raise errors.invalid_value("name", name)
-        await self._set_logins(call, name)
-        return None
-
-    async def _disable_logins(self, call: Call) -> Result:
-        await self._set_logins(call, "")
-        return None
-
-    async def _set_logins(self, call: Call, name: str) -> None:
-        pool = call.arguments["self"]
-
-        def change(txn: Txn) -> None:
-            txn.get(Pool, pool)
-            txn.update(
-                Pool, pool, client_certificate_auth_enabled=bool(name), client_certificate_auth_name=name
-            )
-
-        await self._coordinator.write(change)
-        self._library.use()
 
 
 def _recorded(txn: Txn, name: str, certificate: x509.Certificate) -> None:

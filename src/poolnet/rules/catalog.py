@@ -74,7 +74,7 @@ RULES: Final[Mapping[str, Rule]] = {
         "pool",
         pool,
         "create_VLAN create_VLAN_from_PIF management_reconfigure set_https_only set_igmp_snooping_enabled "
-        "disable_ssl_legacy",
+        "disable_ssl_legacy enable_client_certificate_auth disable_client_certificate_auth",
     ),
     **_of(
         "pool",

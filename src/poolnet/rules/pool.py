@@ -23,6 +23,7 @@ from poolnet.rules.features import Feature, require_feature, require_no_ha, the_
 from poolnet.rules.kinds import is_bond_slave, local_pif
 from poolnet.rules.message import raise_alert
 
+COMMON_NAME_MAX: Final = 64  # <RFC 5280>: ub-common-name
 MISSING_HOSTS: Final = "missing_hosts"
 """The key of a task's other_config with the uuids of hosts that were left out, because they are down."""
 
@@ -116,6 +117,24 @@ def management_reconfigure(ctx: CallContext, *, network: Ref[Network]) -> None:
 def disable_ssl_legacy(ctx: CallContext, *, self: Ref[Pool]) -> None:
     """Does nothing, as in the reference by now: old TLS is never spoken."""
     ctx.txn.get(Pool, self)
+
+
+def enable_client_certificate_auth(ctx: CallContext, *, self: Ref[Pool], name: str) -> None:
+    """Lets clients log in with a certificate of that name, by one of the CAs that are installed.
+
+    Raises:
+        INVALID_VALUE: No certificate can have that name.
+    """
+    if not name.strip() or len(name) > COMMON_NAME_MAX or not name.isprintable():
+        raise errors.invalid_value("name", name)
+    ctx.txn.get(Pool, self)
+    ctx.txn.update(Pool, self, client_certificate_auth_enabled=True, client_certificate_auth_name=name)
+
+
+def disable_client_certificate_auth(ctx: CallContext, *, self: Ref[Pool]) -> None:
+    """Lets nobody log in with a certificate any more."""
+    ctx.txn.get(Pool, self)
+    ctx.txn.update(Pool, self, client_certificate_auth_enabled=False, client_certificate_auth_name="")
 
 
 def set_https_only(ctx: CallContext, *, self: Ref[Pool], value: bool) -> None:

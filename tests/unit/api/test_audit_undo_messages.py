@@ -356,6 +356,8 @@ UNDONE: Final[Mapping[str, Prepare]] = {
     "host.disable_external_auth": host_with_directory,
     "host.management_reconfigure": nic_with_address,
     "host.management_disable": fixed(),
+    "pool.enable_client_certificate_auth": of(pool, "reporter"),
+    "pool.disable_client_certificate_auth": after("pool.enable_client_certificate_auth", "reporter", of=pool),
     "pool.enable_external_auth": of(pool, {}, "s", "PAM"),
     "pool.disable_external_auth": pool_with_directory,
     "pool.management_reconfigure": network_with_address,

@@ -42,8 +42,11 @@ from poolnet.model.registry import MESSAGES
 from poolnet.model.types import NULL
 from poolnet.pool import authority, pki, trusted, wire
 from poolnet.pool.authority import Authority, PoolFiles, new_authority, own_authority, pem_of, pem_of_key
+from poolnet.pool.coordinator import RuleCall
 from poolnet.pool.peer import Peer, PeerGone
 from poolnet.rules import certificate as rules
+from poolnet.rules.catalog import RULES
+from poolnet.rules.context import Session as Superuser
 from tests.in_process import InProcess, KnownPeople, with_server
 from tests.unit.api.test_certificates import CA, issued, key
 from tests.unit.api.test_permissions import EMPTY
@@ -87,6 +90,9 @@ class Trust:
         ).messages()
 
     async def call(self, message: str, /, **arguments: Any) -> Result:
+        if message not in self.messages:
+            rule = RuleCall(method=message, rule=RULES[message], arguments=arguments, session=Superuser())
+            return await self.server.coordinator.run(rule)
         call = Call(message=MESSAGES[message], arguments=arguments, live=None, origin=None)  # type: ignore[arg-type]  # nobody asks
         return await self.messages[message](call)
 
@@ -392,6 +398,7 @@ def with_clients(tmp_path: Path, body: Callable[[Clients], Awaitable[None]]) -> 
             certificates.ask_clients(clients.authorities())
             server.sessions.end_certified()
 
+        clients.follow(changed)
         trust.messages = TrustCalls(
             database=server.database,
             coordinator=server.coordinator,
