@@ -1,8 +1,10 @@
 """`python -m tests.beside [--beside COMMAND]… COMMAND …`: runs a command, and others beside it.
 
 Tests that wait much leave others processors. What is beside them writes into a file that is shown at the end: all of it when
-it failed, else its last line. All are waited for; it fails if one of them does, or leaves a process behind. However it ends, no
-process of its commands and none of their labs outlives it: orphans become its children.
+it failed, else its last line. All are waited for; it fails if one of them does, or leaves a process behind.
+
+However it ends, nothing outlives it: orphans become its children and are ended, each command has mounts of its own, and the labs
+and namespaces that its processes have named after themselves are removed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import asyncio
 import ctypes
 import os
+import re
 import shlex
 import signal
 import sys
@@ -31,6 +34,8 @@ ENDS_WITHIN_S: Final = 30.0  # a command that is interrupted: tests take down wh
 WAITS_S: Final = 0.1
 LOOKS_EVERY_S: Final = 2.0  # a signal may end all at once, and then nobody could say whose a lab is
 _PR_SET_CHILD_SUBREAPER: Final = 36  # <linux/prctl.h>
+_NAMESPACES: Final = Path("/run/netns")
+_OF_A_LAB: Final = re.compile(r"[a-z]+([0-9]+)(-[0-9]+)?")  # such names have the labs of tests
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
@@ -51,7 +56,8 @@ class _Children:
 
     def start(self, words: Sequence[str], out: IO[str] | None = None) -> int:
         """Starts a command that dies with this process; its pid."""
-        words = ("setpriv", "--pdeathsig", "KILL", *words)
+        apart = ("unshare", "--mount") if os.geteuid() == 0 else ()
+        words = ("setpriv", "--pdeathsig", "KILL", *apart, *words)
         actions = [(os.POSIX_SPAWN_DUP2, out.fileno(), number) for number in (1, 2)] if out else []
         pid = os.posix_spawnp(words[0], words, os.environ, file_actions=actions)
         self.started.append(pid)
@@ -156,10 +162,13 @@ def _end(children: _Children) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
-    for directory in LABS.glob("t*-*"):  # see tests.lab.running
-        maker = directory.name[1:].partition("-")[0]
-        if maker.isdecimal() and int(maker) in children.seen:
+    for directory in LABS.glob("*"):
+        if (found := _OF_A_LAB.fullmatch(directory.name)) and int(found[1]) in children.seen:
             asyncio.run(life.down(directory.name))
+    for place in _NAMESPACES.glob("*-*"):  # they themselves have gone with the mounts
+        maker = place.name.rpartition("-")[2]
+        if maker.isdecimal() and int(maker) in children.seen:
+            place.unlink(missing_ok=True)
 
 
 def _command_line(pid: int) -> str:

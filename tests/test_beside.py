@@ -79,3 +79,22 @@ def test_nothing_is_left_of_a_run_that_is_interrupted(number: int) -> None:
         running.send_signal(number)
         assert running.wait(60) == 128 + number
     assert not runs(seconds)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts and labs need root")
+def test_a_lab_a_mount_and_a_named_namespace_go_with_a_run_that_is_interrupted(tmp_path: Path) -> None:
+    makes = (
+        f"mkdir -p /run/poolnet-lab/x$$-1; mount -t tmpfs none {tmp_path}; ip netns add beside-$$; "
+        f"touch {tmp_path}/inside; echo $$; exec sleep 1000"
+    )
+    with subprocess.Popen((*BESIDE, "sh", "-c", makes), stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        pid = running.stdout.readline().strip()
+        lab, namespace = Path(f"/run/poolnet-lab/x{pid}-1"), Path(f"/run/netns/beside-{pid}")
+        assert lab.exists()
+        assert namespace.exists()
+        running.send_signal(signal.SIGTERM)
+        running.wait(60)
+    assert not lab.exists()
+    assert not namespace.exists()
+    assert list(tmp_path.iterdir()) == []
