@@ -23,7 +23,7 @@ from poolnet.rules.catalog import RULES
 
 R = TypeVar("R")
 
-READING: Final = ("get_", "assert_", "is_", "compute_", "explain_")
+READING: Final = ("get_", "assert_", "is_", "compute_", "explain_", "ha_compute_", "ha_failover_plan_")
 """Messages of rules that change nothing, by how their names begin."""
 
 _QUIET: Final = frozenset(

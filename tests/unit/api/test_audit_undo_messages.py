@@ -364,6 +364,7 @@ UNDONE: Final[Mapping[str, Prepare]] = {
     "pool.create_VLAN": new_vlans,
     "pool.create_VLAN_from_PIF": new_vlans_of_pif,
     "pool.create_bond": new_bonds,
+    "pool.set_ha_host_failures_to_tolerate": of(pool, "1"),
     "pool.set_https_only": of(pool, True),
     "pool.set_other_config": of(pool, {"a": "b"}),
     "pool.remove_from_other_config": of(after("pool.add_to_other_config", "a", "b", of=pool), "a"),
@@ -397,8 +398,8 @@ GUESTS: Final = words("""
 STORAGE: Final = words("SR.create SR.destroy SR.scan SR.update PBD.plug PBD.unplug")
 """What is done to storage."""
 
-MEMBERSHIP: Final = words("host.destroy pool.enable_ha pool.disable_ha")
-"""Who is in the pool, and whether it watches that by itself."""
+MEMBERSHIP: Final = words("host.destroy")
+"""Who is in the pool."""
 
 NOTHING: Final = words("""
     VM.provision VM.update_allowed_operations VM.set_has_vendor_device VM.set_suspend_VDI VM.set_appliance
