@@ -39,12 +39,14 @@ from poolnet.pool.pace import USUAL_SILENCE_S
 from poolnet.pool.peer import PeerDenied, PeerGone
 from poolnet.pool.pki import BadRequest
 from poolnet.rules import certificate as rules
+from poolnet.rules import ha
 from poolnet.rules.certificate import Seen
 
 log = structlog.get_logger("poolnet.api.certificates")
 
 LOOK_S: Final = 5.0
 CHECK_S: Final = 3600.0
+HA_TIMEOUT_S_MIN: Final = 15
 
 
 class CertificateCalls:
@@ -166,6 +168,8 @@ class CertificateCalls:
             self._trusting, self._trusting_since = now, asyncio.get_running_loop().time()
         if now == self._renewed or asyncio.get_running_loop().time() - self._trusting_since < self._quiet_s:
             return
+        if self._pool().ha_enabled and ha.timeout_s(self._pool().ha_configuration) < HA_TIMEOUT_S_MIN:
+            return  # a host could fence itself while the one that leads starts anew
         own = self._database.view.get(Host, self._host)
         openers = place.files.openers(cluster, own.uuid, self._own.pool)
         async with place.servers:
