@@ -100,18 +100,40 @@ def trials(seed: int, changes: int, kinds: Sequence[str] = ACCIDENTS) -> list[Tr
     return made
 
 
-def rounds(seed: int, changes: int, kinds: Sequence[str] = ACCIDENTS) -> Iterator[tuple[Trial, ...]]:
-    """The trials of a seed in groups: those of a group happen at the same time."""
-    draw = random.Random(seed)
-    waiting = trials(seed, changes, kinds)
-    while waiting:
-        size = draw.choice(TOGETHER)
-        group: list[Trial] = []
-        for trial in waiting:
-            if len(group) < size and not any(_excludes(trial.change, other.change) for other in group):
-                group.append(trial)
-        waiting = [trial for trial in waiting if trial not in group]
-        yield tuple(group)
+@dataclass(frozen=True)
+class Share:
+    """What one of some pools side by side tries: every so many-th trial of a seed, from that number on."""
+
+    seed: int
+    changes: int
+    pools: int = 1
+    number: int = 0
+    cluster: bool = False
+    """Whether the pool's database is on a cluster."""
+
+    def __str__(self) -> str:
+        """The options that try it again."""
+        options = f"--seed {self.seed} --changes {self.changes} --pools {self.pools} --only {self.number}"
+        return f"{options} --cluster" if self.cluster else options
+
+    def groups(self) -> Iterator[tuple[Trial, ...]]:
+        """The trials; those of a group happen at the same time."""
+        draw = random.Random(f"{self.seed} {self.number}")
+        kinds = CLUSTERED if self.cluster else ACCIDENTS
+        waiting = trials(self.seed, self.changes, kinds)[self.number :: self.pools]
+        while waiting:
+            size = draw.choice(TOGETHER)
+            group: list[Trial] = []
+            for trial in waiting:
+                if len(group) < size and not any(_excludes(trial.change, other.change) for other in group):
+                    group.append(trial)
+            waiting = [trial for trial in waiting if trial not in group]
+            yield tuple(group)
+
+
+def shares(seed: int, changes: int, pools: int, *, cluster: bool = False) -> list[Share]:
+    """The trials of a seed, for so many pools."""
+    return [Share(seed, changes, pools, number, cluster) for number in range(pools)]
 
 
 def _excludes(one: str, other: str) -> bool:
@@ -415,38 +437,29 @@ def _refused(said: str, coordinators: Collection[str]) -> bool:
 
 def run(
     labs: Sequence[RunningLab],
-    seed: int,
-    changes: int,
+    tried: Sequence[Share],
     show: Callable[[str], None],
-    *,
     until: float = math.inf,
-    cluster: bool = False,
 ) -> list[Outcome]:
-    """Carries so many trials out on these pools, side by side, with the seeds from that one on.
+    """Has each pool try its share, side by side.
 
     Each stops at the first group that leaves something wrong, or at that time. What is needed to try it again is shown then, with
     the ends of the logs.
     """
-    shares = [len(range(number, changes, len(labs))) for number in range(len(labs))]
 
     async def together() -> list[list[Outcome]]:
         return await asyncio.gather(
-            *(
-                _run(lab, seed + number, share, show, until, cluster=cluster)
-                for number, (lab, share) in enumerate(zip(labs, shares, strict=True))
-            )
+            *(_run(lab, share, show, until) for lab, share in zip(labs, tried, strict=True))
         )
 
     return list(chain.from_iterable(asyncio.run(together())))
 
 
-async def _run(
-    lab: RunningLab, seed: int, changes: int, show: Callable[[str], None], until: float, *, cluster: bool
-) -> list[Outcome]:
-    chaos = Chaos(lab, cluster=cluster)
+async def _run(lab: RunningLab, share: Share, show: Callable[[str], None], until: float) -> list[Outcome]:
+    chaos = Chaos(lab, cluster=share.cluster)
     await chaos.begin()
     outcomes: list[Outcome] = []
-    for group in rounds(seed, changes, CLUSTERED if cluster else ACCIDENTS):
+    for group in share.groups():
         began = time.monotonic()
         if began > until:
             break
@@ -454,8 +467,7 @@ async def _run(
         outcomes += of_group
         show("\n".join([f"{lab.name}, {time.monotonic() - began:.1f} s", *map(str, of_group)]))
         if of_group[-1].wrong:
-            options = f"--pools 1 --seed {seed} --changes {changes}{' --cluster' if cluster else ''}"
-            show(f"again: python -m tests.lab.pool_chaos {options}\n{logs(lab)}")
+            show(f"again: python -m tests.lab.pool_chaos {share}\n{logs(lab)}")
             break
     return outcomes
 
@@ -488,21 +500,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    parser.add_argument("--pools", type=int, default=2, help="so many side by side")
+    parser.add_argument("--pools", type=int, default=3, help="so many side by side")
+    parser.add_argument("--only", type=int, help="the share of one of these, from 0 on")
     parser.add_argument("--cluster", action="store_true", help="with the pool's database on a cluster")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no change after so long")
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
     print(f"seed {options.seed}", flush=True)
-    with running_labs(options.pools) as labs:
-        outcomes = run(
-            labs,
-            options.seed,
-            options.changes,
-            lambda text: print(text, flush=True),
-            until=until,
-            cluster=options.cluster,
-        )
+    tried = shares(options.seed, options.changes, options.pools, cluster=options.cluster)
+    if options.only is not None:
+        tried = [tried[options.only]]
+    with running_labs(len(tried)) as labs:
+        outcomes = run(labs, tried, lambda text: print(text, flush=True), until)
     faults = [outcome for outcome in outcomes if outcome.wrong]
     done = sum(outcome.code == 0 for outcome in outcomes)
     print(f"{len(outcomes)} changes, {done} of them carried out, {len(faults)} faults")
