@@ -437,7 +437,22 @@ class Coordinator:
         return answer
 
     async def _try_apart(self, batch: Sequence[_Pending], error: Exception, view: View) -> None:
-        """Finds whose call is at fault, by halves; it fails, and the others are carried out."""
+        """Finds whose call is at fault, by halves; it fails, and the others are carried out.
+
+        Where a host is gone, those that concern it fail, without asking it once more for each.
+        """
+        if isinstance(error, HostGone) and len(batch) > 1:
+            concerned: list[_Pending] = []
+            others: list[_Pending] = []
+            for pending in batch:
+                (concerned if self._concerns(pending, error.host) else others).append(pending)
+                await asyncio.sleep(0)  # there may be a thousand
+            if concerned and others:
+                log.info("batch-without-host", host=error.host, calls=len(batch), concerned=len(concerned))
+                for pending in concerned:
+                    _fail(pending.answer, as_failure(error, view, pending.call))
+                await self._carry_out(others)
+                return
         nobodys_fault = isinstance(error, HostGone | StorageFailed)
         if nobodys_fault or (len(batch) == 1 and not _worth_another_try(batch[0], error)):
             for pending in batch:
@@ -447,6 +462,18 @@ class Coordinator:
         middle = (len(batch) + 1) // 2
         await self._carry_out(batch[:middle])
         await self._carry_out(batch[middle:])
+
+    def _concerns(self, pending: _Pending, host: Ref[Host]) -> bool:
+        """Whether a call by itself would have a host do anything; one that would be refused now concerns none."""
+        call, txn = pending.call, self._database.begin()
+        context = self.context(txn, call.session, call.task)
+        try:
+            call.rule(context, **call.arguments)
+        except (
+            Exception
+        ):  # whatever it is, the call hears of it when it is carried out without that host's calls
+            return False
+        return host in self._rollouts.concerned(txn, [context])
 
     def _decide(self, txn: Txn, pending: _Pending) -> _Decided | None:
         if pending.answer.done():  # the client hung up while it waited

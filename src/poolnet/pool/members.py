@@ -35,6 +35,7 @@ from poolnet.model.types import NULL, Ref
 from poolnet.pool import trusted, wire
 from poolnet.pool.authority import PoolFiles
 from poolnet.pool.coordinator import Coordinator, RuleCall
+from poolnet.pool.hostlink import HostGone
 from poolnet.pool.hosts import PoolHosts, RemoteHost
 from poolnet.pool.membership import Cluster
 from poolnet.pool.pace import Pace
@@ -304,10 +305,13 @@ class Members:
     # --- what the hosts are ------------------------------------------------------------------------------------
 
     async def _bring_in(self, session: _Session, greeting: wire.Greet) -> None:
-        """Brings a member in step, then records what it reports until the connection ends."""
+        """Brings a member in step, then records what it reports until the connection ends. Raises OSError."""
         host, remote = session.host, session.remote
         await greet(remote.link)
-        await self._coordinator.finish(host)
+        try:
+            await self._coordinator.finish(host)
+        except HostGone as error:
+            raise OSError(f"the host daemon has gone again: {error}") from error
         _, observation = await greet(remote.link)
         self._hosts.remember(host, observation.facts)
         guests = await self._resynchronise(host, observation.facts)

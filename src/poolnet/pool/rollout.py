@@ -7,7 +7,7 @@ runs at a time: whoever changes a host knows that nobody else is changing it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
@@ -357,6 +357,10 @@ class Rollouts:
             if work.before or work.after or self._known(host) != work.desired:
                 works[host] = work
         return works
+
+    def concerned(self, view: View, contexts: Sequence[CallContext]) -> Collection[Ref[Host]]:
+        """The hosts that decided calls would have do something."""
+        return self._works(view, contexts).keys()
 
     def _known(self, host: Ref[Host]) -> HostNetwork | None:
         """What a host is, as far as is known.

@@ -269,6 +269,49 @@ def test_whoever_fails_before_the_commit_nobody_changes(
     with_pool(tmp_path, body, BrokenDisk())
 
 
+@pytest.mark.parametrize("what", ["stage", "switch", "contact"])
+def test_a_host_that_is_gone_is_the_fault_of_the_calls_that_concern_it(tmp_path: Path, what: str) -> None:
+    """Calls that arrive together are carried out together; one about another host, or none, must not fail with the others."""
+
+    async def body(pool: PoolOfThree) -> None:
+        gone, other, _ = pool.hosts.reachable()
+
+        def fail(step: str, host: Ref[Host]) -> None:
+            if (step, host) == (what, gone):
+                raise HostGone("cut off", host)
+
+        def rename(ctx: CallContext) -> None:
+            (network,) = ctx.txn.where(Network, bridge="xapi77")
+            ctx.txn.update(Network, network.ref, name_label="renamed")
+
+        def on_the_other(ctx: CallContext) -> Ref[VLAN]:
+            pif = next(p for p in ctx.txn.where(PIF, host=other) if p.device == "eth1")
+            network = ctx.txn.create(Network(ref=ctx.new_ref(), uuid=ctx.new_uuid(), bridge="xapi78"))
+            made: Ref[VLAN] = create_vlan(ctx, tagged_PIF=pif.ref, tag=8, network=network)
+            return made
+
+        def call(rule: Callable[..., Value]) -> RuleCall:
+            return RuleCall(method="network.destroy", rule=rule, arguments={}, session=Session())
+
+        pool.hosts.fail = fail
+        refused, renamed, made = await asyncio.gather(
+            pool.coordinator.run(pool.vlan_call()),
+            pool.coordinator.run(call(rename)),
+            pool.coordinator.run(call(on_the_other)),
+            return_exceptions=True,
+        )
+        assert isinstance(refused, Failure)
+        assert (refused.code, refused.params) == ("CANNOT_CONTACT_HOST", (gone,))
+        assert renamed is None
+        (vlan,) = pool.database.view.all(VLAN)
+        assert (vlan.ref, vlan.tag) == (made, 8)
+        assert any(network.name_label == "renamed" for network in pool.database.view.all(Network))
+        once_more = what == "switch"  # to take it back
+        assert pool.hosts.log.count((what, gone)) == 1 + once_more
+
+    with_pool(tmp_path, body, BrokenDisk())
+
+
 def with_task(pool: PoolOfThree) -> RuleCall:
     """A call that runs under a task."""
     txn = pool.database.begin()
