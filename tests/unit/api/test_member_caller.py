@@ -22,8 +22,11 @@ METHOD = "Async.PIF.unplug"
 class Coordinator:
     """Answers everything but the asynchronous call itself, which begins tasks of these names."""
 
-    def __init__(self, *begins: str, result: str = "", forgets: str = "") -> None:
+    def __init__(
+        self, *begins: str, result: str = "", forgets: str = "", at: str = "task.get_status"
+    ) -> None:
         self._result = result
+        self._forgotten_at = at
         self._forgets = forgets
         self.within: set[float | None] = set()
         self._tasks = {"OpaqueRef:old": METHOD}
@@ -45,7 +48,7 @@ class Coordinator:
             "task.get_result": self._result,
             "task.destroy": "",
         }
-        if self._forgets and method == "task.get_status":
+        if self._forgets and method == self._forgotten_at:
             return Relayed("application/json", msgspec.json.encode({"error": {"message": self._forgets}}))
         return Relayed("application/json", msgspec.json.encode({"result": answers[method]}))
 
@@ -123,3 +126,9 @@ def test_a_coordinator_that_has_started_anew_says_nothing_of_the_call(
     with pytest.raises(Failure) as caught:
         unplug(Coordinator(METHOD, forgets=code), monkeypatch)
     assert caught.value.code == "CANNOT_CONTACT_HOST"
+
+
+def test_how_a_call_ended_is_known_even_if_its_task_cannot_be_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unplug(Coordinator(METHOD, forgets="HANDLE_INVALID", at="task.destroy"), monkeypatch)

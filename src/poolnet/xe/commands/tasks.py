@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from poolnet.model.errors import Failure
@@ -53,7 +54,8 @@ async def run_task(call: Call, method: str, *args: Value) -> None:
     try:
         record = await _wait_for(call, task)
     finally:
-        await call.api("task.destroy", task)
+        with suppress(Failure):  # how the call ended is known, or is another failure
+            await call.api("task.destroy", task)
     if record["status"] == "failure":
         code, *params = cast("tuple[str, ...]", record["error_info"])
         raise Failure(code, *params)
