@@ -485,13 +485,15 @@ def running_labs(number: int) -> Iterator[list[RunningLab]]:
 
 
 def logs(lab: RunningLab) -> str:
-    """What the hosts' programs said last."""
+    """What the hosts' programs said last, and what was done."""
     texts = []
     for host in lab.lab.hosts:
         for program in ("poolnet-api", "poolnet-hostd", "poolnet-db"):
             log = lab.lab.directory / host.name / f"var-log/{program}.log"
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
             texts += [f"--- {host.name} {program}", *lines]
+        audit = f"cat /var/lib/poolnet/api/audit/*.log | grep -v sync_database | tail -n {LOG_LINES}"
+        texts += [f"--- {host.name} audit", lab.run(host.name, "sh", "-c", audit, check=False)]
     return "\n".join(texts)
 
 
