@@ -375,9 +375,11 @@ def test_a_survivor_without_a_majority_fences_itself_and_can_be_disarmed(pool: P
         alone
     ):  # without their servers, which would have a majority, and a pool of their own
         signalled(lab, host, "CONT", "bin/poolnet-(api|hostd)")
-    eventually(lambda: live(lab, alone) == set(HOSTS), "the others do not follow it")
+    off = ("pool-list", "params=ha-enabled", "--minimal")
     for host in pool.others(alone):
+        eventually(lambda host=host: answer(lab, host, *off) == "false", f"{host} does not follow it")  # type: ignore[misc]
         signalled(lab, host, "CONT", POOLNET)
+    eventually(lambda: live(lab, alone) == set(HOSTS), "not all follow it")
     for host in HOSTS:
         armed = lab.lab.directory / host / "var-lib/poolnet/hostd/fence.json"
         eventually(lambda armed=armed: not armed.exists(), f"{host} is still armed")  # type: ignore[misc]
