@@ -148,15 +148,21 @@ class Keeper:
         self._start_at = time.monotonic()
 
     def _forget_other(self, wanted: dict[str, Any] | None) -> None:
-        """Removes a database that was kept for another cluster than the one that is wanted."""
+        """Removes a database that was kept for another cluster than the one that is wanted, or for one when none is.
+
+        Whoever wanted none any more has removed the directory, but perhaps while the server was still making files in it.
+        """
         known = ""
         with suppress(OSError):
             known = (self._directory / MADE_FOR).read_text()
-        if known != _identity(wanted):
+        if wanted is None or known != _identity(wanted):
             for path in self._directory.glob(f".{DATABASE_FILE}*"):
                 path.unlink(missing_ok=True)
             (self._directory / DATABASE_FILE).unlink(missing_ok=True)
             (self._directory / MADE_FOR).unlink(missing_ok=True)
+        if wanted is None:
+            with suppress(OSError):  # what the cluster is may be kept there, also without a server
+                self._directory.rmdir()
 
     def _check(self) -> None:
         if self._server is not None and self._server.poll() is not None:

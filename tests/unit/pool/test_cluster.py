@@ -24,7 +24,7 @@ from poolnet.db.ovsdb_transactions import Turn, is_committed
 from poolnet.pool import pki, wire
 from poolnet.pool.authority import PoolFiles
 from poolnet.pool.cluster import ClusterFiles, ClusterSite, ClusterTrouble, server_ids
-from poolnet.pool.database_server import DATABASE_FILE, PID_FILE, SERVER_FILE, trusts_former
+from poolnet.pool.database_server import DATABASE_FILE, MADE_FOR, PID_FILE, SERVER_FILE, trusts_former
 from poolnet.pool.membership import Cluster, ClusterServer, Membership, Role
 
 WITHIN_S = 20.0
@@ -214,6 +214,17 @@ def test_a_server_is_kept_as_its_file_says(program: Program) -> None:
     program.tell(None)
     eventually(lambda: not program.server(), "the server does not end")
     eventually(lambda: not (program.directory / DATABASE_FILE).exists(), "its database does not go")
+
+
+def test_nothing_stays_of_a_server_that_was_still_at_work_when_the_directory_was_removed(
+    program: Program,
+) -> None:
+    program.tell("one")
+    eventually(lambda: bool(program.cid()), "no server starts")
+    for name in (MADE_FOR, "schema"):
+        (program.directory / name).unlink()
+    program.tell(None)
+    eventually(lambda: not program.directory.exists(), "its database stays")
 
 
 def test_a_server_that_runs_uses_each_new_certificate(program: Program) -> None:
