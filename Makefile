@@ -40,8 +40,8 @@ lint: bootstrap
 	$(BIN)/lint-imports
 
 test: bootstrap-tests
-	$(BESIDE) --beside "nice -n 10 $(MAKE) lint" --beside '$(PYTEST) -m "kernel and not long" tests/kernel' \
-		$(PYTEST) -n 2 -m "not lab and not kernel"
+	$(BESIDE) --beside "nice -n 10 make lint" --beside '$(PYTEST) -m "kernel and not long" tests/kernel' \
+		nice -n 5 $(PYTEST) -n 2 -m "not lab and not kernel"
 	$(BESIDE) --beside "nice -n 10 $(BIN)/python -m tests.fuzz --minutes 5" \
 		--beside '$(PYTEST) -n 2 --dist load -m "kernel and long" tests/kernel' \
 		$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "lab and not kernel" tests/lab tests/manual
