@@ -22,9 +22,10 @@ from poolnet.api.budgets import Budgets
 from poolnet.api.credentials import Credentials, Identity, SystemAccounts
 from poolnet.api.desk import open_desk
 from poolnet.api.directory import Directory, DirectoryGone, Entry
-from poolnet.api.dispatch import Dispatcher
+from poolnet.api.dispatch import Dispatcher, Own
 from poolnet.api.events import Events
 from poolnet.api.http import RunCli
+from poolnet.api.own import own_messages
 from poolnet.api.sessions import Sessions
 from poolnet.api.tasks import Tasks
 from poolnet.db.database import Database
@@ -203,6 +204,19 @@ class InProcess:
     auditor: Auditor
     budgets: Budgets
     run_cli: RunCli
+
+    def own_messages(self) -> Mapping[str, Own]:
+        """The messages of the server itself, for a test that puts a dispatcher together."""
+        return own_messages(
+            database=self.database,
+            sessions=self.sessions,
+            tasks=self.tasks,
+            events=self.events,
+            coordinator=self.coordinator,
+            hosts=self.host,
+            directory=KnownPeople(),
+            budgets=self.budgets,
+        )
 
 
 @asynccontextmanager

@@ -297,21 +297,27 @@ def test_the_system_is_asked_only_about_users_that_the_file_does_not_name(tmp_pa
     assert accounts.asked == ["alice"]
 
 
-@pytest.mark.parametrize("known", [PasswordHasher(time_cost=1, memory_cost=64), PasswordHasher(), None])
-def test_an_unknown_user_takes_as_long_a_hash_as_a_known_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: PasswordHasher | None
-) -> None:
-    if known is not None:
-        text = tomli_w.dumps({"users": {"root": {"password_hash": known.hash("secret")}}})
-        (tmp_path / "users.toml").write_text(text)
-    compared: list[str] = []
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hashes that passwords are compared with."""
+    hashes: list[str] = []
 
     def comparing(stored: str, password: str) -> Future[bool]:
-        compared.append(stored)
+        hashes.append(stored)
         return matching(stored, password)
 
     matching = hashing.matching
     monkeypatch.setattr(hashing, "matching", comparing)
+    return hashes
+
+
+@pytest.mark.parametrize("known", [PasswordHasher(time_cost=1, memory_cost=64), PasswordHasher(), None])
+def test_an_unknown_user_takes_as_long_a_hash_as_a_known_one(
+    tmp_path: Path, compared: list[str], known: PasswordHasher | None
+) -> None:
+    if known is not None:
+        text = tomli_w.dumps({"users": {"root": {"password_hash": known.hash("secret")}}})
+        (tmp_path / "users.toml").write_text(text)
     for _ in range(2):
         assert asyncio.run(Credentials(tmp_path / "users.toml", None).verify("nobody", "x")) is None
     one, other = compared
@@ -320,23 +326,13 @@ def test_an_unknown_user_takes_as_long_a_hash_as_a_known_one(
     assert extract_parameters(one) == extract_parameters(expected)
 
 
-def test_an_unknown_user_takes_as_many_hashes_as_a_known_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hashes: list[str] = []
-
-    def counting(stored: str, password: str) -> Future[bool]:
-        hashes.append(stored)
-        return matching(stored, password)
-
-    matching = hashing.matching
-    monkeypatch.setattr(hashing, "matching", counting)
+def test_an_unknown_user_takes_as_many_hashes_as_a_known_one(tmp_path: Path, compared: list[str]) -> None:
     credentials = Credentials(tmp_path / "users.toml", None)
     credentials.set_password("root", "secret")
     for user in ("root", "nobody"):
-        hashes.clear()
+        compared.clear()
         assert asyncio.run(credentials.verify(user, "wrong")) is None
-        assert len(hashes) == 1
+        assert len(compared) == 1
 
 
 @pytest.mark.parametrize("trouble", [hashing.HashingFailed("it ended"), OSError("no more processes")])

@@ -26,7 +26,6 @@ from poolnet.api.client_certificates import ClientCertificates
 from poolnet.api.dispatch import Call, Dispatcher, Result
 from poolnet.api.host_certificates import HostCertificates
 from poolnet.api.http import HttpServer
-from poolnet.api.own import own_messages
 from poolnet.api.permissions import permission_of, require_certified_permission
 from poolnet.api.pool_door import PoolDoor
 from poolnet.api.trust_calls import TrustCalls
@@ -47,7 +46,7 @@ from poolnet.pool.peer import Peer, PeerGone
 from poolnet.rules import certificate as rules
 from poolnet.rules.catalog import RULES
 from poolnet.rules.context import Session as Superuser
-from tests.in_process import InProcess, KnownPeople, with_server
+from tests.in_process import InProcess, with_server
 from tests.unit.api.test_certificates import CA, issued, key
 from tests.unit.api.test_permissions import EMPTY
 from tests.unit.api.toy import no_cli, post, xml_call
@@ -360,16 +359,7 @@ class Clients:
 def with_clients(tmp_path: Path, body: Callable[[Clients], Awaitable[None]]) -> None:
     async def run(trust: Trust) -> None:
         server = trust.server
-        own = own_messages(
-            database=server.database,
-            sessions=server.sessions,
-            tasks=server.tasks,
-            events=server.events,
-            coordinator=server.coordinator,
-            hosts=server.host,
-            directory=KnownPeople(),
-            budgets=server.budgets,
-        )
+        own = server.own_messages()
         clients = ClientCertificates(
             database=server.database,
             files=trust.files,

@@ -16,7 +16,6 @@ from poolnet.api.dispatch import Dispatcher
 from poolnet.api.host_certificates import HostCertificates
 from poolnet.api.http import HttpServer
 from poolnet.api.joining_trust import TrustGiven
-from poolnet.api.own import own_messages
 from poolnet.api.pool_client import PoolClient
 from poolnet.api.trust_calls import TrustCalls
 from poolnet.api.trust_library import TrustLibrary, read_certificate
@@ -30,7 +29,7 @@ from poolnet.model.types import Ref
 from poolnet.pool import pki, trusted
 from poolnet.pool.authority import PoolFiles, new_authority
 from poolnet.pool.trusted import Trusted, TrustedCertificate
-from tests.in_process import InProcess, KnownPeople, in_process, login_as
+from tests.in_process import InProcess, in_process, login_as
 from tests.unit.api.test_certificates import CA, issued, key
 from tests.unit.api.test_trust import DAY, NOW, revocation_list
 from tests.unit.api.toy import no_cli, post, xml_call
@@ -86,16 +85,7 @@ async def served(directory: Path, other_port: int = 0) -> AsyncIterator[Served]:
         files = pki.pool_files(directory)
         library = TrustLibrary(server.coordinator, files, lambda: None)
         host = next(iter(server.database.view.refs(Host)))
-        own = own_messages(
-            database=server.database,
-            sessions=server.sessions,
-            tasks=server.tasks,
-            events=server.events,
-            coordinator=server.coordinator,
-            hosts=server.host,
-            directory=KnownPeople(),
-            budgets=server.budgets,
-        )
+        own = server.own_messages()
         trust = TrustCalls(
             database=server.database,
             coordinator=server.coordinator,
