@@ -1,7 +1,7 @@
 """Which host of the pool has a lease, and what happens to it? Operations on a table of the cluster, and what is read there.
 
 A host renews its lease by a transaction of its own: that it was carried out proves that the host saw the majority when it began.
-Whoever coordinates may take a lease away by a transaction too, so that what both do has an order (docs/decisions/0024). Pure.
+Whoever coordinates may take a lease away by a transaction too, so that what both do has an order (docs/decisions/0025). Pure.
 """
 
 from __future__ import annotations

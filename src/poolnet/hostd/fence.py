@@ -1,6 +1,6 @@
 """Has this host a lease, and who sees to it that its guests stop when it has none any more?
 
-With high availability a host may run guests only while it has a lease; what that is worth is said in docs/decisions/0024. Here
+With high availability a host may run guests only while it has a lease; what that is worth is said in docs/decisions/0025. Here
 is the daemon's part: it keeps on the disk that the host is armed, writes down until when the lease is, has the guard run
 (`fence_guard`), and starts no guest without a lease.
 """

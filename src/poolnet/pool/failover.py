@@ -2,7 +2,7 @@
 
 A host that has not renewed its lease loses it, by a transaction that fails if it has. Then the coordinator waits until the host
 must have stopped its VMs, finds by another transaction that it has not come back, halts them in the database, and starts them
-elsewhere. What is still to be done is written in the database: another coordinator goes on with it (docs/decisions/0024).
+elsewhere. What is still to be done is written in the database: another coordinator goes on with it (docs/decisions/0025).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What does high availability need, and what is written when it is turned on, loses a host, or restarts a VM? See spec §22.
 
 What it refuses while it is on is with each rule; which plans there are is in `ha_plan`. That a host which is lost runs nothing
-any more is for its lease to prove (docs/decisions/0024), not for a rule.
+any more is for its lease to prove (docs/decisions/0025), not for a rule.
 """
 
 from __future__ import annotations
