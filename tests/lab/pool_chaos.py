@@ -146,6 +146,14 @@ class Known:
 
     ask: Callable[[Seen], str]
     may_be: set[str]
+    may_come: str = ""
+    """What it may yet become: nobody heard of the end of a call, which may still be under way."""
+
+    def is_seen(self, answer: str) -> None:
+        """Notes what it is, now that the pool has come together."""
+        if answer == self.may_come:
+            self.may_come = ""
+        self.may_be = {answer, self.may_come} - {""}
 
 
 Ended = Callable[[bool, bool], None]
@@ -253,7 +261,7 @@ class Chaos:
 
         def ended(succeeded: bool, refused: bool) -> None:
             may_be = {wanted} if succeeded else {before} if refused else {before, wanted}
-            self.known[name] = Known(ask, may_be)
+            self.known[name] = Known(ask, may_be, wanted if len(may_be) > 1 else "")
 
         return ended
 
@@ -281,7 +289,9 @@ class Chaos:
             may_be = {"Running", "Halted"}
 
             def ended(succeeded: bool, refused: bool) -> None:
-                self.known["the VM"] = Known(state, {"Halted"} if succeeded else may_be)
+                self.known["the VM"] = Known(
+                    state, {"Halted"} if succeeded else may_be, "" if succeeded else "Halted"
+                )
 
             return ("vm-shutdown", f"uuid={self.vm}", "--force"), ended
         words = ("vm-start", f"uuid={self.vm}", f"on={host}")
@@ -373,7 +383,7 @@ class Chaos:
             wrong = await asyncio.to_thread(self._out_of_step, seen)
         if not wrong:
             for known in self.known.values():
-                known.may_be = {known.ask(seen)}
+                known.is_seen(known.ask(seen))
         return wrong
 
     def _unreached(self, seen: Seen) -> list[str]:

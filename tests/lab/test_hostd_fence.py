@@ -51,21 +51,41 @@ async def hold(rig: Rig, seconds: float = LEASE_S) -> float:
     return until / 1e9
 
 
-async def start_guest(rig: Rig, rollout: str) -> int:
-    """A guest that sends all the time; its process."""
-    await rig.roll_out(
-        network(XENBR0, PORT),
-        rollout,
-        guests_before=(CreateGuest(guest=GUEST),),
-        guests_after=(RunGuest(vm_uuid=GUEST.vm_uuid),),
-    )
-    record = rig.root / "run/poolnet/guests" / f"{GUEST.vm_uuid}.json"
-    pid = int(json.loads(record.read_text())["pid"])
-    words = ("nsenter", "-t", str(pid), "-n", "ping", "-6", "-n", "-i", "0.05", "ff02::1%eth0")
-    await asyncio.create_subprocess_exec(
-        *words, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-    )
-    return pid
+class Guests:
+    """Starts the guest, again and again; what sends in it belongs to the test, and ends with that."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._senders: list[asyncio.subprocess.Process] = []
+
+    async def start(self, rollout: str) -> int:
+        """A guest that sends all the time; its process."""
+        await self._rig.roll_out(
+            network(XENBR0, PORT),
+            rollout,
+            guests_before=(CreateGuest(guest=GUEST),),
+            guests_after=(RunGuest(vm_uuid=GUEST.vm_uuid),),
+        )
+        record = self._rig.root / "run/poolnet/guests" / f"{GUEST.vm_uuid}.json"
+        pid = int(json.loads(record.read_text())["pid"])
+        words = ("nsenter", "-t", str(pid), "-n", "ping", "-6", "-n", "-i", "0.05", "ff02::1%eth0")
+        quiet = asyncio.subprocess.DEVNULL
+        self._senders.append(await asyncio.create_subprocess_exec(*words, stdout=quiet, stderr=quiet))
+        return pid
+
+    async def refused(self, rollout: str) -> str:
+        """Why it is not started."""
+        with pytest.raises(HostRefused) as caught:
+            await self.start(rollout)
+        assert caught.value.refused.fault is Fault.GUEST_FAILED
+        return caught.value.refused.message
+
+    async def end(self) -> None:
+        """Ends what sends."""
+        for sender in self._senders:
+            with suppress(ProcessLookupError):
+                sender.kill()
+            await sender.wait()
 
 
 class Heard:
@@ -106,27 +126,22 @@ def is_there(pid: int) -> bool:
     return started_at(pid) != 0
 
 
-async def refused(rig: Rig, rollout: str) -> str:
-    with pytest.raises(HostRefused) as caught:
-        await start_guest(rig, rollout)
-    assert caught.value.refused.fault is Fault.GUEST_FAILED
-    return caught.value.refused.message
-
-
 @pytest.mark.parametrize("backend", ["openvswitch", "linuxbridge"])
 def test_guests_stop_when_the_lease_ends_and_go_on_while_it_is_renewed(tmp_path: Path, backend: str) -> None:
     async def body(rig: Rig) -> None:
+        guests = Guests(rig)
         try:
-            await story(rig)
+            await story(rig, guests)
         finally:
+            await guests.end()
             with suppress(OSError, ValueError):  # of a test that failed
                 os.kill(int((rig.root / "run/poolnet" / LOCK_FILE).read_text()), signal.SIGKILL)
 
-    async def story(rig: Rig) -> None:
+    async def story(rig: Rig, guests: Guests) -> None:
         await rig.roll_out(network(XENBR0), "empty")
         assert await rig.link.request(ReadFence(), FenceState) == FenceState()
         await hold(rig, 60.0)
-        pid = await start_guest(rig, "r1")
+        pid = await guests.start("r1")
         with listening() as heard:
             await eventually(lambda: bool(heard.times))
             first = await hold(rig)
@@ -149,10 +164,10 @@ def test_guests_stop_when_the_lease_ends_and_go_on_while_it_is_renewed(tmp_path:
         )
         assert "vif7.0" not in rig.sh("ip", "-br", "link", "show", "up")
         assert (await rig.link.request(Observe(), Observation)).facts.fenced
-        assert "lease" in await refused(rig, "r2")
+        assert "lease" in await guests.refused("r2")
         await hold(rig, 60.0)
         await rig.roll_out(network(XENBR0), "r3", guests_before=(DestroyGuest(vm_uuid=GUEST.vm_uuid),))
-        pid = await start_guest(rig, "r4")
+        pid = await guests.start("r4")
         assert not (await rig.link.request(Observe(), Observation)).facts.fenced
         await rig.kill("hostd")
         (rig.root / "run/poolnet/lease.json").unlink()  # as by a boot
@@ -160,7 +175,7 @@ def test_guests_stop_when_the_lease_ends_and_go_on_while_it_is_renewed(tmp_path:
         await eventually(lambda: not is_there(pid))
         await rig.link.request(DropLease(), FenceState)
         await rig.roll_out(network(XENBR0), "r5", guests_before=(DestroyGuest(vm_uuid=GUEST.vm_uuid),))
-        await start_guest(rig, "r6")
+        await guests.start("r6")
         await rig.roll_out(network(XENBR0), "r7", guests_before=(DestroyGuest(vm_uuid=GUEST.vm_uuid),))
         await eventually(lambda: not rig.sh("pgrep", "-f", f"fence_guard {rig.root}", check=False))
 
