@@ -12,15 +12,18 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
+
+from tests.lab import pools
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NICS = ("ens10", "ens11")
 ADDRESS, GATEWAY = "192.0.2.10", "192.0.2.1"
-WITHIN_S = 120.0
+eventually = partial(pools.eventually, within_s=120.0)
 _NEVER_SEEN = (
     "etc/poolnet",
     "var/lib/poolnet",
@@ -28,6 +31,7 @@ _NEVER_SEEN = (
     "etc/machine-id",
     "var/lib/systemd/random-seed",
 )
+_LEFT_BY_NSPAWN = Path("/run/systemd/nspawn/propagate")
 _CGROUPS = Path("/sys/fs/cgroup")
 _CGROUPS_WITHIN_S = 10.0
 
@@ -41,6 +45,7 @@ class SystemdMachine:
 
     def __init__(self, directory: Path, number: int = 0) -> None:
         self._number = number
+        self._name = f"poolnet{number}-{os.getpid()}"
         self._root = directory / "root"
         self._layer = directory / "layer"
         self._console = directory / "console.txt"
@@ -98,6 +103,8 @@ class SystemdMachine:
         self.stop()
         for path in (self._root, self._layer):
             subprocess.run(("umount", "--recursive", str(path)), stderr=subprocess.DEVNULL)
+        with suppress(OSError):
+            (_LEFT_BY_NSPAWN / self._name).rmdir()
         end = time.monotonic() + _CGROUPS_WITHIN_S
         while not _without_cgroups() and time.monotonic() < end:  # another container's stay
             time.sleep(0.1)
@@ -129,7 +136,7 @@ class SystemdMachine:
             *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--capability=all"),
             *(
                 f"--directory={self._root}",
-                f"--machine=poolnet{self._number}-{os.getpid()}",
+                f"--machine={self._name}",
                 "--kill-signal=SIGKILL",
             ),
             *("--bind=/dev/net/tun", f"--bind-ro={CHECKOUT}", "--link-journal=no"),
@@ -196,14 +203,6 @@ def systemd_machine(directory: Path, number: int = 0) -> Iterator[SystemdMachine
         yield machine
     finally:
         machine.remove()
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    """Waits until it holds."""
-    end = time.monotonic() + WITHIN_S
-    while not holds():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
 
 
 def _run(*words: str) -> str:

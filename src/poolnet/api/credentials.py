@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -32,6 +32,7 @@ from poolnet.model.types import NULL, Ref
 log = structlog.get_logger("poolnet.api.credentials")
 
 ROOT = "root"
+COSTS: Final = profiles.RFC_9106_LOW_MEMORY  # of new hashes
 PASSWORD_BYTES_MAX = 1024  # a longer one is no password but a way to keep the hash busy
 
 
@@ -88,7 +89,7 @@ class Credentials:
     def __init__(self, users_file: Path, system: SystemAccounts | None) -> None:
         self._users_file = users_file
         self._system = system
-        self._hasher = PasswordHasher()
+        self._hasher = PasswordHasher.from_parameters(COSTS)
         self._writing = threading.Lock()
 
     async def verify(self, user: str, password: str, *, only_root: bool = False) -> Identity | None:
@@ -102,16 +103,14 @@ class Credentials:
         if len(password.encode()) > PASSWORD_BYTES_MAX:
             return None
         broken = False
-        local = None
-        stored = ""
+        users: dict[str, LocalUser] = {}
         try:
             users = self._local_users()
-            local = users.get(user)
-            stored = local.password_hash if local is not None else hash_of_nobody(_costs(users.values()))
         except UsersFileBroken as error:
             log.warning("users-file-broken", reason=str(error))
             broken = True  # the system's accounts are not asked: the file may give one of them a role
-            stored = hash_of_nobody(_costs(()))
+        local = users.get(user)
+        stored = local.password_hash if local is not None else hash_of_nobody(_costs(users.values()))
         try:
             matches = await asyncio.wrap_future(hashing.matching(stored, password))
         except (hashing.HashingFailed, OSError) as error:
@@ -193,7 +192,7 @@ def _costs(users: Iterable[LocalUser]) -> Parameters:
     for user in users:
         with suppress(InvalidHashError):
             return extract_parameters(user.password_hash)
-    return profiles.RFC_9106_LOW_MEMORY  # what PasswordHasher takes by itself
+    return COSTS
 
 
 def _role(name: str) -> Role | None:

@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
 
 from poolnet.api import hashing
+from tests.unit.db.clusters import eventually
 
 STORED = PasswordHasher(time_cost=1, memory_cost=64).hash("sécret\n'")
 
@@ -79,7 +79,4 @@ def test_the_processes_end_with_whoever_asked_however_it_ended() -> None:
         pids = _processes(asking.pid)
         assert pids
         asking.kill()
-    end = time.monotonic() + 30.0
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "they stay")
