@@ -44,6 +44,7 @@ OTHERS_S: Final = 0.3
 LOOK_S: Final = 0.02
 CLUSTERED_ANSWER_S: Final = 0.1
 CLAIM_S: Final = 30.0
+DISARM_AGAIN_S: Final = 1.0
 
 
 class Place:
@@ -157,23 +158,24 @@ class Place:
         Only once it has stopped its VMs: until then, others may take that for granted.
         """
         link = HostLink(self._daemon)
+        said = ""
         try:
             while True:
-                with contextlib.suppress(HostGone, HostRefused):
+                try:
                     fence = await link.request(protocol.ReadFence(), protocol.FenceState, DAEMON_S)
-                    off = not any(pool.ha_cluster_stack for pool in database.view.all(Pool))
-                    if (
-                        fence.generation
-                        and fence.fenced
-                        and fence.clean
-                        and off
-                        and database.view.count(Pool)
-                    ):
+                    if not fence.generation:
+                        return
+                    waits_for = _stays_armed_for(fence, database)
+                    if not waits_for:
                         await link.request(protocol.DropLease(), protocol.FenceState, DAEMON_S)
                         log.info("host-disarmed", reason="the pool has no high availability any more")
-                    elif not fence.generation:
-                        return
-                await asyncio.sleep(DAEMON_S)
+                        continue  # seen to be so, before it is believed
+                except (HostGone, HostRefused) as error:
+                    waits_for = f"the host daemon: {error}"
+                if waits_for != said:
+                    said = waits_for
+                    log.warning("host-stays-armed", reason=waits_for)
+                await asyncio.sleep(DISARM_AGAIN_S)
         finally:
             await link.close()
 
@@ -295,6 +297,17 @@ class Place:
         membership.save(self._state_dir, office.role)
         self.close()
         self.files.leave()
+
+
+def _stays_armed_for(fence: protocol.FenceState, database: Database) -> str:
+    """What a host that is armed waits for until it can be disarmed; "" for nothing."""
+    if not database.view.count(Pool):
+        return "what the pool is, is not known yet"
+    if any(pool.ha_cluster_stack for pool in database.view.all(Pool)):
+        return "the pool has high availability, as far as is known"
+    if not fence.fenced:
+        return "its lease goes on"
+    return "" if fence.clean else "VMs have yet to stop"
 
 
 def role_of(known: Membership, turn: Turn | None, host: str, *, ours: bool, line: str) -> Membership:
