@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from poolnet.api.pool_client import PoolClient
 from poolnet.hostd.guests import namespaces
 from poolnet.lab import cabling, datapath, machine, switch
 from poolnet.lab.init import Service
@@ -35,6 +35,9 @@ from poolnet.lab.state import (
 )
 from poolnet.model.failure import Failure
 from poolnet.pool.pace import USUAL_SILENCE_S
+
+if TYPE_CHECKING:
+    from poolnet.api.pool_client import PoolClient
 
 MASKED = "etc/poolnet/poolnet-api.masked"  # a host where this file exists starts without its API server
 BACKENDS = ("openvswitch", "linuxbridge")
@@ -397,7 +400,7 @@ async def _join(lab: Lab) -> None:
     first, *others = lab.hosts
     try:
         for host in others:
-            async with PoolClient("127.0.0.1", host.https_port) as api:
+            async with _client(host) as api:
                 await api.login("root", lab.password)
                 await api.call("pool.join", first.address, "root", lab.password)
         async with asyncio.timeout(_SERVES_WITHIN_S):
@@ -417,7 +420,14 @@ async def _wait_all_enabled(lab: Lab) -> None:
 
 
 async def _all_enabled(lab: Lab) -> bool:
-    async with PoolClient("127.0.0.1", lab.hosts[0].https_port) as api:
+    async with _client(lab.hosts[0]) as api:
         await api.login("root", lab.password)
         records = await api.call("host.get_all_records")
     return len(records) == len(lab.hosts) and all(record["enabled"] for record in records.values())
+
+
+def _client(host: LabHost) -> PoolClient:
+    """For its API. Imported only here: few commands need one, and it takes longer to import than all else that they need."""
+    from poolnet.api.pool_client import PoolClient
+
+    return PoolClient("127.0.0.1", host.https_port)
