@@ -2,6 +2,9 @@
 .PHONY: help run stop test bootstrap-tests fuzz soak soak-locks kernel-locks chaos cluster-soak lint bench docs lock bootstrap
 .DEFAULT_GOAL := help
 
+# Where it is set, each of some thousand processes would compile what it imports: twice the time of its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 BESIDE := $(BIN)/python -m tests.beside
 PYTEST := $(BIN)/python -m pytest -q
