@@ -27,7 +27,7 @@ _PROCESSORS_COUNTED_S = 11.0
 
 
 class Job(TypedDict):
-    """What is to be done: `visible` directories can be read even below what is covered with memory.
+    """What is to be done: `visible` directories can be read even below what is covered with memory, `empty` ones are that.
 
     The real machine's files come by `hostfs`, or by `9p` under the names in `tags`. With `switch` Open vSwitch is to run.
     """
@@ -39,6 +39,7 @@ class Job(TypedDict):
     environment: dict[str, str]
     cwd: str
     visible: list[str]
+    empty: list[str]
     modules: list[str]
     modules_from: str
 
@@ -59,6 +60,8 @@ def _set_up_files(directory: Path, job: Job) -> None:
     for visible in job["visible"]:
         Path(visible).mkdir(parents=True, exist_ok=True)
         _share(job, visible, _MS_RDONLY)
+    for empty in job["empty"]:
+        _mount("tmpfs", empty, "tmpfs", _MS_RDONLY)
     directory.mkdir(parents=True, exist_ok=True)
     _share(job, str(directory), 0)
     for wanted in ("/run/lock", "/run/openvswitch"):
