@@ -45,9 +45,9 @@ lint: bootstrap
 test: bootstrap-tests
 	$(BESIDE) --beside "nice -n 10 make lint" --beside '$(PYTEST) -m "kernel and not long" tests/kernel' \
 		nice -n 5 $(PYTEST) -n 2 -m "not lab and not kernel"
-	$(BESIDE) $(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "lab and not kernel" tests/lab tests/manual
-	$(BESIDE) --beside "nice -n 10 $(BIN)/python -m tests.fuzz --minutes 5" \
-		$(PYTEST) -n 2 --dist load -m "kernel and long" tests/kernel
+	$(BESIDE) --behind "$(BIN)/python -m tests.fuzz --minutes 5" \
+		$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "lab and not kernel" tests/lab tests/manual
+	$(BESIDE) $(PYTEST) -n 2 --dist load -m "kernel and long" tests/kernel
 
 soak: bootstrap-tests
 	@$(BIN)/python -m tests.lab.no_host_lost --changes 500

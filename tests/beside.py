@@ -1,7 +1,10 @@
-"""`python -m tests.beside [--beside COMMAND]… COMMAND …`: runs a command, and others beside it.
+"""`python -m tests.beside [--beside COMMAND]… [--behind COMMAND]… COMMAND …`: runs a command, and others beside or behind it.
 
 Tests that wait much leave others processors. What is beside them writes into a file that is shown at the end: all of it when
 it failed, else its last line. All are waited for; it fails if one of them does, or leaves a process behind.
+
+What is behind them has only the time that nobody else wants. Niceness alone does not say so: the kernel shares processors among
+sessions first (`sched_autogroup` in sched(7)), and each service of a lab is a session. So it has a session too, which is nice.
 
 However it ends, nothing outlives it: orphans become its children and are ended, each command has mounts of its own, and the labs
 and namespaces that its processes have named after themselves are removed.
@@ -32,6 +35,7 @@ from poolnet.lab.state import LABS
 STOPPED: Final = 128
 ENDS_WITHIN_S: Final = 30.0  # a command that is interrupted: tests take down what they have made
 WAITS_S: Final = 0.1
+NICEST: Final = 19
 LOOKS_EVERY_S: Final = 2.0  # a signal may end all at once, and then nobody could say whose a lab is
 _PR_SET_CHILD_SUBREAPER: Final = 36  # <linux/prctl.h>
 _NAMESPACES: Final = Path("/run/netns")
@@ -54,13 +58,17 @@ class _Children:
     ended: dict[int, int] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
 
-    def start(self, words: Sequence[str], out: IO[str] | None = None) -> int:
+    def start(self, words: Sequence[str], out: IO[str] | None = None, *, behind: bool = False) -> int:
         """Starts a command that dies with this process; its pid."""
         apart = ("unshare", "--mount") if os.geteuid() == 0 else ()
-        words = ("setpriv", "--pdeathsig", "KILL", *apart, *words)
+        nice = ("nice", "-n", str(NICEST)) if behind else ()
+        words = ("setpriv", "--pdeathsig", "KILL", *apart, *nice, *words)
         actions = [(os.POSIX_SPAWN_DUP2, out.fileno(), number) for number in (1, 2)] if out else []
-        pid = os.posix_spawnp(words[0], words, os.environ, file_actions=actions)
+        pid = os.posix_spawnp(words[0], words, os.environ, file_actions=actions, setsid=behind)
         self.started.append(pid)
+        if behind:
+            with suppress(OSError):  # a kernel without such groups, or it has ended
+                Path(f"/proc/{pid}/autogroup").write_text(str(NICEST), encoding="ascii")
         return pid
 
     def wait(self, pid: int) -> int:
@@ -102,6 +110,7 @@ def main() -> int:
     """Runs all of them; the first one's exit code, or 1 if something else went wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.beside", description=__doc__)
     parser.add_argument("--beside", action="append", default=[], help="a command, as a shell reads it")
+    parser.add_argument("--behind", action="append", default=[], help="likewise")
     parser.add_argument(
         "--out-within", type=float, default=10.0, help="seconds for processes on their way out"
     )
@@ -112,7 +121,9 @@ def main() -> int:
         signal.signal(number, _stop)
     children = _Children()
     try:
-        result = _run(children, options.command, [shlex.split(command) for command in options.beside])
+        others = [(shlex.split(command), False) for command in options.beside]
+        others += [(shlex.split(command), True) for command in options.behind]
+        result = _run(children, options.command, others)
         left = _left_after(children, options.out_within)
     except _Stopped as stopped:
         result, left = STOPPED + stopped.number, {}
@@ -125,12 +136,12 @@ def main() -> int:
     return result or (1 if left else 0)
 
 
-def _run(children: _Children, command: Sequence[str], others: Sequence[Sequence[str]]) -> int:
+def _run(children: _Children, command: Sequence[str], others: Sequence[tuple[Sequence[str], bool]]) -> int:
     with ExitStack() as logs:
         beside = []
-        for words in others:
+        for words, behind in others:
             log = logs.enter_context(tempfile.TemporaryFile("w+"))
-            beside.append((children.start(words, log), log))
+            beside.append((children.start(words, log, behind=behind), log))
         result = children.wait(children.start(command))
         for pid, log in beside:
             failed = children.wait(pid)

@@ -98,3 +98,17 @@ def test_a_lab_a_mount_and_a_named_namespace_go_with_a_run_that_is_interrupted(t
     assert not lab.exists()
     assert not namespace.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_behind_has_a_nice_session_of_its_own_and_must_succeed_too() -> None:
+    said = beside("--behind", "sh -c 'sleep 0.2; ps -o sid=,nice= $$'", "echo", "mine").stdout
+    mine, told = said.splitlines()
+    session, niceness = map(int, told.split())
+    assert mine == "mine"
+    assert session != os.getsid(0)
+    assert niceness == 19
+    groups = Path("/proc/self/autogroup")
+    if groups.exists():  # else the kernel does not share by sessions
+        said = beside("--behind", "sh -c 'sleep 0.2; cat /proc/self/autogroup'", "true").stdout
+        assert said.split()[-1] == "19"
+    assert beside("--behind", "false", "true").returncode == 1
