@@ -12,33 +12,22 @@ import json
 import logging
 import resource
 import statistics
-import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import structlog
-from tests.unit.rules.world import NETWORK_RECORD, VIF_RECORD, VM_RECORD
 
 from bench.figure import Figure, percentile
+from bench.simulated import ask, call, converge_all, network_named, pool_of, running_vm, uplink, vlans
 from poolnet.api.as_coordinator import Started
-from poolnet.db.database import Database
-from poolnet.db.engine_sqlite import SqliteEngine
 from poolnet.db.txn import Txn
 from poolnet.hostnet.derive import derive
 from poolnet.hostnet.diff import diff
-from poolnet.lab.simulated.host import SimulatedHost, nic_of
-from poolnet.lab.simulated.pool import simulated_pool
 from poolnet.model.classes.host import Host
-from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vm import VM
-from poolnet.model.enums import DomainType
-from poolnet.model.types import Ref
-from poolnet.pool.coordinator import RuleCall
 from poolnet.rules.catalog import RULES
-from poolnet.rules.context import CallContext, Session
+from poolnet.rules.context import Session
 
 CURVE = (8, 16, 32, 64)
 VLANS, VIFS, VIFS_PER_VM = 800, 512, 4
@@ -122,49 +111,20 @@ def _shown(point: _Point) -> list[Figure]:
 
 async def _measure(hosts: int) -> _Point:
     point = _Point(hosts)
-    with tempfile.TemporaryDirectory() as directory:
-        database = Database.open(SqliteEngine(Path(directory) / "db"))
-        machines = [
-            SimulatedHost(
-                number=number,
-                address=f"198.18.0.{number}",
-                nics=tuple(nic_of(number, slot) for slot in range(4)),
-            )
-            for number in range(1, hosts + 1)
-        ]
-        started = await simulated_pool(machines, database, Path(directory))
+    async with pool_of(hosts) as started:
+        await _populate(started)
+        gc.collect()
+        gc.freeze()
         try:
-            await _populate(started)
-            gc.collect()
-            gc.freeze()
             await _time(started, point)
         finally:
-            await started.coordinator.stop()
-            database.close()
             gc.unfreeze()
     point.bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
     return point
 
 
-async def _call(started: Started, method: str, **arguments: Any) -> Any:
-    call = RuleCall(method=method, rule=RULES[method], arguments=arguments, session=Session())
-    return await started.coordinator.run(call)
-
-
-def _ask(started: Started, method: str, **arguments: Any) -> Any:
-    call = RuleCall(method=method, rule=RULES[method], arguments=arguments, session=Session())
-    return started.coordinator.ask(call)
-
-
-def _uplink(started: Started) -> Ref[PIF]:
-    view = started.coordinator.view
-    return next(
-        pif.ref for pif in view.where(PIF, host=started.host) if pif.device == "eth1" and pif.physical
-    )
-
-
 async def _network(started: Started, number: int) -> Any:
-    return await _call(started, "network.create", record={**NETWORK_RECORD, "name_label": f"vlan{number}"})
+    return await call(started, "network.create", record=network_named(f"vlan{number}"))
 
 
 async def _populate(started: Started) -> None:
@@ -172,47 +132,31 @@ async def _populate(started: Started) -> None:
 
     def change(txn: Txn) -> None:
         context = started.coordinator.context(txn, Session())
-        networks = [
-            RULES["network.create"](context, record={**NETWORK_RECORD, "name_label": f"vlan{n}"})
-            for n in range(VLANS)
-        ]
-        uplink = _uplink(started)
-        for n, network in enumerate(networks):
-            RULES["pool.create_VLAN_from_PIF"](context, pif=uplink, network=network, VLAN=n + 1)
+        networks = vlans(context, uplink(started), VLANS)
         for host in txn.refs(Host):
-            for number in range(VIFS // VIFS_PER_VM):
-                _vm(context, host, [networks[(number * VIFS_PER_VM + d) % VLANS] for d in range(VIFS_PER_VM)])
+            for number in range(0, VIFS, VIFS_PER_VM):
+                running_vm(context, host, [networks[(number + d) % VLANS] for d in range(VIFS_PER_VM)])
 
     await started.coordinator.write(change)
-    for host in started.coordinator.view.refs(Host):
-        await started.coordinator.converge(host)
-
-
-def _vm(context: CallContext, host: Ref[Host], networks: Sequence[Any]) -> None:
-    vm = RULES["VM.create"](context, record={**VM_RECORD, "domain_type": DomainType.HVM})
-    for device, network in enumerate(networks):
-        RULES["VIF.create"](
-            context, record={**VIF_RECORD, "VM": vm, "network": network, "device": str(device)}
-        )
-    RULES["VM.start_on"](context, vm=vm, host=host, start_paused=False, force=False)
+    await converge_all(started)
 
 
 async def _time(started: Started, point: _Point) -> None:
-    coordinator, uplink = started.coordinator, _uplink(started)
+    coordinator, pif = started.coordinator, uplink(started)
     for number in range(ROUNDS):
         network = await _network(started, VLANS + number)
         began = time.perf_counter()
-        await _call(started, "pool.create_VLAN_from_PIF", pif=uplink, network=network, VLAN=2000 + number)
+        await call(started, "pool.create_VLAN_from_PIF", pif=pif, network=network, VLAN=2000 + number)
         point.vlan_s.append(time.perf_counter() - began)
     point.floor_s = _floor(started)
     point.plan_s = await _plan(started, await _network(started, 4000))
     vms = tuple(vm.ref for vm in coordinator.view.all(VM) if not vm.is_control_domain)[:MATRIX_VMS]
     began = time.perf_counter()
-    json.loads(_ask(started, "VM.explain_placement", vms=vms))
+    json.loads(ask(started, "VM.explain_placement", vms=vms))
     point.matrix_s = time.perf_counter() - began
     began = time.perf_counter()
     for vm in vms:
-        _ask(started, "VM.get_possible_hosts", vm=vm)
+        ask(started, "VM.get_possible_hosts", vm=vm)
     point.each_s = time.perf_counter() - began
 
 
@@ -230,7 +174,7 @@ async def _plan(started: Started, network: Any) -> float:
     began = time.perf_counter()
     txn = started.database.begin()
     context = started.coordinator.context(txn, Session())
-    RULES["pool.create_VLAN_from_PIF"](context, pif=_uplink(started), network=network, VLAN=4000)
+    RULES["pool.create_VLAN_from_PIF"](context, pif=uplink(started), network=network, VLAN=4000)
     plans = await started.coordinator.plan(txn, [context])
     taken = time.perf_counter() - began
     if not all(staged.plan.steps for _, staged in plans.values()):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.vm import VM
 from poolnet.model.types import NULL, Ref
-from poolnet.rules.ha_plan import Need, Room, failures_max, minority, place
+from poolnet.rules.ha_plan import Need, Room, bears, failures_max, minority, place
 
 HOSTS: tuple[Ref[Host], ...] = tuple(Ref(f"OpaqueRef:host{number}") for number in range(5))
 
@@ -73,6 +73,20 @@ def test_what_is_said_of_failures_holds_for_any_of_them(
         left = [room for room in rooms if room.host not in failed]
         homeless = [need for need in needs if need.at in failed or need.at == NULL]
         assert None not in place(homeless, left).values()
+
+
+@given(pools(), st.integers(1, 3))
+def test_that_there_is_no_plan_is_said_only_when_some_failure_finds_none(
+    pool: tuple[list[Need], list[Room]], failures: int
+) -> None:
+    needs, rooms = pool
+    hosts = sorted({room.host for room in rooms} | {need.at for need in needs if need.at != NULL})
+    ends_well = [
+        None not in place([need for need in needs if need.at in (*failed, NULL)], left).values()
+        for failed in combinations(hosts, failures)
+        for left in [[room for room in rooms if room.host not in failed]]
+    ]
+    assert bears(needs, rooms, failures) == (failures <= len(hosts) and all(ends_well))
 
 
 @given(st.sampled_from((0, 1, 2, 3, 4, 5)), st.integers(1, 64))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
+from time import monotonic
 from typing import Any, cast
 from uuid import uuid4
 
@@ -47,6 +48,7 @@ from poolnet.rules.facts import record_network
 CALLS_PER_BATCH_MAX = 1000  # bounds how long the first caller of a burst waits for the last
 COMPANY_S = 0.002  # a lone call waits that long for others; a switch takes ten times that for one port
 COMPANY_ROUNDS_MAX = 20
+BREATH_S = 0.05  # whoever only asks waits no longer for the rules of a burst than for this and one rule
 LOOKING = frozenset(  # calls about what a host has now, told of or not yet
     ("PIF.scan", "PIF.introduce", "PIF.plug", "network_sriov.create")
 )
@@ -377,7 +379,14 @@ class Coordinator:
 
     async def _carry_out(self, batch: Sequence[_Pending]) -> None:
         txn = self._database.begin()
-        decided = [d for pending in batch if (d := self._decide(txn, pending)) is not None]
+        decided: list[_Decided] = []
+        began = monotonic()
+        for pending in batch:
+            if monotonic() - began > BREATH_S:
+                await asyncio.sleep(0)
+                began = monotonic()
+            if (one := self._decide(txn, pending)) is not None:
+                decided.append(one)
         if not decided:
             return
         contexts, changes = [d.context for d in decided], [d.changes for d in decided]

@@ -28,7 +28,7 @@ from poolnet.model.types import NULL, Ref
 from poolnet.rules.allowed import domain_type
 from poolnet.rules.context import CallContext
 from poolnet.rules.functions import free_functions, logical_pif, the_sriov
-from poolnet.rules.kinds import Kind, below, is_sriov_network, kind_of
+from poolnet.rules.kinds import Kind, below, kind_of
 from poolnet.rules.mtu import mtu_of_pif
 from poolnet.rules.placement import ASSUMED_SHARED, Reach, Reaches
 
@@ -102,17 +102,16 @@ class _Matrix:
     def __init__(self, ctx: CallContext, hosts: Sequence[Host]) -> None:
         self._view: View = ctx.txn
         self._hosts = hosts
-        self._reaches = Reaches(ctx.txn)
+        self._reaches = Reaches(ctx)
         self._of_hosts = [_host_reasons(ctx, host) for host in hosts]
         self._remarks: dict[Ref[Network], list[tuple[Reason, ...]]] = {}
-        self._sriov: dict[Ref[Network], bool] = {}
 
     def cells(self, vm: VM) -> list[list[Reason]]:
         """The reasons on each host."""
         vifs = self._view.where(VIF, VM=vm.ref)
         everywhere = list(self._of_vm(vm, vifs))
         reaches = [(vif, self._reaches.of(vif.network), self._remarks_on(vif.network)) for vif in vifs]
-        on_functions = any(self._is_sriov(vif.network) for vif in vifs)
+        on_functions = any(self._reaches.is_sriov(vif.network) for vif in vifs)
         cells = []
         for index, host in enumerate(self._hosts):
             reasons = [*self._of_hosts[index], *everywhere]
@@ -128,11 +127,6 @@ class _Matrix:
             cells.append(list(dict.fromkeys(reasons)) if reasons else reasons)
         return cells
 
-    def _is_sriov(self, network: Ref[Network]) -> bool:
-        if network not in self._sriov:
-            self._sriov[network] = is_sriov_network(self._view, network)
-        return self._sriov[network]
-
     def _remarks_on(self, network: Ref[Network]) -> list[tuple[Reason, ...]]:
         if network not in self._remarks:
             reach = self._reaches.of(network)
@@ -143,7 +137,7 @@ class _Matrix:
 
     def _of_vm(self, vm: VM, vifs: Sequence[VIF]) -> Iterator[Reason]:
         """What keeps a VM from every host."""
-        on_functions = [vif for vif in vifs if self._is_sriov(vif.network)]
+        on_functions = [vif for vif in vifs if self._reaches.is_sriov(vif.network)]
         if on_functions and domain_type(vm) is not DomainType.HVM:
             text = f"{vm.name_label} has a VIF on an SR-IOV network and is not fully virtualized"
             fix = f"xe vm-param-set uuid={vm.uuid} domain-type=hvm"

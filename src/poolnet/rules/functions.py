@@ -105,7 +105,11 @@ def _facts_of(facts: HostFacts, device: str) -> SriovFacts | None:
 
 def logical_pif(view: View, network: Ref[Network], host: Ref[Host]) -> PIF | None:
     """The logical PIF that gives a host's VMs this network: its own, or that under a VLAN. None for other networks."""
-    pif = local_pif(view, network, host)
+    return logical_under(view, local_pif(view, network, host))
+
+
+def logical_under(view: View, pif: PIF | None) -> PIF | None:
+    """The logical PIF that gives VMs the network of this PIF; None for another kind of network, or for no PIF."""
     if pif is not None and kind_of(pif) is Kind.VLAN:
         pif = below(view, pif)
     return pif if pif is not None and kind_of(pif) is Kind.SRIOV_LOGICAL else None

@@ -7,9 +7,12 @@ finds none there might be one all the same, so what it says of failures is on th
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from heapq import nlargest
+from itertools import chain, combinations
+from math import gcd
 from typing import Final
 
 from poolnet.db.txn import View
@@ -50,28 +53,39 @@ class Room:
     memory_bytes: int
 
 
+_Left = tuple[int, Ref[Host]]
+"""A host and the memory that it has left."""
+
+
 def place(needs: Iterable[Need], rooms: Iterable[Room]) -> dict[Ref[VM], Ref[Host] | None]:
     """A host for each VM, as far as there is room; None for those that find none.
 
     Lower orders choose first; within one, VMs with fewer hosts to choose from, then larger ones. Each takes the host that
     has the most memory left.
     """
-    left = {room.host: room.memory_bytes for room in rooms}
-    placed: dict[Ref[VM], Ref[Host] | None] = {}
-    for need in sorted(needs, key=lambda need: (need.order, len(need.hosts), -need.memory_bytes, need.vm)):
-        able = [host for host, memory in left.items() if host in need.hosts and memory >= need.memory_bytes]
-        chosen = max(able, key=lambda host: (left[host], host), default=None)
-        placed[need.vm] = chosen
-        if chosen is not None:
-            left[chosen] -= need.memory_bytes
-    return placed
+    left = _fullest_first(rooms)
+    return {need.vm: _take(left, need) for need in sorted(needs, key=_turn)}
 
 
-def survives(needs: Sequence[Need], rooms: Sequence[Room], failed: Collection[Ref[Host]]) -> bool:
-    """Whether all VMs of these hosts, and those that run nowhere, find a place on the others."""
-    homeless = [need for need in needs if need.at in failed or need.at == NULL]
-    others = [room for room in rooms if room.host not in failed]
-    return None not in place(homeless, others).values()
+def _turn(need: Need) -> tuple[int, int, int, Ref[VM]]:
+    return need.order, len(need.hosts), -need.memory_bytes, need.vm
+
+
+def _fullest_first(rooms: Iterable[Room]) -> list[_Left]:
+    return sorted((room.memory_bytes, room.host) for room in rooms)
+
+
+def _take(left: list[_Left], need: Need) -> Ref[Host] | None:
+    """The host with the most memory left of those that can have a VM, which has it from then on; None if none can."""
+    for index in range(len(left) - 1, -1, -1):
+        memory, host = left[index]
+        if memory < need.memory_bytes:
+            return None
+        if host in need.hosts:
+            del left[index]
+            insort(left, (memory - need.memory_bytes, host))
+            return host
+    return None
 
 
 def minority(servers: int, hosts: int) -> int:
@@ -89,7 +103,43 @@ def bears(needs: Sequence[Need], rooms: Sequence[Room], failures: int) -> bool:
     hosts = sorted({room.host for room in rooms} | {need.at for need in needs if need.at != NULL})
     if failures > len(hosts):
         return False
-    return all(survives(needs, rooms, failed) for failed in combinations(hosts, failures))
+    if _has_plenty(needs, rooms, failures):
+        return True
+    there: dict[Ref[Host], list[tuple[int, Need]]] = {host: [] for host in (*hosts, NULL)}
+    for turn, need in enumerate(sorted(needs, key=_turn)):
+        there[need.at].append((turn, need))
+    everybody = _fullest_first(rooms)
+    for failed in combinations(hosts, failures):
+        homeless = sorted(chain(there[NULL], *(there[host] for host in failed)))
+        left = [each for each in everybody if each[1] not in failed]
+        if any(_take(left, need) is None for _, need in homeless):
+            return False
+    return True
+
+
+def _has_plenty(needs: Sequence[Need], rooms: Sequence[Room], failures: int) -> bool:
+    """Whether it is certain that all VMs find a place when so many hosts fail, without trying which: False is no answer.
+
+    A VM finds none only if each host that could have it has too little left: if other homeless VMs have taken more of each than
+    what that had beyond the VM's size, in whole units if all sizes are so many of one. It is certain to find one if the
+    homeless VMs are not as large together. Each host that fails takes what it had left away and makes its own VMs homeless,
+    so the hosts that do most of that are the worst to fail.
+    """
+    unit = gcd(*(need.memory_bytes for need in needs)) or 1
+    sizes: dict[Ref[Host], int] = {}
+    for need in needs:
+        sizes[need.at] = sizes.get(need.at, 0) + need.memory_bytes
+    hosts = {*sizes, *(room.host for room in rooms)} - {NULL}
+    for able, size in {(need.hosts, need.memory_bytes) for need in needs}:
+        full = {
+            room.host: ((room.memory_bytes - size) // unit + 1) * unit
+            for room in rooms
+            if room.host in able and room.memory_bytes >= size
+        }
+        harm = nlargest(failures, (sizes.get(host, 0) + full.get(host, 0) for host in hosts))
+        if len(full) <= failures or sum(full.values()) - sum(harm) <= sizes.get(NULL, 0) - size:
+            return False
+    return True
 
 
 def failures_max(needs: Sequence[Need], rooms: Sequence[Room], most: int) -> int:
@@ -120,7 +170,7 @@ def protected(view: View) -> tuple[VM, ...]:
 
 def needs_of(ctx: CallContext, vms: Iterable[VM], without: Collection[Ref[Host]] = ()) -> tuple[Need, ...]:
     """What VMs need. Hosts in `without` cannot give it, whatever the database says."""
-    reaches = Reaches(ctx.txn)
+    reaches = Reaches(ctx)
     return tuple(
         Need(
             vm=vm.ref,

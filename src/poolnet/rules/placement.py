@@ -6,7 +6,7 @@ knows for one network which hosts can give it to their VMs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from poolnet.db.txn import View
@@ -20,8 +20,8 @@ from poolnet.model.classes.vm import VM
 from poolnet.model.enums import VmPowerState
 from poolnet.model.types import Ref, is_null
 from poolnet.rules.context import CallContext
-from poolnet.rules.functions import can_be_up_without_reboot, free_on, logical_pif, require_capacity
-from poolnet.rules.kinds import is_bond_slave, is_sriov_network, local_pif
+from poolnet.rules.functions import can_be_up_without_reboot, free_on, logical_under, require_capacity
+from poolnet.rules.kinds import is_bond_slave, is_sriov_network
 
 ASSUMED_SHARED = "assume_network_is_shared"
 
@@ -54,17 +54,58 @@ class Reach:
 
 
 class Reaches:
-    """The reach of each network, worked out when it is asked for first; of one state of the database."""
+    """What all questions of one call about placement have in common, worked out when it is asked for first.
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    It is of one state of the database: whoever changes something makes a new one.
+    """
+
+    def __init__(self, ctx: CallContext) -> None:
+        self._ctx = ctx
+        self._view = ctx.txn
         self._known: dict[Ref[Network], Reach] = {}
+        self._usable: dict[Ref[Network], frozenset[Ref[Host]]] = {}
+        self._together: dict[frozenset[Ref[Network]], tuple[Ref[Host], ...]] = {}
+        self._sriov: dict[Ref[Network], bool] = {}
+        self._open: tuple[Ref[Host], ...] | None = None
 
     def of(self, network: Ref[Network]) -> Reach:
         """One network's."""
         known = self._known.get(network)
         if known is None:
             known = self._known[network] = reach(self._view, self._view.get(Network, network))
+        return known
+
+    def open_hosts(self) -> tuple[Ref[Host], ...]:
+        """The hosts on which VMs may start at all: enabled ones that are live."""
+        if self._open is None:
+            hosts = self._view.all(Host)
+            self._open = tuple(
+                host.ref for host in hosts if host.enabled and self._ctx.is_live(host.ref, host)
+            )
+        return self._open
+
+    def hosts_with(self, networks: Iterable[Ref[Network]]) -> tuple[Ref[Host], ...]:
+        """Those of the open hosts on which VMs can use all these networks."""
+        wanted = frozenset(networks)
+        known = self._together.get(wanted)
+        if known is None:
+            able = frozenset(self.open_hosts()).intersection(*map(self._usable_on, wanted))
+            known = self._together[wanted] = tuple(host for host in self.open_hosts() if host in able)
+        return known
+
+    def is_sriov(self, network: Ref[Network]) -> bool:
+        """Is this an SR-IOV network?"""
+        known = self._sriov.get(network)
+        if known is None:
+            known = self._sriov[network] = is_sriov_network(self._view, network)
+        return known
+
+    def _usable_on(self, network: Ref[Network]) -> frozenset[Ref[Host]]:
+        known = self._usable.get(network)
+        if known is None:
+            one = self.of(network)
+            usable = frozenset(host for host in self.open_hosts() if one.usable(self._view, host))
+            known = self._usable[network] = usable
         return known
 
 
@@ -74,9 +115,7 @@ def reach(view: View, network: Network) -> Reach:
     One with PIFs: those that have one of them. One without: all, if it may be taken for shared or no running VM uses it,
     else those where one that does runs; so the first running VM pins the network to its host.
     """
-    pifs: dict[Ref[Host], PIF] = {}
-    for pif in view.where(PIF, network=network.ref):
-        pifs.setdefault(pif.host, pif)
+    pifs = _first_of_each_host(view, network.ref)
     if pifs or network.other_config.get(ASSUMED_SHARED) == "true" or not network.managed:
         return Reach(network, pifs, None)
     users = (view.find(VM, vif.VM) for vif in view.where(VIF, network=network.ref))
@@ -84,6 +123,13 @@ def reach(view: View, network: Network) -> Reach:
         vm.resident_on for vm in users if vm is not None and vm.power_state is VmPowerState.RUNNING
     )
     return Reach(network, pifs, running or None)
+
+
+def _first_of_each_host(view: View, network: Ref[Network]) -> dict[Ref[Host], PIF]:
+    pifs: dict[Ref[Host], PIF] = {}
+    for pif in view.where(PIF, network=network):
+        pifs.setdefault(pif.host, pif)
+    return pifs
 
 
 def is_visible(view: View, network: Network, host: Ref[Host]) -> bool:
@@ -113,9 +159,10 @@ def require_shared(view: View, network: Ref[Network]) -> None:
     Raises:
         HA_CONSTRAINT_VIOLATION_NETWORK_NOT_SHARED: One has not.
     """
+    pifs = _first_of_each_host(view, network)
     for host in view.all(Host):
-        pif = local_pif(view, network, host.ref)
-        logical = logical_pif(view, network, host.ref)
+        pif = pifs.get(host.ref)
+        logical = logical_under(view, pif)
         waits = logical is not None and not can_be_up_without_reboot(view, logical)
         if host.enabled and (pif is None or is_bond_slave(view, pif) or waits):
             raise errors.ha_constraint_violation_network_not_shared(network)
@@ -133,22 +180,19 @@ def require_can_boot(ctx: CallContext, vm: Ref[VM], host: Ref[Host], reaches: Re
         raise errors.host_not_live()
     if not row.enabled:
         raise errors.host_disabled(host)
-    require_networks(reaches or Reaches(ctx.txn), ctx.txn, vm, host)
+    require_networks(reaches or Reaches(ctx), ctx.txn, vm, host)
     require_capacity(ctx.txn, vm, host)
 
 
 def possible_hosts(ctx: CallContext, vm: Ref[VM], reaches: Reaches | None = None) -> tuple[Ref[Host], ...]:
     """The hosts that could run a VM; the same as those where `require_can_boot` raises nothing."""
     view = ctx.txn
-    reaches = reaches or Reaches(view)
-    networks = dict.fromkeys(vif.network for vif in view.where(VIF, VM=vm))
-    needed = [reaches.of(network) for network in networks]
-    fitting = [host.ref for host in view.all(Host) if host.enabled and ctx.is_live(host.ref, host)]
-    for one in needed:
-        fitting = [host for host in fitting if one.usable(view, host)]
-    if any(is_sriov_network(view, network) for network in networks):
+    reaches = reaches or Reaches(ctx)
+    networks = frozenset(vif.network for vif in view.where(VIF, VM=vm))
+    fitting = reaches.hosts_with(networks)
+    if any(map(reaches.is_sriov, networks)):
         return tuple(host for host in fitting if _has_capacity(view, vm, host))
-    return tuple(fitting)
+    return fitting
 
 
 def _has_capacity(view: View, vm: Ref[VM], host: Ref[Host]) -> bool:
@@ -183,7 +227,7 @@ def choose_host(ctx: CallContext, vm: VM) -> Ref[Host]:
 
 def _explain_capacity(ctx: CallContext, vm: Ref[VM]) -> None:
     """Raises NETWORK_SRIOV_INSUFFICIENT_CAPACITY if that is all that keeps a VM from some host."""
-    reaches = Reaches(ctx.txn)
+    reaches = Reaches(ctx)
     for host in ctx.txn.refs(Host):
         try:
             require_can_boot(ctx, vm, host, reaches)

@@ -110,7 +110,7 @@ def evacuation(ctx: CallContext, host: Ref[Host]) -> dict[Ref[VM], Ref[Host] | e
         HANDLE_INVALID: There is no such host.
     """
     ctx.txn.get(Host, host)
-    reaches = Reaches(ctx.txn)
+    reaches = Reaches(ctx)
     load = {each.ref: len(ctx.txn.where(VM, resident_on=each.ref)) for each in ctx.txn.all(Host)}
     plan: dict[Ref[VM], Ref[Host] | errors.Failure] = {}
     for vm in ctx.txn.where(VM, resident_on=host):

@@ -19,6 +19,7 @@ from poolnet.model.classes.vlan import VLAN
 from poolnet.model.enums import IpConfigurationMode
 from poolnet.model.errors import Failure
 from poolnet.model.types import Ref
+from poolnet.pool import coordinator
 from poolnet.pool.coordinator import RuleCall
 from poolnet.rules.catalog import RULES
 from poolnet.rules.context import Session
@@ -69,6 +70,31 @@ def test_calls_that_arrive_together_are_one_rollout(tmp_path: Path) -> None:
         assert server.host.switches - before <= 2
         assert bridges(server.host.network) == set(range(1, 101))
         assert server.database.view.count(VLAN) == 100
+
+    with_server(tmp_path, body)
+
+
+def test_whoever_only_asks_does_not_wait_for_all_rules_of_a_burst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "BREATH_S", 0.0)
+
+    async def body(server: InProcess) -> None:
+        seen: list[str] = []
+
+        def decide(name: str) -> RuleCall:
+            create = network_call(name)
+
+            def rule(*words: Any, **arguments: Any) -> Any:
+                seen.append(name)
+                asyncio.get_running_loop().call_soon(seen.append, "another")
+                return create.rule(*words, **arguments)
+
+            return replace(create, rule=rule)
+
+        await asyncio.gather(*(server.coordinator.run(decide(f"n{number}")) for number in range(3)))
+        assert seen == ["n0", "another", "n1", "another", "n2", "another"]
+        assert {row.name_label for row in server.database.view.all(Network)} >= {"n0", "n1", "n2"}
 
     with_server(tmp_path, body)
 
