@@ -36,7 +36,7 @@ from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.pool.hosts import PoolHosts
 from poolnet.pool.lease_watch import GONE, LeaseWatch
 from poolnet.pool.members import Members
-from poolnet.rules import ha, ha_plan
+from poolnet.rules import functions, ha, ha_plan
 from poolnet.rules.context import Session
 
 log = structlog.get_logger("poolnet.pool.failover")
@@ -262,7 +262,11 @@ class Failover:
             if not self._may_restart():
                 return
             together = tuple(group)
-            await asyncio.gather(*(self._start(vm, host) for vm, host in self._places(together)))
+            alone = [vm for vm in together if functions.wants_functions(self._database.view, vm.ref)]
+            others = [vm for vm in together if vm not in alone]
+            await asyncio.gather(*(self._start(vm, host) for vm, host in self._places(others)))
+            for vm in alone:  # which functions are free shows when those before have theirs
+                await asyncio.gather(*(self._start(vm, host) for vm, host in self._places([vm])))
             delay_s = max(vm.start_delay for vm in together)
             if delay_s and together[-1] is not vms[-1]:
                 await asyncio.sleep(delay_s)

@@ -22,7 +22,7 @@ from poolnet.model.classes.vm import VM
 from poolnet.model.enums import SriovConfigurationMode
 from poolnet.model.types import NULL, Ref, is_null
 from poolnet.rules.function_evidence import without
-from poolnet.rules.kinds import Kind, below, kind_of, local_pif
+from poolnet.rules.kinds import Kind, below, is_sriov_network, kind_of, local_pif
 
 CAPABLE: Final = "sriov"
 NETWORK_CLASS: Final = ("02", "Network controller")
@@ -131,6 +131,11 @@ def free_on(view: View, network: Ref[Network], host: Ref[Host]) -> int:
     if logical is None or not logical.currently_attached:
         return 0
     return len(free_functions(view, the_sriov(view, logical)))
+
+
+def wants_functions(view: View, vm: Ref[VM]) -> bool:
+    """Whether a VM has a VIF on an SR-IOV network, and so starts only where a function is free."""
+    return any(is_sriov_network(view, vif.network) for vif in view.where(VIF, VM=vm))
 
 
 def require_capacity(view: View, vm: Ref[VM], host: Ref[Host]) -> None:

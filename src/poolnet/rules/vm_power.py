@@ -80,7 +80,7 @@ def _startable(ctx: CallContext, ref: Ref[VM], operation: VmOperations) -> VM:
     vm = ctx.txn.get(VM, ref)
     require_vm(vm, operation)
     require_feature(ctx.txn, Feature.VM_START)
-    if any(is_sriov_network(ctx.txn, vif.network) for vif in ctx.txn.where(VIF, VM=ref)):
+    if functions.wants_functions(ctx.txn, ref):
         require_feature(ctx.txn, Feature.NETWORK_SRIOV)
         _require_functions_usable(ctx, vm)
     require_bootable(vm)
