@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Self
 
 import pytest
 
-from poolnet.lab import life
+from poolnet.lab import life, machine
 from poolnet.lab.state import LabError, switch_port
 from tests.lab import cluster_load, survival
 from tests.lab.pools import answer, eventually, host_uuid, live, xe
@@ -27,6 +28,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 HOSTS = ("host1", "host2", "host3")
 TIMEOUT_S = 7
+DELAY_S = 2
 SILENCE_S = 5.0
 POOLNET = "bin/poolnet-(api|hostd|db)|cluster/pool.ovsdb"
 GUARD = "fence_guard"
@@ -136,6 +138,15 @@ def lease_until_ns(lab: RunningLab, host: str) -> int:
     return int(json.loads((lab.lab.directory / host / "run/poolnet/lease.json").read_bytes())["until_ns"])
 
 
+def guest_started_s(lab: RunningLab, host: str, name: str) -> float:
+    """When the process that is a guest has started, by the clock of the machine, which all hosts have."""
+    for path in (lab.lab.directory / host / "run/poolnet/guests").glob("*.json"):
+        guest = json.loads(path.read_text())
+        if guest["name"] == name:
+            return float(guest["started"]) / os.sysconf("SC_CLK_TCK")
+    raise AssertionError(f"{name} is not on {host}")
+
+
 def living_guests(lab: RunningLab, host: str) -> int:
     """How many guests' processes there are on a host, whatever its daemon knows of them."""
     processes = Path(f"/proc/{lab.lab.host(host).pid}/root/proc")
@@ -243,6 +254,7 @@ def test_a_host_that_is_cut_off_is_silent_before_its_vms_run_elsewhere_and_comes
     victim = pool.others(ask)[0]
     pool.vm("guarded", victim, "restart", order=1)
     pool.vm("later", victim, "restart", order=2)
+    lab.xe(ask, "vm-param-set", f"uuid={pool.vms['guarded']}", f"start-delay={DELAY_S}")
     pool.vm("perhaps", victim, "best-effort")
     pool.vm("nobody", victim, "")
     vif = pool.vif("guarded")
@@ -275,8 +287,9 @@ def test_a_host_that_is_cut_off_is_silent_before_its_vms_run_elsewhere_and_comes
     assert pool.vif("guarded", "params=MAC") == mac
     assert ": proved" in lab.xe(ask, "vif-lock-verify", f"uuid={vif}").splitlines()[0]
     assert lab.xe(ask, "vif-param-get", f"uuid={vif}", "param-name=qos_algorithm_params") == "kbps: 300"
-    for name in ("later", "perhaps"):
-        pool.restarted(name, victim)
+    places = {name: pool.restarted(name, victim) for name in ("later", "perhaps")}
+    first, second = guest_started_s(lab, there, "guarded"), guest_started_s(lab, places["later"], "later")
+    assert second >= first + DELAY_S, "the next in the order is not waited with"
     assert (
         answer(lab, ask, "vm-param-get", f"uuid={pool.vms['nobody']}", "param-name=power-state") == "halted"
     )
@@ -343,6 +356,32 @@ def test_a_coordinator_that_dies_while_it_restarts_vms_starts_none_twice(pool: P
         assert sum(name in guests_on(lab, host) for host in pool.others(victim)) == 1
     asyncio.run(life.heal(lab.name, victim))
     pool.back(victim)
+
+
+def test_a_pool_that_has_died_as_a_whole_starts_its_vms_again_when_it_boots(pool: Pool) -> None:
+    """Nobody does anything: the hosts have power again, each is armed and has no lease, and no VM is anywhere."""
+    lab = pool.lab
+    again = ("peer", "guarded", "later", "perhaps")
+    before = {name: pool.domid(name) for name in again}
+    for host in HOSTS:
+        asyncio.run(machine.end(lab.lab.directory / host, ask=False))
+    for host in HOSTS:
+        survival.reboot(lab, host, hard=True, wait=False)
+        assert guests_on(lab, host) == {}
+    pool.ask = asyncio.run(cluster_load.whole(lab))
+
+    def running() -> list[str]:
+        return sorted(name for host in HOSTS for name, state in guests_on(lab, host).items())
+
+    eventually(lambda: running() == sorted(again), "not all are started again")
+    for name in again:
+        eventually(lambda name=name: name in guests_on(lab, pool.where(name)), f"{name} is elsewhere")  # type: ignore[misc]
+        assert pool.domid(name) not in (before[name], "-1")
+    assert "nobody" not in running()
+    for host in HOSTS:
+        pool.back(host)
+    assert running() == sorted(again), "one was started twice"
+    assert sum(living_guests(lab, host) for host in HOSTS) == len(again)
 
 
 def test_a_survivor_without_a_majority_fences_itself_and_can_be_disarmed(pool: Pool) -> None:
