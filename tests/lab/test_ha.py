@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -138,13 +138,18 @@ def lease_until_ns(lab: RunningLab, host: str) -> int:
     return int(json.loads((lab.lab.directory / host / "run/poolnet/lease.json").read_bytes())["until_ns"])
 
 
+def guest_record(lab: RunningLab, host: str, name: str) -> dict[str, Any]:
+    """What a host's daemon has written down of a guest."""
+    for path in (lab.lab.directory / host / "run/poolnet/guests").glob("*.json"):
+        guest: dict[str, Any] = json.loads(path.read_text())
+        if guest["name"] == name:
+            return guest
+    raise AssertionError(f"{name} is not on {host}")
+
+
 def guest_started_s(lab: RunningLab, host: str, name: str) -> float:
     """When the process that is a guest has started, by the clock of the machine, which all hosts have."""
-    for path in (lab.lab.directory / host / "run/poolnet/guests").glob("*.json"):
-        guest = json.loads(path.read_text())
-        if guest["name"] == name:
-            return float(guest["started"]) / os.sysconf("SC_CLK_TCK")
-    raise AssertionError(f"{name} is not on {host}")
+    return float(guest_record(lab, host, name)["started"]) / os.sysconf("SC_CLK_TCK")
 
 
 def living_guests(lab: RunningLab, host: str) -> int:
@@ -382,6 +387,45 @@ def test_a_pool_that_has_died_as_a_whole_starts_its_vms_again_when_it_boots(pool
         pool.back(host)
     assert running() == sorted(again), "one was started twice"
     assert sum(living_guests(lab, host) for host in HOSTS) == len(again)
+
+
+def test_restarts_are_held_back_as_long_as_somebody_wants(pool: Pool) -> None:
+    """Its guest ends by itself, which is a reason to restart it. Plans are asked for meanwhile."""
+    lab, ask = pool.lab, pool.ask
+    there, domid = pool.where("guarded"), pool.domid("guarded")
+    uuid = pool.vms["guarded"]
+    lab.xe(ask, "pool-ha-prevent-restarts-for", "seconds=600")
+    lab.run(there, "kill", "-9", str(guest_record(lab, there, "guarded")["pid"]))
+    state = ("vm-param-get", f"uuid={uuid}", "param-name=power-state")
+    eventually(lambda: answer(lab, ask, *state) == "halted", "it is not noticed")
+    hypothetical = ("pool-ha-compute-hypothetical-max-host-failures-to-tolerate", f"vm-uuid={uuid}")
+    assert lab.xe(ask, *hypothetical, "restart-priority=restart") == "1"
+    other = host_uuid(lab, pool.where("peer"), ask)
+    plan = lab.xe(ask, "pool-ha-compute-vm-failover-plan", f"host-uuids={other}")
+    assert "peer" in plan
+    time.sleep(TIMEOUT_S / 4)
+    assert answer(lab, ask, *state) == "halted"
+    lab.xe(ask, "pool-ha-prevent-restarts-for", "seconds=0")
+    eventually(lambda: answer(lab, ask, *state) == "running", "it is not restarted")
+    assert pool.domid("guarded") != domid
+
+
+def test_turned_off_it_disarms_the_hosts_and_disturbs_no_vm(pool: Pool) -> None:
+    lab, ask = pool.lab, pool.ask
+    before = {name: pool.domid(name) for name in pool.vms}
+    lab.xe(ask, "pool-ha-disable")
+    for host in HOSTS:
+        armed = lab.lab.directory / host / "var-lib/poolnet/hostd/fence.json"
+        eventually(lambda armed=armed: not armed.exists(), f"{host} stays armed")  # type: ignore[misc]
+        eventually(lambda host=host: GUARD not in lab.run(host, "ps", "-eo", "args"), f"{host} is guarded")  # type: ignore[misc]
+    for words in (("pool-ha-disable",), ("pool-ha-prevent-restarts-for", "seconds=1")):
+        code, said = xe(lab, ask, *words)
+        assert code == 1
+        assert "High availability is not on" in said, said
+    lab.xe(ask, "pool-ha-enable", f"ha-config:timeout={TIMEOUT_S}")
+    for host in HOSTS:
+        pool.back(host)
+    assert {name: pool.domid(name) for name in pool.vms} == before
 
 
 def test_a_survivor_without_a_majority_fences_itself_and_can_be_disarmed(pool: Pool) -> None:

@@ -1,4 +1,5 @@
-"""Which test shows, with packets, that an operation works on a backend? Every operation on one host's network, each backend.
+"""Which test shows, with packets, that an operation works on a backend? Every operation on one host's network, each backend;
+and those of high availability, which are the pool's.
 
 `test_table` holds that each cell names tests that are there, and that run where it says. The page
 `docs/developer/operations.md` is this table; write it anew with `python -m tests.operations.table`.
@@ -6,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -60,6 +61,14 @@ def everywhere(operation: str, *tests: str, note: str = "") -> Row:
 def by_backend(operation: str, netdev: Cell, kernel: Cell, linux: Cell, note: str = "") -> Row:
     """Tests of its own for each backend."""
     return Row(operation, {Backend.NETDEV: netdev, Backend.KERNEL: kernel, Backend.LINUX: linux}, note)
+
+
+@dataclass(frozen=True)
+class PoolRow:
+    """An operation that is the pool's, whatever its hosts' backends: the tests that show it, which run here."""
+
+    operation: str
+    tests: tuple[str, ...]
 
 
 IN_USE = "lab/test_networks_in_use.py::test_"
@@ -210,6 +219,56 @@ ROWS = (
     ),
 )
 
+HA = "lab/test_ha.py::test_"
+FENCE = "lab/test_hostd_fence.py::test_guests_stop_when_the_lease_ends_and_go_on_while_it_is_renewed"
+CUT_OFF = f"{HA}a_host_that_is_cut_off_is_silent_before_its_vms_run_elsewhere_and_comes_back_without_them"
+ON = f"{HA}it_is_on_with_leases_and_refuses_what_would_cut_hosts_off"
+HELD_BACK = f"{HA}restarts_are_held_back_as_long_as_somebody_wants"
+
+POOL_ROWS = (
+    PoolRow(
+        "pool.enable_ha, pool.set_ha_host_failures_to_tolerate, and what is refused while it is on", (ON,)
+    ),
+    PoolRow("pool.disable_ha", (f"{HA}turned_off_it_disarms_the_hosts_and_disturbs_no_vm",)),
+    PoolRow(
+        "a host that loses its lease silences its VMs, then ends them, on each backend",
+        (f"{FENCE}[openvswitch]", f"{FENCE}[linuxbridge]"),
+    ),
+    PoolRow(
+        "VM.set_ha_restart_priority, VM.set_order, VM.set_start_delay: a host is cut off",
+        (CUT_OFF,),
+    ),
+    PoolRow(
+        "the same: programs are killed or hang, the coordinator dies while it restarts VMs",
+        (
+            f"{HA}what_is_killed_is_restarted_in_time_and_what_hangs_is_silenced_without_it",
+            f"{HA}a_coordinator_that_dies_while_it_restarts_vms_starts_none_twice",
+        ),
+    ),
+    PoolRow(
+        "the same: all hosts die, and boot",
+        (f"{HA}a_pool_that_has_died_as_a_whole_starts_its_vms_again_when_it_boots",),
+    ),
+    PoolRow("pool.ha_compute_max_host_failures_to_tolerate", (ON,)),
+    PoolRow("pool.ha_compute_hypothetical_max_host_failures_to_tolerate", (HELD_BACK,)),
+    PoolRow("pool.ha_compute_vm_failover_plan", (CUT_OFF, HELD_BACK)),
+    PoolRow("pool.ha_prevent_restarts_for", (HELD_BACK,)),
+    PoolRow(
+        "host.emergency_ha_disable on the console of a host without a majority",
+        (f"{HA}a_survivor_without_a_majority_fences_itself_and_can_be_disarmed",),
+    ),
+)
+
+_POOL_HEAD = """
+## High availability
+
+Who has a lease, and where VMs are restarted, is for the pool's database and the coordinator: the same on each backend. What a host
+does without a lease is asked of the kernel, whatever its switch is. All of it is shown here, by frames at the hosts' ports where
+it is about VMs that must be silent.
+
+| operation | tests |
+|---|---|"""
+
 _HEAD = """# Operations and backends
 
 Each operation on one host's network, and the tests that show it with packets on each backend. *Here* is the kernel of the
@@ -236,11 +295,17 @@ def _lines() -> Iterator[str]:
         if row.note:
             yield ""
             yield f"*{row.operation}*: {row.note}"
+    yield _POOL_HEAD
+    for pool_row in POOL_ROWS:
+        yield f"| {pool_row.operation} | {_named(pool_row.tests)} |"
 
 
 def _cell(cell: Cell) -> str:
-    tests = ", ".join(f"`{test.rpartition('/')[2]}`" for test in cell.tests)
-    return f"{cell.where.value}: {tests}"
+    return f"{cell.where.value}: {_named(cell.tests)}"
+
+
+def _named(tests: Iterable[str]) -> str:
+    return ", ".join(f"`{test.rpartition('/')[2]}`" for test in tests)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import suite
-from tests.operations.table import PAGE, ROWS, Backend, Row, Where, render
+from tests.operations.table import PAGE, POOL_ROWS, ROWS, Backend, PoolRow, Row, Where, render
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SUITES = {Backend.NETDEV: "openvswitch", Backend.KERNEL: "openvswitch", Backend.LINUX: "linuxbridge"}
@@ -50,8 +50,14 @@ def test_each_backend_has_tests_that_run_where_the_table_says(row: Row) -> None:
         assert not missing, f"{backend.value}, {cell.where.value}"
 
 
+@pytest.mark.parametrize("row", POOL_ROWS, ids=lambda row: row.operation)
+def test_what_is_the_pools_has_tests_that_run_here(row: PoolRow) -> None:
+    assert row.tests
+    assert not set(row.tests) - run_at(Backend.NETDEV, Where.HERE)
+
+
 def test_no_operation_stands_there_twice() -> None:
-    operations = [row.operation for row in ROWS]
+    operations = [row.operation for row in ROWS] + [row.operation for row in POOL_ROWS]
     assert len(operations) == len(set(operations))
 
 
