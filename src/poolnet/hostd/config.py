@@ -73,6 +73,12 @@ class LibvirtConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     domains: tuple[str, ...] = ("*",)
 
 
+class HaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table `[ha]`: the device of a hardware watchdog, which resets a host that hangs before its VMs run elsewhere."""
+
+    watchdog: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -86,6 +92,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     storage_directories: tuple[str, ...] = STORAGE_DIRECTORIES
     management: ManagementConfig | None = None
     libvirt: LibvirtConfig = LibvirtConfig()
+    ha: HaConfig = HaConfig()
 
 
 class Paths:
@@ -115,6 +122,8 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"{path}: {error}") from error
     if config.management is not None:
         config.management.management()
+    if config.ha.watchdog and not config.ha.watchdog.startswith("/dev/"):
+        raise ConfigError(f"ha.watchdog is {config.ha.watchdog}, and no device below /dev")
     return config
 
 

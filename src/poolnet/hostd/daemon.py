@@ -117,7 +117,7 @@ class Daemon:
         )
         self._evidence = Evidence(self._backend)
         self._sysfs = Sysfs(paths.sysfs)
-        self._fence = Fence(paths.state_dir, paths.run_dir, self._note_change)
+        self._fence = Fence(paths.state_dir, paths.run_dir, self._note_change, config.ha.watchdog)
         self._guests = FencedRuntime(_runtime(config, paths, self._sysfs), self._fence.require)
         clients = DhcpClients(paths.run_dir, paths.state_dir)
         self._addressing = Addressing(self._netlink, paths.state_dir, paths.resolv_conf, clients)

@@ -21,7 +21,7 @@ import structlog
 
 from poolnet.hostd import fence_guard
 from poolnet.hostd.checkpoint import read_state, write_durably, write_whole
-from poolnet.hostd.fence_guard import ARMED_FILE, FENCED_FILE, LEASE_FILE, LOCK_FILE
+from poolnet.hostd.fence_guard import ARMED_FILE, FENCED_FILE, LEASE_FILE, LOCK_FILE, Lease
 from poolnet.hostd.guests.runtime import GuestError
 from poolnet.hostd.run import CommandFailed, spawn
 from poolnet.hostnet.protocol import FenceState, HoldLease
@@ -43,9 +43,13 @@ class Fence:
         state_dir: Where it is kept that the host is armed.
         run_dir: Where the lease is, which a boot ends.
         changed: Called when the host is fenced, or is not any more.
+        watchdog: The device of the watchdog that the guard drives, "" for none.
     """
 
-    def __init__(self, state_dir: Path, run_dir: Path, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, state_dir: Path, run_dir: Path, changed: Callable[[], None], watchdog: str = ""
+    ) -> None:
+        self._watchdog = watchdog
         self._state_dir = state_dir
         self._run_dir = run_dir
         self._changed = changed
@@ -84,7 +88,7 @@ class Fence:
         if self._armed is None:
             return False
         marked = (self._run_dir / FENCED_FILE).exists()
-        return marked or fence_guard.until_ns(self._run_dir) <= fence_guard.now_ns()
+        return marked or fence_guard.lease_in(self._run_dir).until_ns <= fence_guard.now_ns()
 
     def state(self) -> FenceState:
         """As the protocol says it."""
@@ -109,7 +113,8 @@ class Fence:
         fenced = self.fenced
         if fenced and until > now and not self.state().clean:
             raise GuestError("", "guests that had to stop are still there")
-        write_whole(self._run_dir / LEASE_FILE, msgspec.json.encode({"until_ns": until}))
+        lease = Lease(until, command.seconds, self._watchdog)
+        write_whole(self._run_dir / LEASE_FILE, msgspec.json.encode(lease._asdict()))
         if self._armed is None or self._armed.generation != command.generation:
             armed = Armed(generation=command.generation)
             write_durably(self._state_dir / ARMED_FILE, msgspec.json.encode(armed))

@@ -22,7 +22,9 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from poolnet.hostd.watchdog import Watchdog
 
 ARMED_FILE: Final = "fence.json"
 LEASE_FILE: Final = "lease.json"
@@ -46,13 +48,23 @@ def now_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def until_ns(run_dir: Path) -> int:
-    """Until when there is a lease; 0 for none, or one that cannot be read."""
-    try:
-        until = json.loads((run_dir / LEASE_FILE).read_bytes())["until_ns"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-    return until if isinstance(until, int) else 0
+class Lease(NamedTuple):
+    """Until when there is a lease (0: none), for how long one is, and the watchdog that ends a host which hangs ("": none)."""
+
+    until_ns: int = 0
+    seconds: float = 0.0
+    watchdog: str = ""
+
+
+def lease_in(run_dir: Path) -> Lease:
+    """The lease of this host; none if it cannot be read."""
+    found = _read(run_dir / LEASE_FILE)
+    until, seconds, watchdog = (found.get(name) for name in Lease._fields)
+    return Lease(
+        until if isinstance(until, int) else 0,
+        float(seconds) if isinstance(seconds, int | float) else 0.0,
+        watchdog if isinstance(watchdog, str) else "",
+    )
 
 
 def is_armed(state_dir: Path) -> bool:
@@ -67,7 +79,7 @@ def look(state_dir: Path, run_dir: Path) -> float | None:
     """Does what is to be done now; the seconds until the next look, None when the guard is not needed any more."""
     if not is_armed(state_dir):
         return None
-    left_s = (until_ns(run_dir) - now_ns()) / 1e9
+    left_s = (lease_in(run_dir).until_ns - now_ns()) / 1e9
     if left_s > 0 and not (run_dir / FENCED_FILE).exists():
         return min(left_s, LOOK_S)
     if left_s <= 0:
@@ -81,6 +93,21 @@ def look(state_dir: Path, run_dir: Path) -> float | None:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
     return AGAIN_S
+
+
+def tell(watchdog: Watchdog, state_dir: Path, run_dir: Path) -> bool:
+    """Tells the watchdog that the host does what it must: it has a lease, or runs no guest. False if it is not needed any more."""
+    if not is_armed(state_dir):
+        if watchdog.close():
+            return False
+        watchdog.keep()
+        return True
+    lease = lease_in(run_dir)
+    if lease.until_ns > now_ns() and not (run_dir / FENCED_FILE).exists():
+        watchdog.tell(lease.watchdog, lease.seconds, lease.until_ns)
+    elif not any(True for _ in running(run_dir)):
+        watchdog.tell(lease.watchdog, lease.seconds, None)
+    return True
 
 
 def silence() -> None:
@@ -169,15 +196,16 @@ def main() -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     _stay_awake()
+    watchdog = Watchdog(say, now_ns)
     while True:
         try:
             wait_s = look(state_dir, run_dir)
+            if not tell(watchdog, state_dir, run_dir) and wait_s is None:
+                return 0
         except Exception as error:  # nobody else would stop the guests
             say(f"{type(error).__name__}: {error}")
             wait_s = AGAIN_S
-        if wait_s is None:
-            return 0
-        time.sleep(wait_s)
+        time.sleep(LOOK_S if wait_s is None else wait_s)
 
 
 if __name__ == "__main__":

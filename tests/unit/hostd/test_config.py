@@ -47,6 +47,13 @@ def test_libvirt_and_its_table(tmp_path: Path) -> None:
     assert (libvirt.uri, libvirt.hypervisor, libvirt.domains) == ("qemu:///system", "qemu", ("web-*",))
 
 
+def test_a_watchdog_is_a_device(tmp_path: Path) -> None:
+    assert read_config(written(tmp_path, '[ha]\nwatchdog = "/dev/watchdog"')).ha.watchdog == "/dev/watchdog"
+    assert read_config(written(tmp_path, "")).ha.watchdog == ""
+    with pytest.raises(ConfigError, match="no device below"):
+        read_config(written(tmp_path, '[ha]\nwatchdog = "watchdog"'))
+
+
 def test_an_empty_file_touches_no_nic(tmp_path: Path) -> None:
     config = read_config(written(tmp_path, ""))
     assert config.nics == ()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -135,7 +136,7 @@ def test_what_is_no_guest_or_sleeps_is_left_alone(place: Place, guest: subproces
 
 
 def test_a_hypervisor_is_found_by_its_domain(place: Place) -> None:
-    domain = "4a6d8a2e-0000-4000-8000-000000000001"
+    domain = str(uuid4())
     words = ("sh", "-c", "read line", "qemu", "-uuid", domain)
     with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
         (place.run / "guests/vm.json").write_text(json.dumps({"state": "running", "domain": domain}))
@@ -150,7 +151,7 @@ def test_what_is_kept_over_a_restart(place: Place) -> None:
         assert not one.fenced
         assert one.state() == protocol.FenceState()
         hold(one, now_ns() + HOUR_NS)
-        until = fence_guard.until_ns(place.run)
+        until = fence_guard.lease_in(place.run).until_ns
         assert until <= now_ns() + 30 * 10**9, "a lease lasts no longer than it may"
         await one.close()
         again = place.fence()
@@ -181,6 +182,22 @@ def test_a_damaged_file_arms_all_the_same(place: Place, content: str) -> None:
         assert one.fenced
         assert fence_guard.is_armed(place.state)
         await one.close()
+
+    asyncio.run(body())
+
+
+def test_the_guard_is_told_of_the_watchdog_with_each_lease(place: Place) -> None:
+    async def body() -> None:
+        one = Fence(place.state, place.run, lambda: None, "/dev/watchdog7")
+        hold(one, now_ns() + HOUR_NS, seconds=40.0)
+        lease = fence_guard.lease_in(place.run)
+        assert (lease.seconds, lease.watchdog) == (40.0, "/dev/watchdog7")
+        await one.close()
+        again = place.fence()
+        again.start()
+        hold(again, now_ns() + HOUR_NS)
+        assert fence_guard.lease_in(place.run).watchdog == ""
+        await again.close()
 
     asyncio.run(body())
 
