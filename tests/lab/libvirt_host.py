@@ -9,6 +9,7 @@ from __future__ import annotations
 import lzma
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -48,7 +49,10 @@ cgroup_controllers = []
 namespaces = []
 """
 _LIBVIRTD_CONF = 'auth_unix_rw = "none"\nauth_unix_ro = "none"\n'
-_LIBVIRTD = "mount --bind /var/lib/libvirt/cache /var/cache/libvirt && exec libvirtd"
+_LIBVIRTD = """
+mount -t tmpfs none /var/cache && mkdir /var/cache/libvirt
+mount --bind /var/lib/libvirt/cache /var/cache/libvirt && exec libvirtd
+"""
 
 
 class LibvirtHost:
@@ -101,6 +105,18 @@ class LibvirtHost:
             self.lab.run(HOST, "pkill", "-x", "libvirtd", check=False)
             self._libvirtd.wait(30)
             self._libvirtd = None
+
+    @contextmanager
+    def nobody_moves(self) -> Iterator[None]:
+        """Neither libvirt's daemon nor poolnet's does anything."""
+        assert self._libvirtd is not None
+        hanging = "^libvirtd|bin/poolnet-hostd"
+        self.lab.run(HOST, "pkill", "-STOP", "-f", hanging)
+        try:
+            yield
+        finally:
+            self.lab.run(HOST, "pkill", "-CONT", "-f", hanging)
+            self._libvirtd.send_signal(signal.SIGCONT)  # `nsenter` stops with what it has started
 
     def restart_daemon(self) -> None:
         """Kills poolnet's daemon; the host starts it again."""
@@ -260,8 +276,8 @@ def libvirt_host(lab: RunningLab) -> Iterator[LibvirtHost]:
 
 
 def _own(directory: Path) -> None:
-    """An empty directory instead of the link to the machine's."""
-    directory.unlink()
+    """An empty directory instead of the link to the machine's, if that has one."""
+    directory.unlink(missing_ok=True)
     directory.mkdir()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -11,14 +12,17 @@ from pathlib import Path
 import pytest
 
 from poolnet.hostd.guests.domain_xml import fresh
+from poolnet.hostnet import protocol
+from poolnet.pool.hostlink import HostLink
 from tests.golden import test_libvirt as golden
 from tests.lab.libvirt_host import HOST, Console, LibvirtHost, libvirt_host
 from tests.lab.pools import eventually, xe
-from tests.lab.running import PATIENCE, running_lab
+from tests.lab.running import PATIENCE, RunningLab, running_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 FIRST, SECOND, FORGED = "10.8.0.1", "10.8.0.2", "10.8.0.66"
+ALWAYS_NS = 1 << 62
 MACS = ("52:54:00:08:00:01", "52:54:00:08:00:02")
 
 
@@ -222,6 +226,49 @@ def test_a_vm_without_a_domain_boots_from_its_network(guests: Guests) -> None:
     assert "cannot be reached" in said
     guests.host.start_libvirt()
     eventually(lambda: guests.state(vm) == "halted", "the VM is not halted")
+
+
+def test_a_host_without_a_lease_ends_its_machines_with_libvirt_and_daemon_hanging(guests: Guests) -> None:
+    """What the guard asks is the kernel: the process of QEMU ends, and its tap is down, before anybody else moves."""
+    lab, host = guests.lab, guests.host
+    vm = lab.xe(HOST, "vm-create", "name-label=guarded")
+    words = (f"vm-uuid={vm}", f"network-uuid={guests.network}", "device=0")
+    lab.xe(HOST, "vif-create", *words)
+    lab.xe(HOST, "vm-start", f"uuid={vm}")
+    pid, device = str(host.pid(f"poolnet-{vm}")), guests.device(vm)
+    assert "UP" in flags(lab, device)
+
+    def runs() -> bool:
+        return bool(lab.run(HOST, "ps", "-o", "pid=", "-p", pid, check=False))
+
+    asyncio.run(tell(host, protocol.HoldLease(generation="g", seconds=3600.0, until_ns=ALWAYS_NS)))
+    eventually(lambda: "fence_guard" in lab.run(HOST, "ps", "-eo", "args"), "nobody guards it")
+    with host.nobody_moves():
+        assert runs()
+        (host.directory / "run/poolnet/lease.json").write_text('{"until_ns": 1}')
+        eventually(lambda: not runs(), "QEMU is not ended")
+        assert "UP" not in flags(lab, device)
+    eventually(lambda: guests.state(vm) == "halted", "the VM is not halted")
+    code, said = xe(lab, HOST, "vm-start", f"uuid={vm}")
+    assert code == 1
+    assert "lease" in said
+    asyncio.run(tell(host, protocol.DropLease()))
+    lab.xe(HOST, "vm-start", f"uuid={vm}")
+    assert "UP" in flags(lab, guests.device(vm))
+    lab.xe(HOST, "vm-shutdown", f"uuid={vm}", "--force")
+
+
+def flags(lab: RunningLab, device: str) -> set[str]:
+    """The flags of an interface."""
+    shown = lab.run(HOST, "ip", "-o", "link", "show", device)
+    return set(shown.partition("<")[2].partition(">")[0].split(","))
+
+
+async def tell(host: LibvirtHost, command: protocol.Command) -> None:
+    """Tells the daemon something of the host's lease."""
+    link = HostLink(host.directory / "run/poolnet/hostd.sock")
+    await link.request(command, protocol.FenceState)
+    await link.close()
 
 
 def test_libvirt_takes_what_it_is_told_of_virtual_functions(guests: Guests) -> None:

@@ -235,18 +235,24 @@ POOL_ROWS = (
         (f"{FENCE}[openvswitch]", f"{FENCE}[linuxbridge]"),
     ),
     PoolRow(
+        "the same with virtual machines of libvirt, while that hangs",
+        (
+            "lab/test_libvirt.py::test_a_host_without_a_lease_ends_its_machines_with_libvirt_and_daemon_hanging",
+        ),
+    ),
+    PoolRow(
         "VM.set_ha_restart_priority, VM.set_order, VM.set_start_delay: a host is cut off",
         (CUT_OFF,),
     ),
     PoolRow(
-        "the same: programs are killed or hang, the coordinator dies while it restarts VMs",
+        "programs are killed or hang; the coordinator dies while it restarts VMs",
         (
             f"{HA}what_is_killed_is_restarted_in_time_and_what_hangs_is_silenced_without_it",
             f"{HA}a_coordinator_that_dies_while_it_restarts_vms_starts_none_twice",
         ),
     ),
     PoolRow(
-        "the same: all hosts die, and boot",
+        "all hosts die, and boot",
         (f"{HA}a_pool_that_has_died_as_a_whole_starts_its_vms_again_when_it_boots",),
     ),
     PoolRow("pool.ha_compute_max_host_failures_to_tolerate", (ON,)),
