@@ -33,6 +33,7 @@ KEPT_AFTER_END = timedelta(minutes=65)  # spec §4
 KEPT_PENDING = timedelta(hours=24)
 TASKS_MAX = 200
 TOGETHER_S = 0.01  # tasks of calls that somebody waits for are written together
+STOP_GRACE_S = 1.5  # for what is still to be written of them, at the server's end
 
 
 class Tasks:
@@ -210,12 +211,16 @@ class Tasks:
             await self.remove(task.ref)
 
     async def stop(self) -> None:
-        """Cancels what still runs, at the server's end."""
-        for running in list(self._running.values()):
+        """Cancels what still runs, at the server's end; nothing waits for a commit that does not end."""
+        under_way = set(self._running.values())
+        for running in under_way:
             running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
-        await self.written()
+        if self._writer is not None:
+            under_way.add(self._writer)
+        if under_way:
+            _, left = await asyncio.wait(under_way, timeout=STOP_GRACE_S)
+            for each in left:
+                each.cancel()
 
     async def written(self) -> None:
         """Waits until the tasks of calls that are over have gone, which takes a moment (see `begin`)."""

@@ -77,6 +77,24 @@ def test_a_new_task_is_as_the_reference_makes_it() -> None:
     in_world(body)
 
 
+def test_the_server_ends_while_no_commit_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(world: World) -> None:
+        background = await world.tasks.create("x", NULL, {})
+        stuck: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        monkeypatch.setattr(module, "STOP_GRACE_S", 0.01)
+        monkeypatch.setattr(world.database, "commit", lambda *_: stuck)
+        world.tasks.begin("y", NULL, {})
+
+        async def work() -> str:
+            await asyncio.Event().wait()
+            return ""
+
+        world.tasks.run(background, work)
+        await asyncio.wait_for(world.tasks.stop(), 20)
+
+    in_world(body)
+
+
 def test_no_task_is_made_for_a_session_that_has_just_ended() -> None:
     async def body(world: World) -> None:
         with pytest.raises(Failure, match="SESSION_INVALID"):
