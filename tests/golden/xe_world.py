@@ -69,7 +69,7 @@ class World:
             raise Failure("SESSION_INVALID", session)
         return self
 
-    async def logout(self, caller: Caller) -> None:
+    def logout(self, caller: Caller) -> None:
         """Note it."""
         self.sessions.append("logout")
 

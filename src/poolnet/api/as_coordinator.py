@@ -360,7 +360,7 @@ async def sweep(sessions: Sessions, tasks: Tasks) -> None:
     next_validation = asyncio.get_running_loop().time() + REVALIDATE_S
     while True:
         await asyncio.sleep(SWEEP_S)
-        await sessions.sweep()
+        sessions.sweep()
         if asyncio.get_running_loop().time() >= next_validation:
             await sessions.revalidate()
             next_validation = asyncio.get_running_loop().time() + REVALIDATE_S

@@ -90,7 +90,7 @@ async def start_member(parts: Parts) -> None:
     door.open()
 
     async def run_cli(words: Sequence[str], client: Client, origin: Origin) -> None:
-        await run_command(words, client, MemberLogin(calls, sessions, member, origin))
+        await run_command(words, client, MemberLogin(calls, sessions, member, parts.background, origin))
 
     parts.gate.open(calls, run_cli, calls.relay, audit_log=calls.audit_log)
     parts.background.start(member.follow(), "member")

@@ -120,10 +120,10 @@ class CliLogin:
         await self._sessions.check(session)
         return SessionCaller(self._dispatcher, session, self._origin)
 
-    async def logout(self, caller: Caller) -> None:
-        """Closes a session that `login` opened."""
+    def logout(self, caller: Caller) -> None:
+        """Closes a session that `login` opened, without waiting for a commit."""
         if isinstance(caller, SessionCaller):
-            await self._sessions.logout(caller.session)
+            self._sessions.end(caller.session)
 
     def confirming(self, caller: Caller, within_s: float) -> Caller:
         """The same session, asking for a time of its own for confirmations."""

@@ -99,6 +99,7 @@ def open_desk(
         has_work=tasks.has_work,
         refusal_delay_s=refusal_delay_s,
     )
+    stack.push_async_callback(sessions.stop)
     events = Events(database=database, clock=clock)
     stack.push_async_callback(events.stop)
     sessions.on_end(events.session_ended)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -33,6 +32,7 @@ from poolnet.api.ha_calls import disarm, is_armed
 from poolnet.api.host_certificates import HostCertificates
 from poolnet.api.member_caller import ForwardingCaller, runs_here
 from poolnet.api.office import Office
+from poolnet.api.parts import Background
 from poolnet.api.place import Place
 from poolnet.api.pool_calls import CLUSTER_DECIDES, is_secret, resolved
 from poolnet.api.results import plain_value
@@ -356,7 +356,10 @@ class MemberCaller:
 class MemberLogin:
     """Logs command lines in that a member carries out itself, and refuses all others."""
 
-    def __init__(self, calls: MemberCalls, sessions: Sessions, member: Member, origin: Origin) -> None:
+    def __init__(
+        self, calls: MemberCalls, sessions: Sessions, member: Member, background: Background, origin: Origin
+    ) -> None:
+        self._background = background
         self._calls = calls
         self._sessions = sessions
         self._member = member
@@ -386,13 +389,12 @@ class MemberLogin:
         await self._sessions.check(session)
         return MemberCaller(self._calls, session, self._origin)
 
-    async def logout(self, caller: Caller) -> None:
-        """Closes a session that `login` opened."""
+    def logout(self, caller: Caller) -> None:
+        """Closes a session that `login` opened; the coordinator hears of its own when it can."""
         if isinstance(caller, MemberCaller):
-            await self._sessions.logout(caller.session)
+            self._sessions.end(caller.session)
         elif isinstance(caller, ForwardingCaller):
-            with suppress(errors.Failure):
-                await caller.logout()
+            self._background.start(caller.logout(), "logout")
 
     def confirming(self, caller: Caller, within_s: float) -> Caller:
         """The same; a call that goes to the coordinator says so there. What a member does by itself is not confirmed."""

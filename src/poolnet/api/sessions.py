@@ -249,8 +249,31 @@ class Sessions:
     async def logout(self, ref: str) -> None:
         """Ends a session and wakes its blocked calls."""
         live = self._forget(ref)
-        if live is not None:
-            await self._remove(live)
+        if live is not None and not live.is_local:
+            await self._remove(live.ref)
+
+    def end(self, ref: str) -> None:
+        """Ends a session like `logout`, without waiting until its row is gone, which takes a commit."""
+        live = self._forget(ref)
+        if live is not None and not live.is_local:
+            self._remove_soon(live.ref)
+
+    def _remove_soon(self, ref: Ref[SessionRow]) -> None:
+        removal = asyncio.get_running_loop().create_task(self._remove(ref))
+        self._removals.add(removal)
+        removal.add_done_callback(self._removed)
+
+    def _removed(self, removal: asyncio.Task[None]) -> None:
+        self._removals.discard(removal)
+        if not removal.cancelled() and (error := removal.exception()) is not None:
+            log.warning("session-row-left", reason=str(error))
+
+    async def stop(self) -> None:
+        """Waits for no removal of rows any more, at the server's end."""
+        for removal in self._removals:
+            removal.cancel()
+        if self._removals:
+            await asyncio.wait(self._removals)
 
     def _forget(self, ref: str) -> LiveSession | None:
         """Ends a session at once; its row is still to be removed."""
@@ -260,12 +283,10 @@ class Sessions:
                 hear(ref)
         return live
 
-    async def _remove(self, live: LiveSession) -> None:
-        if live.is_local:
-            return
+    async def _remove(self, ref: Ref[SessionRow]) -> None:
         txn = self._database.begin()
-        if txn.find(SessionRow, live.ref) is not None:
-            txn.destroy(SessionRow, live.ref)
+        if txn.find(SessionRow, ref) is not None:
+            txn.destroy(SessionRow, ref)
             await self._database.commit(txn.changes())
 
     async def change_password(self, live: LiveSession, new: str) -> None:
@@ -322,10 +343,7 @@ class Sessions:
     def _end_if(self, unfit: Callable[[LiveSession], bool]) -> None:
         for live in [each for each in self._live.values() if unfit(each)]:
             log.info("session-ended", user=live.user[:64], reason="its rights have changed")
-            self._forget(live.ref)
-            removal = asyncio.get_running_loop().create_task(self._remove(live))
-            self._removals.add(removal)
-            removal.add_done_callback(self._removals.discard)
+            self.end(live.ref)
 
     async def revalidate(self) -> None:
         """Ends the sessions of users who have left the directory, or groups there that mattered (spec §3.2)."""
@@ -342,12 +360,15 @@ class Sessions:
                 live.identity = replace(live.identity, groups=now[live.identity.sid])
         self._end_if(lambda live: not self._still_valid(live.identity))
 
-    async def sweep(self) -> None:
+    def sweep(self) -> None:
         """Ends sessions that were idle too long; called every `SWEEP_S` seconds."""
         oldest = self._clock() - IDLE_MAX
         for live in list(self._live.values()):
             if live.last_used < oldest and not self._has_work(live.ref):
-                await self.logout(live.ref)
+                self._forget(live.ref)
+        for row in tuple(self._database.view.all(SessionRow)):
+            if row.ref not in self._live and row.last_active < oldest:
+                self._remove_soon(row.ref)  # also one that was left when its session ended
 
     async def _admit(self, newest: LiveSession) -> None:
         """Adds a session; ends the least recently used ones of its group while there are too many (spec §3.5)."""

@@ -51,8 +51,8 @@ class Login(Protocol):
         """
         ...
 
-    async def logout(self, caller: Caller) -> None:
-        """Close a session that `login` opened; never raises for a session that is already gone."""
+    def logout(self, caller: Caller) -> None:
+        """Begin to close a session that `login` opened; nobody waits for that, or hears of it if it fails."""
         ...
 
     def confirming(self, caller: Caller, within_s: float) -> Caller:

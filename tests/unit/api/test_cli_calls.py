@@ -29,6 +29,7 @@ from poolnet.xe.commands.run import run as run_command
 from tests.golden.xe_world import Terminal
 from tests.in_process import InProcess, login_as, with_server
 from tests.unit.api.test_events import minimal_vm
+from tests.unit.api.test_hang_up import until
 from tests.unit.pool.test_coordinator import eth1, networks
 
 LOCAL = Origin(local_root=True)
@@ -84,7 +85,7 @@ async def rehearse(server: InProcess, body: Callable[[Caller], Awaitable[None]])
         assert everything(server) == before
         assert server.database.feed.number == number
         assert server.database.view.count(Task) == 0
-        await login.logout(caller)
+        login.logout(caller)
 
 
 async def listed(caller: Caller, method: str, *args: Value) -> tuple[Value, ...]:
@@ -122,8 +123,8 @@ def test_a_session_of_the_cli_ends_with_it(tmp_path: Path) -> None:
         assert all(set(one) >= {"name_label", "PIFs", "other_config"} for one in record.values())
         again = await login.resume(row.ref)
         assert await again.call("network.get_all") == tuple(record)
-        await login.logout(caller)
-        assert server.database.view.count(Session) == 0
+        login.logout(caller)
+        await until(server, lambda: not server.database.view.count(Session))
         with pytest.raises(Failure, match="SESSION_INVALID"):
             await login.resume(row.ref)
 
@@ -136,7 +137,7 @@ def test_over_the_network_the_cli_needs_a_password(tmp_path: Path) -> None:
         for local in (False, True):
             with pytest.raises(Failure, match="SESSION_AUTHENTICATION_FAILED"):
                 await login.login("root", "wrong", local=local)
-            await login.logout(await login.login("root", "secret", local=local))
+            login.logout(await login.login("root", "secret", local=local))
 
     with_server(tmp_path, body)
 

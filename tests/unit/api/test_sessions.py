@@ -18,6 +18,7 @@ from poolnet.api.credentials import Credentials, Identity, UsersFileBroken
 from poolnet.api.sessions import Sessions
 from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
+from poolnet.db.errors import StorageFailed
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.session import Session
 from poolnet.model.errors import Failure
@@ -136,7 +137,7 @@ def test_a_session_that_is_idle_for_a_day_ends(world: World) -> None:
         world.clock.advance(hours=23)
         await world.sessions.check(used)
         world.clock.advance(hours=2)
-        await world.sessions.sweep()
+        world.sessions.sweep()
         assert world.ended == [idle]
         with pytest.raises(Failure, match="SESSION_INVALID"):
             await world.sessions.check(idle)
@@ -177,6 +178,33 @@ def test_logging_out_tells_and_forgets(world: World) -> None:
         await world.sessions.logout(ref)
         await world.sessions.logout(ref)
         assert world.ended == [ref]
+        assert world.database.view.find(Session, ref) is None
+
+    asyncio.run(body())
+
+
+def test_a_session_that_could_not_be_removed_counts_no_more_and_goes_after_a_day(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> int:
+        raise StorageFailed("the disk is full")
+
+    async def body() -> None:
+        ref = await world.login()
+        with monkeypatch.context() as broken:
+            broken.setattr(world.database, "commit", refuse)
+            world.sessions.end(ref)
+            await world.sessions.stop()
+        assert world.ended == [ref]
+        with pytest.raises(Failure, match="SESSION_INVALID"):
+            await world.sessions.check(ref)
+        world.clock.advance(hours=23)
+        world.sessions.sweep()
+        await world.sessions.stop()
+        assert world.database.view.find(Session, ref) is not None
+        world.clock.advance(hours=2)
+        world.sessions.sweep()
+        await world.database.feed.wait(world.database.feed.number)
         assert world.database.view.find(Session, ref) is None
 
     asyncio.run(body())

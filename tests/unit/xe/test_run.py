@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from poolnet.xe.caller import Caller
 from poolnet.xe.commands.catalog import COMMANDS
 from poolnet.xe.commands.help import wrapped
 from poolnet.xe.commands.run import run
@@ -41,6 +42,17 @@ def test_a_session_is_closed_after_success_and_after_failure() -> None:
     for words in (["pif-list"], ["pif-plug", "uuid=nope"]):
         _, world = carry_out([*words, "username=root"])
         assert world.sessions == ["login", "logout"]
+
+
+def test_a_session_is_closed_when_the_client_has_its_answer() -> None:
+    class Watched(World):
+        def logout(self, caller: Caller) -> None:
+            super().logout(caller)
+            assert (terminal.out, terminal.code) == ("u1\n", 0)
+
+    terminal, world = Terminal(), Watched({"PIF": PIF}, [])
+    asyncio.run(run(["pif-list", "--minimal", "username=root"], terminal, world))
+    assert world.sessions == ["login", "logout"]
 
 
 def test_a_given_session_is_used_and_left_open() -> None:

@@ -66,20 +66,9 @@ async def run(words: Sequence[str], client: Client, login: Login) -> None:
         session = lines.pop(0).removeprefix(SESSION)
     request = _Request(client, login, session)
     try:
-        await request.carry_out(lines)
-    except Finished as finished:
-        await client.exit(finished.code)
-        return
-    except (*_EXPECTED, _LoginFailed) as error:
-        await _tell(error, client, request.caller)
-        if request.trace:
-            trail = "".join(traceback.format_exception(error))
-            await client.print_error(f"Raised {error!r}\nBacktrace:\n{trail}\n")
-        await client.exit(1)
-        return
+        await client.exit(await request.answer(lines))
     finally:
-        await request.close()
-    await client.exit(0)
+        request.close()  # last: the answer is the client's by now, whatever becomes of the session
 
 
 class _Request:
@@ -92,8 +81,22 @@ class _Request:
         self.trace = False
         self.caller: Caller | None = None
 
-    async def carry_out(self, lines: Sequence[str]) -> None:
-        """Parse, check, log in and run; raises what `run` reports."""
+    async def answer(self, lines: Sequence[str]) -> int:
+        """Carry the command out, say what went wrong, and give the exit code."""
+        try:
+            await self._carry_out(lines)
+        except Finished as finished:
+            return finished.code
+        except (*_EXPECTED, _LoginFailed) as error:
+            await _tell(error, self.client, self.caller)
+            if self.trace:
+                trail = "".join(traceback.format_exception(error))
+                await self.client.print_error(f"Raised {error!r}\nBacktrace:\n{trail}\n")
+            return 1
+        return 0
+
+    async def _carry_out(self, lines: Sequence[str]) -> None:
+        """Parse, check, log in and run; raises what `answer` reports."""
         name, params = parse(lines)
         self.trace = "trace" in params
         printer = Printer(self.client, minimal=_minimal(params))
@@ -117,10 +120,10 @@ class _Request:
             await command.action(Call(params=params, caller=caller, client=self.client, printer=printer))
         await printer.finish()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Log out, unless the session was the client's own."""
         if self.caller is not None and self.session is None:
-            await self.login.logout(self.caller)
+            self.login.logout(self.caller)
 
     async def _log_in(self, command: Command, params: Params) -> Caller:
         if self.session is not None:
