@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -19,7 +20,7 @@ from typing import Final, TypeVar
 from poolnet.db.body import decode_body
 from poolnet.db.changes import Changes
 from poolnet.db.engine import CommitRecord, Deletion, Engine, LogHead, Note
-from poolnet.db.errors import BadRow, Conflict, DatabaseDamaged, DatabaseError, OutcomeUnknown
+from poolnet.db.errors import BadRow, Conflict, DatabaseDamaged, DatabaseError, OutcomeUnknown, StorageFailed
 from poolnet.db.feed import Feed, Published
 from poolnet.db.overlay import Overlay
 from poolnet.db.record import record_of
@@ -75,11 +76,20 @@ class _Foreseen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Flight:
-    """A batch whose append is under way: its commits, and the callers with the number that each will get."""
+class _Batch:
+    """Whose commits share an append: those that fit, with the number that each caller will get, and those that do not."""
 
-    commits: tuple[StagedCommit, ...]
-    callers: tuple[tuple[_Waiting, int], ...]
+    everybody: Sequence[_Waiting]
+    commits: Sequence[StagedCommit]
+    callers: Sequence[tuple[_Waiting, int]]
+    misfits: Sequence[tuple[_Waiting, DatabaseError]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flight:
+    """A batch whose append is under way."""
+
+    batch: _Batch
     record: CommitRecord
     ceiling: int
     done: concurrent.futures.Future[None]
@@ -100,6 +110,7 @@ class Database:
         self._ceiling = 0
         self._assigned = 0
         self._queue: list[_Waiting] = []
+        self._alone: deque[_Waiting] = deque()  # what failed together, and may have failed because of one
         self._flight: _Flight | None = None
         self._foreseen: _Foreseen | None = None
         self._writer: concurrent.futures.ThreadPoolExecutor | None = None
@@ -340,17 +351,15 @@ class Database:
         loop = asyncio.get_running_loop()
         if self._flight is not None and self._flight.loop is not loop:
             self._finish_flight()  # its loop was closed before it could be told
-        while (self._queue or self._head_due) and self._flight is None:
+        while (self._alone or self._queue or self._head_due) and self._flight is None:
             due, self._head_due = self._head_due, False
-            commits, callers = self._stage_queue()
-            record, ceiling = self._record(commits, callers, head_due=due)
+            batch = self._stage_next()
+            record, ceiling = self._record(batch, head_due=due)
             if not record:
-                self._settle(commits, callers, record)
+                self._settle(batch, record)
                 continue
             done = self._thread().submit(self._engine.append, record)
-            self._flight = _Flight(
-                commits=commits, callers=callers, record=record, ceiling=ceiling, done=done, loop=loop
-            )
+            self._flight = _Flight(batch=batch, record=record, ceiling=ceiling, done=done, loop=loop)
             done.add_done_callback(functools.partial(_call_soon, loop, self._landed))
 
     def _landed(self, done: concurrent.futures.Future[None]) -> None:
@@ -365,9 +374,9 @@ class Database:
         error = flight.done.exception()
         if error is None:
             self._ceiling = flight.ceiling
-            self._settle(flight.commits, flight.callers, flight.record)
+            self._settle(flight.batch, flight.record)
             return
-        _refuse(flight.callers, error)
+        self._failed(flight.batch, error)
 
     def _finish_flight(self) -> None:
         """Waits, in this thread, for the append that is under way."""
@@ -378,17 +387,17 @@ class Database:
     def _drain(self) -> None:
         """Carries out everything that was handed in, in this thread."""
         self._finish_flight()
-        while self._queue:
-            commits, callers = self._stage_queue()
-            record, ceiling = self._record(commits, callers)
+        while self._alone or self._queue:
+            batch = self._stage_next()
+            record, ceiling = self._record(batch)
             try:
                 if record:
                     self._engine.append(record)
             except DatabaseError as error:
-                _refuse(callers, error)
+                self._failed(batch, error)
             else:
                 self._ceiling = ceiling
-                self._settle(commits, callers, record)
+                self._settle(batch, record)
 
     def _thread(self) -> concurrent.futures.ThreadPoolExecutor:
         """The one thread in which the engine writes."""
@@ -396,24 +405,28 @@ class Database:
             self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="database")
         return self._writer
 
-    def _stage_queue(self) -> tuple[tuple[StagedCommit, ...], tuple[tuple[_Waiting, int], ...]]:
-        """Checks everything in the queue, each on top of the ones before it; misfits are told so and drop out."""
-        queue, self._queue = self._queue, []
+    def _stage_next(self) -> _Batch:
+        """Checks what is to be appended next, each on top of the ones before it: the queue, or one that is to be alone."""
+        if self._alone:
+            queue = [self._alone.popleft()]
+        else:
+            queue, self._queue = self._queue, []
         batch = Overlay(self._tables)
         commits: list[StagedCommit] = []
-        callers = []
+        callers: list[tuple[_Waiting, int]] = []
+        misfits: list[tuple[_Waiting, DatabaseError]] = []
         for position, waiting in enumerate(queue, 1):
             try:
                 staged = self._as_foreseen(waiting.changes) if len(queue) == 1 else None
                 if staged is None:
                     staged = self._stage(batch, waiting.changes, followed=position < len(queue))
             except (Conflict, BadRow) as error:
-                waiting.settle(error)
+                misfits.append((waiting, error))
                 continue
             commits += staged
             self._assigned += len(staged)
             callers.append((waiting, self._assigned))
-        return tuple(commits), tuple(callers)
+        return _Batch(everybody=queue, commits=commits, callers=callers, misfits=misfits)
 
     def _as_foreseen(self, changes: Sequence[Changes]) -> list[StagedCommit] | None:
         """What `foresee` has made of these changes, if it still holds."""
@@ -440,18 +453,12 @@ class Database:
             batch.replay(own.changes())
         return staged
 
-    def _record(
-        self,
-        commits: Sequence[StagedCommit],
-        callers: Sequence[tuple[_Waiting, int]],
-        *,
-        head_due: bool = False,
-    ) -> tuple[CommitRecord, int]:
+    def _record(self, batch: _Batch, *, head_due: bool = False) -> tuple[CommitRecord, int]:
         """Gives what to store for a batch, and the ceiling of the commit numbers that holds then."""
         enough = self._assigned <= self._ceiling
         ceiling = self._ceiling if enough else self._assigned + NUMBERS_RESERVED
-        record = record_of(commits, self._feed, None if enough else ceiling)
-        notes = [body for waiting, _ in callers for body in waiting.notes]
+        record = record_of(batch.commits, self._feed, None if enough else ceiling)
+        notes = [body for waiting, _ in batch.callers for body in waiting.notes]
         if not notes and not record and not head_due:
             return record, ceiling
         numbered = tuple(map(Note, count(self._noted + 1), notes))
@@ -464,24 +471,35 @@ class Database:
             if self._new_head is head:
                 self._new_head = None
 
-    def _settle(
-        self,
-        commits: Sequence[StagedCommit],
-        callers: Sequence[tuple[_Waiting, int]],
-        record: CommitRecord,
-    ) -> None:
+    def _failed(self, batch: _Batch, error: BaseException) -> None:
+        """Tells callers that their commits failed; several are tried once more, each alone: some may need no disk.
+
+        Not told are those of whose commits nobody knows: they wait until the server ends.
+        """
+        if isinstance(error, StorageFailed) and len(batch.everybody) > 1:
+            self._alone.extend(batch.everybody)
+            return
+        for waiting, misfit in batch.misfits:
+            waiting.settle(misfit)
+        for waiting, _ in batch.callers:
+            if waiting.waiter is None or not isinstance(error, OutcomeUnknown):
+                waiting.settle(error)
+
+    def _settle(self, batch: _Batch, record: CommitRecord) -> None:
         """Makes a batch visible, in order, and answers its callers."""
         self._head_kept(record.log_head)
-        for commit in commits:
+        for commit in batch.commits:
             self._apply(commit)
         if record.notes:
             if self._on_notes is not None:
                 self._on_notes(record.notes)
             else:
                 self._unlogged += record.notes
-        for waiting, number in callers:
+        for waiting, misfit in batch.misfits:
+            waiting.settle(misfit)
+        for waiting, number in batch.callers:
             waiting.settle(number)
-        if commits:
+        if batch.commits:
             self._feed.wake()
 
     def _apply(self, commit: StagedCommit) -> None:
@@ -510,13 +528,6 @@ class Database:
                     deleted=tuple(row for row in deleted if row is not None),
                 )
             )
-
-
-def _refuse(callers: Sequence[tuple[_Waiting, int]], error: BaseException) -> None:
-    """Tells callers that their commits failed; not those of whose commits nobody knows: they wait until the server ends."""
-    for waiting, _ in callers:
-        if waiting.waiter is None or not isinstance(error, OutcomeUnknown):
-            waiting.settle(error)
 
 
 def _written(commit: StagedCommit) -> set[type[Row]]:

@@ -38,7 +38,7 @@ from poolnet.pool import audit, audit_entry, audit_notes, ending
 from poolnet.pool.audit_entry import Audited
 from poolnet.pool.guard import USUAL, Guard
 from poolnet.pool.host_work import HostWork
-from poolnet.pool.hostlink import HostGone, HostRefused
+from poolnet.pool.hostlink import HostCutOff, HostGone, HostRefused
 from poolnet.pool.rollout import Agreement, Hosts, Rollouts
 from poolnet.pool.storage import METHODS as STORAGE_METHODS
 from poolnet.pool.storage import StorageCalls
@@ -367,7 +367,7 @@ class Coordinator:
                 except Exception as error:  # the loop outlives every bug; the callers hear of it
                     log.exception("batch-failed", calls=[p.call.method for p in batch])
                     for pending in batch:
-                        _fail(pending.answer, errors.internal_error(f"{type(error).__name__}: {error}"))
+                        _fail(pending.answer, _bug(error))
 
     async def _company(self) -> None:
         """Waits for the other calls of a burst: as long as more arrive, but not for long."""
@@ -379,14 +379,7 @@ class Coordinator:
 
     async def _carry_out(self, batch: Sequence[_Pending]) -> None:
         txn = self._database.begin()
-        decided: list[_Decided] = []
-        began = monotonic()
-        for pending in batch:
-            if monotonic() - began > BREATH_S:
-                await asyncio.sleep(0)
-                began = monotonic()
-            if (one := self._decide(txn, pending)) is not None:
-                decided.append(one)
+        decided, refused = await self._decide_all(txn, batch)
         if not decided:
             return
         contexts, changes = [d.context for d in decided], [d.changes for d in decided]
@@ -402,12 +395,13 @@ class Coordinator:
                 ),
                 decided[0].pending.call.before_commit,
             )
-        except errors.Failure as failure:
-            _fail(decided[0].pending.answer, failure)
+        except Exception as error:  # whatever it is, nothing has changed, and one call's bug is nobody else's
+            if not isinstance(error, errors.Failure | HostRefused | HostGone | DatabaseError):
+                log.exception("batch-failed", calls=[d.pending.call.method for d in decided])
+            await self._try_apart([each for each in batch if not each.answer.done()], error, txn)
             return
-        except (HostRefused, HostGone, DatabaseError) as error:
-            await self._try_apart([d.pending for d in decided], error, txn)
-            return
+        for pending, failure in refused:
+            _fail(pending.answer, failure)
         for one in decided:
             if one.entry is not None and one.pending.audited is not None:
                 one.pending.audited.records += 1
@@ -448,29 +442,33 @@ class Coordinator:
     async def _try_apart(self, batch: Sequence[_Pending], error: Exception, view: View) -> None:
         """Finds whose call is at fault, by halves; it fails, and the others are carried out.
 
-        Where a host is gone, those that concern it fail, without asking it once more for each.
+        Where a host is gone, those that concern it fail, without asking it once more for each; one that a change has cut off
+        is back, and it is one of their calls that did it.
         """
+        concerned, others = await self._told_apart(batch, error)
+        nobodys_fault = isinstance(error, HostGone | StorageFailed) and not isinstance(error, HostCutOff)
+        if nobodys_fault or (len(concerned) == 1 and not _worth_another_try(concerned[0], error)):
+            for pending in concerned:
+                _fail(pending.answer, as_failure(error, view, pending.call))
+            concerned = ()
+        middle = (len(concerned) + 1) // 2
+        parts = [part for part in (others, concerned[:middle], concerned[middle:]) if part]
+        if parts:
+            log.info("batch-split", calls=len(batch), parts=list(map(len, parts)), reason=str(error))
+        for part in parts:
+            await self._carry_out(part)
+
+    async def _told_apart(
+        self, batch: Sequence[_Pending], error: Exception
+    ) -> tuple[Sequence[_Pending], Sequence[_Pending]]:
+        """The calls that an error may be about, and those that it is not about."""
+        concerned: list[_Pending] = []
+        others: list[_Pending] = []
         if isinstance(error, HostGone) and len(batch) > 1:
-            concerned: list[_Pending] = []
-            others: list[_Pending] = []
             for pending in batch:
                 (concerned if self._concerns(pending, error.host) else others).append(pending)
                 await asyncio.sleep(0)  # there may be a thousand
-            if concerned and others:
-                log.info("batch-without-host", host=error.host, calls=len(batch), concerned=len(concerned))
-                for pending in concerned:
-                    _fail(pending.answer, as_failure(error, view, pending.call))
-                await self._carry_out(others)
-                return
-        nobodys_fault = isinstance(error, HostGone | StorageFailed)
-        if nobodys_fault or (len(batch) == 1 and not _worth_another_try(batch[0], error)):
-            for pending in batch:
-                _fail(pending.answer, as_failure(error, view, pending.call))
-            return
-        log.info("batch-split", calls=len(batch), reason=str(error))
-        middle = (len(batch) + 1) // 2
-        await self._carry_out(batch[:middle])
-        await self._carry_out(batch[middle:])
+        return (concerned, others) if concerned else (batch, ())
 
     def _concerns(self, pending: _Pending, host: Ref[Host]) -> bool:
         """Whether a call by itself would have a host do anything; one that would be refused now concerns none."""
@@ -484,7 +482,28 @@ class Coordinator:
             return False
         return host in self._rollouts.concerned(txn, [context])
 
-    def _decide(self, txn: Txn, pending: _Pending) -> _Decided | None:
+    async def _decide_all(
+        self, txn: Txn, batch: Sequence[_Pending]
+    ) -> tuple[list[_Decided], list[tuple[_Pending, errors.Failure]]]:
+        """What is to be carried out, and whom to refuse then: perhaps because of a change that comes to nothing."""
+        decided: list[_Decided] = []
+        refused: list[tuple[_Pending, errors.Failure]] = []
+        began = monotonic()
+        for pending in batch:
+            if monotonic() - began > BREATH_S:
+                await asyncio.sleep(0)
+                began = monotonic()
+            outcome = self._decide(txn, pending)
+            if isinstance(outcome, _Decided):
+                decided.append(outcome)
+            elif outcome is not None and decided:
+                refused.append((pending, outcome))
+            elif outcome is not None:
+                _fail(pending.answer, outcome)
+        return decided, refused
+
+    def _decide(self, txn: Txn, pending: _Pending) -> _Decided | errors.Failure | None:
+        """Has the rule of a call decide; gives its refusal if it is one, and nothing for a call that is withdrawn."""
         if pending.answer.done():  # the client hung up while it waited
             return None
         pending.started = True
@@ -494,12 +513,10 @@ class Coordinator:
         try:
             result = call.rule(context, **call.arguments)
         except errors.Failure as failure:
-            _fail(pending.answer, failure)
-            return None
+            return failure
         except Exception as error:  # a bug in a rule is that call's failure and nobody else's
             log.exception("rule-failed", method=call.method)
-            _fail(pending.answer, errors.internal_error(f"{type(error).__name__}: {error}"))
-            return None
+            return _bug(error)
         changes = overlay.changes()
         entry = audit_notes.decided_by(changes, context, txn) if pending.audited is not None else None
         overlay.merge()
@@ -519,11 +536,12 @@ class Coordinator:
                 except Exception as error:  # the loop outlives every bug; the callers hear of it
                     log.exception("writes-failed")
                     for write in batch:
-                        _fail(write.answer, errors.internal_error(f"{type(error).__name__}: {error}"))
+                        _fail(write.answer, _bug(error))
 
     async def _commit_writes(self, batch: Sequence[_Write]) -> None:
         txn = self._database.begin()
         results: list[tuple[asyncio.Future[Value], Value]] = []
+        refused: list[tuple[asyncio.Future[Value], errors.Failure]] = []
         notes: list[bytes] = []
         noted: list[Audited] = []
         for write in batch:
@@ -534,11 +552,11 @@ class Coordinator:
             try:
                 result = change(overlay)
             except errors.Failure as failure:
-                answer.set_exception(failure)
+                refused.append((answer, failure))
                 continue
             except Exception as error:  # a bug in one change is that call's failure and nobody else's
                 log.exception("write-failed")
-                answer.set_exception(errors.internal_error(f"{type(error).__name__}: {error}"))
+                refused.append((answer, _bug(error)))
                 continue
             note = audit_notes.of_write(write.audited, overlay, txn)
             if note is not None and write.audited is not None:
@@ -553,12 +571,17 @@ class Coordinator:
             return
         for audited in noted:
             audited.records += 1
+        for answer, refusal in refused:
+            _fail(answer, refusal)
         for answer, result in results:
             if not answer.done():
                 answer.set_result(result)
 
     async def _commit_one_by_one(self, batch: Sequence[_Write], reason: DatabaseError) -> None:
-        """Carries changes out alone that could not be committed together, because of one of them or of the disk."""
+        """Carries changes out alone that could not be committed together, because of one of them or of the disk.
+
+        Also those that were refused: perhaps because of others that are not committed now.
+        """
         log.info("writes-split", changes=len(batch), reason=str(reason))
         for write in batch:
             answer = write.answer
@@ -579,6 +602,9 @@ class Coordinator:
                         _fail(answer, errors.internal_error(str(error)))
                 except DatabaseError as error:
                     _fail(answer, errors.internal_error(str(error)))
+                except Exception as error:  # a bug in one change is that call's failure and nobody else's
+                    log.exception("write-failed")
+                    _fail(answer, _bug(error))
                 else:
                     if not answer.done():
                         answer.set_result(result)
@@ -644,17 +670,26 @@ def _fail(answer: asyncio.Future[Value], failure: Exception) -> None:
         answer.set_exception(failure)
 
 
+def _bug(error: Exception) -> errors.Failure:
+    """What a bug is to the client whose call met it."""
+    return errors.internal_error(f"{type(error).__name__}: {error}")
+
+
 def _worth_another_try(pending: _Pending, error: Exception) -> bool:
     pending.conflicts += isinstance(error, Conflict)
     return isinstance(error, Conflict) and pending.conflicts < TRIES_MAX
 
 
 def as_failure(error: Exception, view: View, call: RuleCall) -> errors.Failure:
-    """What a host's refusal, or the database's, means to the client that called (spec §6.2, §9.2)."""
+    """What a host's refusal, the database's, or a bug means to the client that called (spec §6.2, §9.2)."""
+    if isinstance(error, errors.Failure):
+        return error
     if isinstance(error, HostGone):
         return errors.cannot_contact_host(error.host or next(iter(view.refs(Host)), NULL))
-    if not isinstance(error, HostRefused):
+    if isinstance(error, DatabaseError):
         return errors.internal_error(str(error))
+    if not isinstance(error, HostRefused):
+        return _bug(error)
     refused = error.refused
     if refused.fault is protocol.Fault.VLAN_IN_USE:
         device, _, tag = refused.subject.rpartition(".")

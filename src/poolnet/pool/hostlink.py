@@ -41,6 +41,10 @@ class HostGone(Exception):
         self.host = host
 
 
+class HostCutOff(HostGone):
+    """A change has cut the host off: it goes back by itself, and is there again."""
+
+
 class HostRefused(Exception):
     """The host's daemon refused or failed; nothing changed there."""
 

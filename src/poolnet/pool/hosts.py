@@ -19,7 +19,7 @@ from poolnet.hostnet.storage import StorageAction
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
 from poolnet.pool import wire
-from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
+from poolnet.pool.hostlink import HostCutOff, HostGone, HostLink, HostRefused
 from poolnet.pool.peer import ANSWER_S, Peer, PeerDenied, PeerGone, Streams
 
 T = TypeVar("T")
@@ -166,7 +166,7 @@ class PoolHosts:
                     return await looking
                 return await asked if asked.done() else looking.result()
         except TimeoutError as error:
-            raise HostGone("the host did not come back in time") from error
+            raise HostCutOff("the host did not come back in time") from error
         finally:
             for task in (asked, looking):
                 task.cancel()
@@ -225,7 +225,7 @@ class PoolHosts:
         try:
             await remote.ask(wire.Reach(address=coordinator_address), wire.Pong)
         except (PeerGone, PeerDenied) as error:
-            raise HostGone(f"host and coordinator do not reach each other: {error}", host) from error
+            raise HostCutOff(f"host and coordinator do not reach each other: {error}", host) from error
 
     def facts(self) -> Mapping[Ref[Host], HostFacts]:
         """What the daemons reported last."""
@@ -261,7 +261,7 @@ class PoolHosts:
         try:
             return await request
         except HostGone as error:
-            raise HostGone(str(error), host) from error
+            raise type(error)(str(error), host) from error
 
 
 async def _awaited(request: Awaitable[T]) -> T:

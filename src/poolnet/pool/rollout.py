@@ -132,7 +132,7 @@ class Rollouts:
             HostRefused: A host could not be made so, or could not be reached afterwards.
             HostGone: A host cannot be reached.
             DatabaseError: The changes could not be committed.
-            Failure: The agreement is refused. In all these cases all hosts are brought back.
+            Failure: The agreement is refused. In all these cases, and after a bug, all hosts are brought back.
         """
         async with self._one_at_a_time:
             works = self._works(view, contexts)
@@ -164,7 +164,6 @@ class Rollouts:
             if others:
                 decided = (*changes, *_marked(view, armed))
                 await _to_its_end(self._decide(works, contexts, decided, armed, progress, noted))
-                await _to_its_end(self._go_on(migration.moves(works)))
 
     async def _decide(
         self,
@@ -181,6 +180,16 @@ class Rollouts:
         except BaseException:
             await self._go_back(works, contexts, progress)
             raise
+        try:
+            await self._keep(armed, progress)
+            await self._go_on(migration.moves(works))
+        except Exception:  # a bug, and no failure of the calls: they are committed
+            log.exception("not-kept")
+            for host in armed:
+                self._astray(host)
+
+    async def _keep(self, armed: Mapping[Ref[Host], str], progress: Progress) -> None:
+        """Lets all hosts keep what is committed; whoever cannot be told is brought in step later."""
         kept = await asyncio.gather(
             *(self._confirm({host: rollout}) for host, rollout in armed.items()), return_exceptions=True
         )

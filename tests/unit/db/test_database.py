@@ -160,6 +160,63 @@ def test_a_full_disk_fails_the_callers_and_changes_nothing() -> None:
     database.close()
 
 
+def test_a_commit_that_cannot_be_stored_fails_no_other_that_shares_its_append() -> None:
+    class PickyEngine(GatedEngine):
+        def append(self, record: CommitRecord) -> None:
+            assert self.gate.wait(10)
+            if any(b"large" in put.body for put in record.puts):
+                raise StorageFailed("too large")
+            super().append(record)
+
+    engine = PickyEngine()
+    database = Database.open(engine)
+    session = a_session()
+    create(database, session)
+    large = a_network("large")
+    after = a_network("after")
+    same_uuid = Network(ref=a_ref(), uuid=large.uuid, name_label="the same uuid")
+
+    async def run() -> list[int | BaseException]:
+        engine.gate.clear()
+        rows: list[Network | Task] = [a_network("before"), large, same_uuid, a_task(session.ref), after]
+        tasks = [asyncio.create_task(database.commit(creating(database, each))) for each in rows]
+        await asyncio.sleep(0)
+        engine.gate.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    outcomes = asyncio.run(run())
+    assert [type(outcome) for outcome in outcomes] == [int, StorageFailed, int, int, int]
+    numbers = [outcome for outcome in outcomes if isinstance(outcome, int)]
+    assert numbers == sorted(numbers)
+    assert {row.name_label for row in database.view.all(Network)} == {
+        "before",
+        "the same uuid",
+        "after",
+    }
+    assert database.view.count(Task) == 1
+    database.close()
+
+
+def test_what_needs_no_disk_is_committed_while_the_disk_is_full() -> None:
+    engine = GatedEngine()
+    database = Database.open(engine)
+    session = a_session()
+    create(database, session)
+    engine.full = True
+
+    async def run() -> list[int | BaseException]:
+        engine.gate.clear()
+        rows: list[Network | Task] = [a_network("first"), a_network("second"), a_task(session.ref)]
+        tasks = [asyncio.create_task(database.commit(creating(database, each))) for each in rows]
+        await asyncio.sleep(0)
+        engine.gate.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [type(outcome) for outcome in asyncio.run(run())] == [StorageFailed, StorageFailed, int]
+    assert (database.view.count(Network), database.view.count(Task)) == (0, 1)
+    database.close()
+
+
 def test_a_cancelled_caller_does_not_undo_its_commit() -> None:
     engine = GatedEngine()
     database = Database.open(engine)
