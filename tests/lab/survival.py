@@ -17,6 +17,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from poolnet.hostd.process_stat import stat_of
 from poolnet.lab import cli, console, life, machine
 from tests.lab import switches
 from tests.lab.running import MADE, PATIENCE, RunningLab
@@ -200,7 +201,8 @@ def wait_until_served(lab: RunningLab, host: str) -> Api:
 
 def is_stopped(pid: int) -> bool:
     """Whether a process stands still."""
-    return " T " in Path(f"/proc/{pid}/stat").read_text()
+    stat = stat_of(pid)
+    return stat is not None and stat.state == "T"
 
 
 def poolnet(lab: RunningLab, action: str, *words: str) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from poolnet.hostd.guests.namespaces import started_at
 from poolnet.hostd.guests.netns import GuestRecord, NetnsRuntime
 from poolnet.hostd.guests.runtime import GuestError
+from poolnet.hostd.process_stat import started_at, stat_of
 from poolnet.hostnet.facts import GuestFacts
 from poolnet.hostnet.protocol import (
     CreateGuest,
@@ -72,7 +72,8 @@ def inside(run_dir: Path, *words: str) -> str:
 
 
 def kernel_state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    stat = stat_of(pid)
+    return stat.state if stat is not None else ""
 
 
 def children(pid: int) -> list[int]:

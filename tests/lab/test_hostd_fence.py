@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from poolnet.hostd.fence_guard import LOCK_FILE, LOOK_S, now_ns
-from poolnet.hostd.guests.namespaces import started_at
+from poolnet.hostd.process_stat import started_at
 from poolnet.hostnet.protocol import (
     CreateGuest,
     DestroyGuest,

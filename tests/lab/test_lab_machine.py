@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from poolnet.hostd.guests.namespaces import started_at
+from poolnet.hostd.process_stat import started_at
 from poolnet.lab import machine
 from poolnet.lab.init import Service
 from poolnet.lab.state import LabError

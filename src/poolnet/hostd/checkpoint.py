@@ -165,7 +165,17 @@ def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, content, mode, durably=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path.parent)
+
+
+def remove_durably(path: Path) -> None:
+    """Removes a file, if there is one; after a crash it is not there any more once this returns. Raises OSError."""
+    path.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:

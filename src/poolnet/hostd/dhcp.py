@@ -32,8 +32,9 @@ from poolnet.hostd.dhcp_lease import (
     read_report6,
     reporter,
 )
-from poolnet.hostd.guests.namespaces import started_at, wait_gone
+from poolnet.hostd.guests.namespaces import wait_gone
 from poolnet.hostd.netlink import index_of
+from poolnet.hostd.process_stat import started_at, stat_of
 from poolnet.hostd.run import CommandFailed, spawn
 
 LOG = structlog.stdlib.get_logger("poolnet.hostd.dhcp")
@@ -394,11 +395,8 @@ def _session(process: _Process) -> Iterator[int]:
     for entry in os.scandir("/proc"):
         if not entry.name.isdecimal():
             continue
-        try:
-            stat = Path(entry.path, "stat").read_text(encoding="ascii", errors="replace")
-        except OSError:
+        stat = stat_of(int(entry.name))
+        if stat is None or stat.name != _PROGRAM or stat.session != process.pid:
             continue
-        name = stat.partition("(")[2].rpartition(")")[0]
-        fields = stat.rpartition(")")[2].split()
-        if name == _PROGRAM and int(fields[3]) == process.pid and int(fields[19]) >= process.started:
+        if stat.started >= process.started:
             yield int(entry.name)

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from poolnet.hostd import fence_guard
-from poolnet.hostd.checkpoint import read_state, write_durably, write_whole
+from poolnet.hostd.checkpoint import read_state, remove_durably, write_durably, write_whole
 from poolnet.hostd.fence_guard import ARMED_FILE, FENCED_FILE, LEASE_FILE, LOCK_FILE, Lease
 from poolnet.hostd.guests.runtime import GuestError
 from poolnet.hostd.run import CommandFailed, spawn
@@ -130,12 +130,7 @@ class Fence:
         """Stops guests for no lease any more, durably. Raises OSError."""
         if self._armed is None:
             return
-        (self._state_dir / ARMED_FILE).unlink(missing_ok=True)
-        directory = os.open(self._state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        remove_durably(self._state_dir / ARMED_FILE)
         self._armed = None
         for name in (LEASE_FILE, FENCED_FILE):
             (self._run_dir / name).unlink(missing_ok=True)

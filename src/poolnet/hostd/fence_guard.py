@@ -16,7 +16,6 @@ import os
 import re
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +24,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from poolnet.hostd.watchdog import Watchdog
+
+from poolnet.hostd.link_requests import set_up
+from poolnet.hostd.process_stat import started_at
 
 ARMED_FILE: Final = "fence.json"
 LEASE_FILE: Final = "lease.json"
@@ -38,8 +40,6 @@ AGAIN_S: Final = 0.1
 ASLEEP: Final = ("suspended", "stopped")
 _PROCESSES: Final = Path("/proc")
 _VIF: Final = re.compile(r"vif[0-9]+\.[0-9]+")
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # <linux/sockios.h>, <linux/if.h>
-_REQUEST: Final = struct.Struct("16sH22x")
 _MCL_CURRENT: Final = 1  # <sys/mman.h>
 
 
@@ -112,15 +112,10 @@ def tell(watchdog: Watchdog, state_dir: Path, run_dir: Path) -> bool:
 
 def silence() -> None:
     """Lets no frame of a guest through any more."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        for _, name in socket.if_nameindex():
-            if _VIF.fullmatch(name):
-                with suppress(OSError):  # it goes just now
-                    answer = fcntl.ioctl(asked, _SIOCGIFFLAGS, _REQUEST.pack(name.encode(), 0))
-                    flags: int = _REQUEST.unpack(answer)[1]
-                    if flags & _IFF_UP:
-                        down = _REQUEST.pack(name.encode(), flags & ~_IFF_UP)
-                        fcntl.ioctl(asked, _SIOCSIFFLAGS, down)
+    for _, name in socket.if_nameindex():
+        if _VIF.fullmatch(name):
+            with suppress(OSError):  # it goes just now
+                set_up(name, up=False)
 
 
 def running(run_dir: Path) -> Iterator[int]:
@@ -132,7 +127,7 @@ def running(run_dir: Path) -> Iterator[int]:
             if record.get("state") in ASLEEP:
                 continue
             pid = record.get("pid")
-            if isinstance(pid, int) and pid > 1 and _started_at(pid) == record.get("started"):
+            if isinstance(pid, int) and pid > 1 and started_at(pid) == record.get("started"):
                 yield pid
             if domain := record.get("domain"):
                 domains.add(str(domain).encode())
@@ -157,16 +152,6 @@ def _hypervisors(domains: set[bytes]) -> Iterator[int]:
             words = (_PROCESSES / entry.name / "cmdline").read_bytes().split(b"\0")
             if b"-uuid" in words[:-1] and words[words.index(b"-uuid") + 1] in domains:
                 yield int(entry.name)
-
-
-def _started_at(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 when there is none."""
-    try:
-        stat = (_PROCESSES / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    fields = stat.rpartition(")")[2].split()
-    return 0 if not fields or fields[0] in {"Z", "X"} else int(fields[19])
 
 
 def _stay_awake() -> None:

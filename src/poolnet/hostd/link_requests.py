@@ -1,4 +1,7 @@
-"""What can be asked of one interface without waiting for netlink? One request to the kernel each; `netlink` alone asks."""
+"""What can be asked of one interface without waiting for netlink? One request to the kernel each.
+
+`netlink` asks, and the guard of a lease (`fence_guard`), which runs without libraries, and the init of a lab's machine.
+"""
 
 from __future__ import annotations
 

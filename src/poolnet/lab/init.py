@@ -9,23 +9,22 @@ waits for this.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
-import struct
 import sys
 import time
 import uuid
 from pathlib import Path
 from typing import NoReturn, TypedDict
 
+from poolnet.hostd.link_requests import set_up
+
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 4096
 _MNT_FORCE, _MNT_DETACH = 1, 2
 _STORAGE = "/run/sr-mount/"
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1)
 
 _RESTART_AFTER_S = (0.2, 0.5, 1.0)  # at most what the units of a real host say (RestartSec)
@@ -120,13 +119,6 @@ def _unmount_storage() -> None:
         point = line.split(" ")[1]
         if point.startswith(_STORAGE):
             libc.umount2(point.encode(), _MNT_FORCE | _MNT_DETACH)
-
-
-def _raise_loopback() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        request = struct.pack("16sH14x", b"lo", 0)
-        flags = struct.unpack_from("H", fcntl.ioctl(one, _SIOCGIFFLAGS, request), 16)[0]
-        fcntl.ioctl(one, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
 
 
 class _Init:
@@ -282,7 +274,7 @@ def main(directory: Path) -> NoReturn:
             os.set_inheritable(fd, False)
     _set_up_mounts(directory)
     socket.sethostname(Path("/etc/hostname").read_text(encoding="ascii").strip())
-    _raise_loopback()
+    set_up("lo", up=True)
     os.chdir("/")
     log = os.open("/var/log/init.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     os.write(1, b"ready\n")

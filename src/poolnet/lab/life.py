@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from poolnet.hostd.guests import namespaces
+from poolnet.hostd.process_stat import started_at
 from poolnet.lab import cabling, datapath, machine, switch
 from poolnet.lab.init import Service
 from poolnet.lab.state import (
@@ -90,7 +90,7 @@ async def up(
     with locked(name):
         if (LABS / name / "lab.json").exists():
             old = load(name)
-            if namespaces.started_at(old.switch_pid) == old.switch_started != 0:
+            if started_at(old.switch_pid) == old.switch_started != 0:
                 raise LabError(f"lab {name} is up; `poolnet lab down --name {name}` removes it")
         await _remove(name)
         try:
@@ -341,7 +341,7 @@ async def _wait_serving(lab: Lab, host: LabHost) -> None:
     try:
         async with asyncio.timeout(_SERVES_WITHIN_S):
             while last := await _what_is_wrong(host.http_port):
-                if namespaces.started_at(host.pid) != host.started:
+                if started_at(host.pid) != host.started:
                     raise LabError(f"host {host.name} died while starting\n{_logs(lab, host)}")
                 await asyncio.sleep(0.05)
     except TimeoutError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from poolnet.hostd.guests import namespaces
+from poolnet.hostd.process_stat import started_at
 from poolnet.lab.init import Machine, Service
 from poolnet.lab.state import LabError
 
@@ -105,7 +106,7 @@ async def launch(directory: Path, *, pass_fds: Sequence[int] = ()) -> tuple[int,
         pid = await namespaces.launch(command, pass_fds=pass_fds)
     except namespaces.LaunchError as error:
         raise LabError(f"machine {directory.name} did not start: {error}") from error
-    return pid, namespaces.started_at(pid)
+    return pid, started_at(pid)
 
 
 def go(pid: int) -> None:
@@ -153,7 +154,7 @@ async def end(directory: Path, *, ask: bool) -> None:
     Nothing to do when it does not run.
     """
     for pid in _processes(directory):
-        started = namespaces.started_at(pid)
+        started = started_at(pid)
         with suppress(ProcessLookupError):
             if ask:
                 os.kill(pid, signal.SIGTERM)

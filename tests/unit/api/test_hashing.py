@@ -12,6 +12,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from poolnet.api import hashing
+from poolnet.hostd.process_stat import stat_of
 from tests.unit.db.clusters import eventually
 
 STORED = PasswordHasher(time_cost=1, memory_cost=64).hash("sécret\n'")
@@ -23,10 +24,10 @@ def _processes(asking: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             words = (path / "cmdline").read_bytes()
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:  # ended meanwhile
             continue
-        if parent == asking and b"poolnet.api.hashing" in words:
+        stat = stat_of(int(path.name))
+        if stat is not None and stat.parent == asking and b"poolnet.api.hashing" in words:
             found.append(int(path.name))
     return found
 

@@ -17,6 +17,7 @@ from poolnet.hostd.checkpoint import (
     Journal,
     NotWritten,
     read_confirmed,
+    remove_durably,
     write_durably,
 )
 from poolnet.hostnet.protocol import DestroyGuest
@@ -143,3 +144,17 @@ def test_a_file_is_replaced_whole_and_belongs_to_its_owner_only(tmp_path: Path) 
     assert path.read_bytes() == b"two"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_a_removal_is_on_the_disk_and_may_come_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_durably(path, b"one")
+    synced: list[tuple[Path, bool]] = []
+
+    def fsync(number: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{number}").readlink(), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    remove_durably(path)
+    remove_durably(path)
+    assert synced == [(tmp_path, False)] * 2

@@ -17,9 +17,9 @@ from poolnet.hostd import fence, fence_guard
 from poolnet.hostd.fence import Fence
 from poolnet.hostd.fence_guard import ARMED_FILE, FENCED_FILE, LEASE_FILE, now_ns
 from poolnet.hostd.guests.fenced import FencedRuntime
-from poolnet.hostd.guests.namespaces import started_at
 from poolnet.hostd.guests.runtime import GuestError
 from poolnet.hostd.nohypervisor import NoHypervisor
+from poolnet.hostd.process_stat import started_at
 from poolnet.hostd.run import CommandFailed
 from poolnet.hostnet import protocol
 

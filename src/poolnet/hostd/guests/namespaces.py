@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from poolnet.hostd.process_stat import started_at, stat_of
+
 UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid")
 
 # `unshare` without --fork runs the outer shell in the old PID namespace: the shell's first child is the new init, and
@@ -53,15 +55,6 @@ async def launch(command: Sequence[str], *, pass_fds: Sequence[int] = (), wait_s
     return pid
 
 
-def started_at(pid: int) -> int:
-    """When the process started, in clock ticks since boot; 0 when there is none or it is a zombie.
-
-    With the PID this identifies a process: PIDs are used again.
-    """
-    fields = _stat(pid)
-    return 0 if not fields or fields[0] in {"Z", "X"} else int(fields[19])
-
-
 def freeze(pid: int) -> None:
     """Stop every process of this init's PID namespace, also those that appear meanwhile."""
     frozen: set[int] = set()
@@ -95,23 +88,15 @@ def waiters(pid: int) -> frozenset[int]:
 def wake(stopped: Iterable[int]) -> None:
     """Let those of them go on that are stopped."""
     for pid in stopped:
-        if _stat(pid)[:1] == ["T"]:
+        stat = stat_of(pid)
+        if stat is not None and stat.state == "T":
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
 
 def _parent(pid: int) -> int:
-    fields = _stat(pid)
-    return int(fields[1]) if fields else 0
-
-
-def _stat(pid: int) -> list[str]:
-    """What the kernel says of a process from its state on; nothing if there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return []
-    return stat.rpartition(")")[2].split()
+    stat = stat_of(pid)
+    return stat.parent if stat is not None else 0
 
 
 async def wait_gone(pid: int, started: int, wait_s: float, waiting: Collection[int] = ()) -> bool:

@@ -23,6 +23,7 @@ from poolnet.hostd.guests import image, namespaces
 from poolnet.hostd.guests.addresses import AddressWatch
 from poolnet.hostd.guests.host_ends import SILENT, disable_ipv6, remove, vif_name
 from poolnet.hostd.guests.runtime import GuestError
+from poolnet.hostd.process_stat import started_at
 from poolnet.hostd.run import CommandFailed, run
 from poolnet.hostnet.facts import GuestFacts
 from poolnet.hostnet.protocol import (
@@ -202,7 +203,7 @@ class NetnsRuntime:
             domid=guest.domid,
             state="paused",
             pid=pid,
-            started=namespaces.started_at(pid),
+            started=started_at(pid),
             nics=guest.nics,
             offloads=self._offloads,
         )
@@ -318,7 +319,7 @@ class NetnsRuntime:
         record = self._records.get(vm_uuid)
         if record is None:
             return
-        if namespaces.started_at(record.pid) == record.started:
+        if started_at(record.pid) == record.started:
             namespaces.freeze(record.pid)
             await self._take_back(record)
             await self._end(record, _KILL_WAIT_S, at_once=True)
@@ -479,7 +480,7 @@ class NetnsRuntime:
             self._keep(record, state="stopped")
             return
         try:
-            if namespaces.started_at(record.pid) != record.started:
+            if started_at(record.pid) != record.started:
                 raise ProcessLookupError(record.pid)
             watched = _Watched(pidfd, AddressWatch(record.pid))
         except OSError:
