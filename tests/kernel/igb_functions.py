@@ -26,7 +26,8 @@ import pytest
 from poolnet.hostd.guests.netns import GuestRecord
 from tests.kernel.debian_kernel import IGB_MAC, WIRE_MAC
 from tests.lab import xe_here
-from tests.lab.hostd_rig import START_TIMEOUT_S, Rig, eventually
+from tests.lab.hostd_rig import Rig
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -99,7 +100,7 @@ class Host:
     async def start(self) -> None:
         await self.rig.start_daemon(PATH=self.path)
         await self.rig.start_api()
-        await eventually(lambda: self._try("host-list", "enabled=true", "--minimal") != "", START_TIMEOUT_S)
+        await until(lambda: self._try("host-list", "enabled=true", "--minimal") != "")
 
     async def stop(self) -> None:
         for name in ("api", "hostd"):
@@ -146,7 +147,7 @@ class Host:
 
     async def pings(self, vm: str, number: int) -> bool:
         """Does VM `number` hear and answer? A function's link takes some seconds to come up."""
-        await eventually(lambda: "LOWER_UP" in self.inside(vm, "ip", "link", "show", "eth0"))
+        await until(lambda: "LOWER_UP" in self.inside(vm, "ip", "link", "show", "eth0"))
         words = ("ping", "-n", "-c", "2", "-i", "0.5", "-W", "4", f"10.7.0.{number}")
         return " 0% packet loss" in self.inside(vm, *words, check=False)
 
@@ -243,7 +244,7 @@ def test_guests_speak_through_functions_and_give_them_back(tmp_path: Path) -> No
                 assert "spoof checking on, link-state auto, trust off" in treatment(number)
                 assert is_checked(number)
             # The NIC starts anew when it gets functions, and takes no rate until it has a link again.
-            await eventually(lambda: "max_tx_rate 103Mbps" in treatment(0))
+            await until(lambda: "max_tx_rate 103Mbps" in treatment(0))
 
             frames = tmp_path / "frames"
             with heard_on_the_wire(frames):
@@ -251,7 +252,7 @@ def test_guests_speak_through_functions_and_give_them_back(tmp_path: Path) -> No
                 assert await one.pings(second, 1)
                 assert not await one.pings(first, 3)  # another VLAN
                 assert not await one.pings(third, 1)
-                await eventually(lambda: "vlan 8," in frames.read_text())
+                await until(lambda: "vlan 8," in frames.read_text())
             tagged = re.findall(r"(\S+) > ff:ff:ff:ff:ff:ff, .* vlan (\d+),", frames.read_text())
             assert (
                 {(mac(1), "7"), (mac(3), "8")} <= set(tagged) <= {(mac(1), "7"), (mac(2), "7"), (mac(3), "8")}
@@ -268,14 +269,14 @@ def test_guests_speak_through_functions_and_give_them_back(tmp_path: Path) -> No
             # somebody changes functions: the daemon puts them back
             sh("ip", "link", "set", NIC, "vf", "1", "vlan", "8")
             sh("ip", "link", "set", NIC, "vf", "1", "spoofchk", "off")
-            await eventually(lambda: ", vlan 7, spoof checking on," in treatment(1))
+            await until(lambda: ", vlan 7, spoof checking on," in treatment(1))
             assert is_checked(1)
 
             # what the NIC cannot hold: a rate above its own, which is told of, and a link that is down, which is refused
             vif = one.xe("vif-list", f"vm-uuid={second}", "--minimal")
             limit = ("qos_algorithm_type=ratelimit", "qos_algorithm_params:kbps=250000")
             one.xe("vif-param-set", f"uuid={vif}", *limit)
-            await eventually(lambda: one.xe("message-list", "name=VIF_QOS_FAILED", "--minimal") != "")
+            await until(lambda: one.xe("message-list", "name=VIF_QOS_FAILED", "--minimal") != "")
             assert "cannot limit virtual function" in one.xe("message-list", "params=body", "--minimal")
             fourth = one.vm(4, seven)
             vif = one.xe("vif-list", f"vm-uuid={fourth}", "--minimal")
@@ -288,8 +289,8 @@ def test_guests_speak_through_functions_and_give_them_back(tmp_path: Path) -> No
             os.kill(one.pid(first), signal.SIGKILL)
             one.xe("vm-shutdown", f"uuid={second}", "force=true")
             state = ("vm-param-get", f"uuid={first}", "param-name=power-state")
-            await eventually(lambda: one.xe(*state) == "halted")
-            await eventually(lambda: f"link/ether {NO_MAC} " in treatment(0))
+            await until(lambda: one.xe(*state) == "halted")
+            await until(lambda: f"link/ether {NO_MAC} " in treatment(0))
             for number in (0, 1):
                 assert f"link/ether {NO_MAC} " in treatment(number)
                 assert "vlan" not in treatment(number)
@@ -318,7 +319,7 @@ def test_functions_are_there_again_after_a_boot(tmp_path: Path) -> None:
     async def body() -> None:
         async with host(tmp_path, KEPT) as one:
             assert count() == TOTAL
-            await eventually(lambda: one.sriov("remaining-capacity") == str(TOTAL))
+            await until(lambda: one.sriov("remaining-capacity") == str(TOTAL))
             third, fourth = (one.xe("vm-list", f"name-label=vm{n}", "--minimal") for n in (3, 4))
             assert one.xe("vm-param-get", f"uuid={fourth}", "param-name=power-state") == "halted"
             one.xe("vm-start", f"uuid={fourth}")
@@ -351,7 +352,7 @@ def test_functions_are_there_again_after_a_boot(tmp_path: Path) -> None:
             assert count() == 4
             await one.start()
             assert one.sriov("requires-reboot") == "false"
-            await eventually(lambda: one.sriov("remaining-capacity") == "4")
+            await until(lambda: one.sriov("remaining-capacity") == "4")
             one.xe("vm-start", f"uuid={third}")
             assert f"link/ether {mac(3)} " in treatment(0)
             assert f"link/ether {mac(3)} " in one.inside(third, "ip", "link", "show", "eth0")

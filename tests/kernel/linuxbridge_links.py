@@ -13,8 +13,9 @@ from poolnet.hostnet.match import mismatches
 from poolnet.hostnet.protocol import Counters, ReadCounters
 from poolnet.hostnet.state import EMPTY, BondMode, BondOptions, GuestPort, HostNetwork, LockMode, Uplink
 from poolnet.hostnet.steps import ReplaceUplink
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import BOND0, INTERNAL, VLAN50, XENBR0, locked, mac, network, nic, port
+from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
@@ -168,10 +169,10 @@ def test_a_guest_speaks_through_a_bond_and_a_vlan_and_hears_each_answer_once(
             assert pings(rig, source="vm", target="10.50.0.1")
             for cable in ("sw0", "sw1"):
                 rig.sh("ip", "-n", "cabinet", "link", "set", cable, "down")
-                await eventually(lambda: pings(rig, source="vm", target="10.9.0.1"), 60)
+                await until(lambda: pings(rig, source="vm", target="10.9.0.1"))
                 assert pings(rig, source="vm", target="10.50.0.1")
                 rig.sh("ip", "-n", "cabinet", "link", "set", cable, "up")
-                await eventually(lambda: pings(rig, source="vm", target="10.9.0.1"), 60)
+                await until(lambda: pings(rig, source="vm", target="10.9.0.1"))
             assert (await rig.plan_to(state)).steps == ()
 
     with_rig(tmp_path, body, backend="linuxbridge")

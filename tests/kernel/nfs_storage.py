@@ -13,8 +13,8 @@ import pytest
 
 from poolnet.lab import life
 from tests.lab.running import RunningLab, lab_to_share, running_lab
-from tests.lab.survival import eventually
 from tests.manual.console import Console
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 

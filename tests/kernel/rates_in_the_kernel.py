@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.lab.guest_pair import GuestPair
-from tests.lab.hostd_rig import Rig, eventually
+from tests.lab.hostd_rig import Rig
 from tests.lab.hostd_states import ipv4
 from tests.lab.test_rates import KILOBYTE, arrives, assert_rate, links, state, with_guests
 from tests.lab.trains import Train
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -20,7 +21,7 @@ def test_a_limit_is_kept_changed_and_lifted(tmp_path: Path) -> None:
     async def body(rig: Rig, pair: GuestPair) -> None:
         await rig.roll_out(state(0))
         assert "system@" in rig.sh("ovs-appctl", "dpif/show")
-        await eventually(lambda: pair.hears(ipv4(2)))
+        await until(lambda: pair.hears(ipv4(2)))
         pinging = Train(("ip", "netns", "exec", pair.name(1)), ipv4(2))
         with pinging:
             for kbytes in (800, 0, 200):

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.lab.console_client import Client, Denied, NotAnswered
-from tests.lab.running import PATIENCE, RunningLab
+from tests.lab.running import RunningLab
+from tests.waiting import PATIENCE
 
 CALLS_A_SECOND: Final = 20
 CLIENTS: Final = 10

@@ -22,7 +22,8 @@ from typing import Final
 
 from poolnet.lab import life, machine
 from tests.lab.cluster_load import WHOLE_S, Load, enable, hosts_of, kill, whole
-from tests.lab.running import MADE, PATIENCE, RunningLab, running_lab
+from tests.lab.running import MADE, RunningLab, running_lab
+from tests.waiting import PATIENCE
 
 AWAY_S: Final = 3.0
 SHORT_S: Final = 2.0

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.running import MADE, PATIENCE, SHARED, RunningLab, running_lab
+from tests.lab.running import MADE, SHARED, RunningLab, running_lab
+from tests.waiting import PATIENCE
 
 DEFAULT_TIMEOUT_S = 300.0
 

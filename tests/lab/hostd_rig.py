@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -22,9 +21,10 @@ from poolnet.hostnet.state import HostNetwork
 from poolnet.hostnet.steps import Plan
 from poolnet.pool.hostlink import HostLink
 from tests.lab.own_network import run_in_own_network
+from tests.waiting import PATIENCE, listens, until
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-START_TIMEOUT_S = 60.0 * float(os.environ.get("POOLNET_LAB_PATIENCE", "1"))
+START_TIMEOUT_S = 60.0 * PATIENCE
 STOP_TIMEOUT_S = 60.0
 
 
@@ -84,7 +84,7 @@ class Rig:
             f"--pidfile={self.run_dir}/ovsdb-server.pid",
             ready=self.run_dir / "db.sock",
         )
-        await eventually(lambda: listens(self.run_dir / "db.sock"))
+        await until(lambda: listens(self.run_dir / "db.sock"))
         if first:
             self.sh("ovs-vsctl", "--no-wait", "init", "--", "set", "Open_vSwitch", ".", "ovs-version=3.1.0")
 
@@ -104,14 +104,14 @@ class Rig:
         self.socket.unlink(missing_ok=True)
         words = (sys.executable, "-m", module, "--debug")
         await self._start("hostd", *words, ready=self.socket, environment=environment)
-        await eventually(lambda: listens(self.socket))
+        await until(lambda: listens(self.socket))
 
     async def start_api(self) -> None:
         """Starts poolnet-api, which serves `xe` on this host at a socket, and its other doors here."""
         socket_of_xe = self.root / "run/poolnet/xapi.sock"
         socket_of_xe.unlink(missing_ok=True)
         await self._start("api", str(Path(sys.executable).with_name("poolnet-api")), ready=socket_of_xe)
-        await eventually(lambda: listens(socket_of_xe), START_TIMEOUT_S)
+        await until(lambda: listens(socket_of_xe))
 
     async def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Ends one of the programs (`ovsdb-server`, `ovs-vswitchd`, `hostd`, `api`) and waits for its end."""
@@ -218,13 +218,6 @@ async def running_rig(
         await rig.stop()
 
 
-async def eventually(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    """Waits for a condition on something that no event tells of."""
-    async with asyncio.timeout(timeout_s):
-        while not holds():  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.02)
-
-
 def with_rig(
     directory: Path,
     body: Callable[[Rig], Awaitable[None]],
@@ -247,12 +240,6 @@ def with_rig(
             await body(rig)
 
     run_in_own_network(run, mounts=mounts)
-
-
-def listens(path: Path) -> bool:
-    """Does somebody take connections at a Unix socket? One is there a moment before that."""
-    with socket.socket(socket.AF_UNIX) as asking:
-        return asking.connect_ex(str(path)) == 0
 
 
 def exists(path: Path) -> bool:

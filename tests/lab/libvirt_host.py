@@ -19,8 +19,8 @@ from pathlib import Path
 
 from poolnet.lab import machine
 from tests.kernel.debian_kernel import debian_kernel
-from tests.lab.pools import eventually
-from tests.lab.running import PATIENCE, RunningLab
+from tests.lab.running import RunningLab
+from tests.waiting import PATIENCE, eventually
 
 HOST = "host1"
 USER = "libvirt-qemu"  # which Debian's package of the system daemon makes, and libvirt looks for at its start

@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 
 from tests.lab import survival
 from tests.lab.attacks import attacks_of
-from tests.lab.running import PATIENCE
 from tests.lab.stage import ATTACKER, BACKENDS, HOST, VICTIM, Stage, datagram, staged
-from tests.lab.survival import eventually
+from tests.waiting import PATIENCE, eventually
 
 AT_ONCE, BAD_OF_THEM = 12, 8  # frames before the sender looks who has heard them
 UNDERWAY_MAX = 64  # good frames; more would overrun the switch's socket, whatever the locks are

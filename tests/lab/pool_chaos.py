@@ -27,7 +27,8 @@ from tests.lab import accidents, cluster_load, pools
 from tests.lab.accidents import ACCIDENTS, CLUSTERED, LASTS_S
 from tests.lab.console_client import Client, Denied, NotAnswered
 from tests.lab.pool_seen import CLASSES, Seen
-from tests.lab.running import PATIENCE, RunningLab, running_lab
+from tests.lab.running import RunningLab, running_lab
+from tests.waiting import PATIENCE
 
 HOSTS: Final = ("host1", "host2", "host3")
 CHANGES: Final = ("vlan-create", "vlan-destroy", "address", "bond", "vm", "designate")

@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable
 
 from poolnet.lab import machine
-from tests.lab.running import PATIENCE, RunningLab
-
-WITHIN_S = 60.0 * PATIENCE
-
-
-def eventually(holds: Callable[[], bool], what: str = "it never came", within_s: float = WITHIN_S) -> None:
-    """Waits for what no event tells of."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
+from tests.lab.running import RunningLab
+from tests.waiting import PATIENCE
 
 
 def xe(lab: RunningLab, host: str, *words: str) -> tuple[int, str]:

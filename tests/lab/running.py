@@ -15,11 +15,9 @@ from poolnet.lab import console, life, machine
 from poolnet.lab.state import LABS, Lab, load
 from poolnet.pool.pace import USUAL_SILENCE_S
 from tests.lab import xe_here
+from tests.waiting import PATIENCE
 
 BACKEND = os.environ.get("POOLNET_LAB_BACKEND", "openvswitch")
-PATIENCE = float(
-    os.environ.get("POOLNET_LAB_PATIENCE", "1")
-)  # how many times slower than usual this machine may be
 _NUMBERS = count(1)
 _NAMESPACES = ("pid", "uts")  # every process of a machine and of its guests is in these
 

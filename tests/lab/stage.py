@@ -19,9 +19,10 @@ from poolnet.lock import nft_counters
 from poolnet.lock.openflow import port_cookie, reason_at
 from tests.lab import survival
 from tests.lab.attacks import BROADCAST, Party, Sent
-from tests.lab.running import BACKEND, PATIENCE, RunningLab, running_lab
-from tests.lab.survival import Api, eventually
+from tests.lab.running import BACKEND, RunningLab, running_lab
+from tests.lab.survival import Api
 from tests.lab.wires import Wire
+from tests.waiting import PATIENCE, eventually
 
 # On another kernel its own backend alone.
 BACKENDS = (BACKEND,) if "POOLNET_LAB_BACKEND" in os.environ else ("openvswitch", "linuxbridge")

@@ -20,9 +20,9 @@ from typing import Any
 from poolnet.hostd.process_stat import stat_of
 from poolnet.lab import cli, console, life, machine
 from tests.lab import switches
-from tests.lab.running import MADE, PATIENCE, RunningLab
+from tests.lab.running import MADE, RunningLab
+from tests.waiting import PATIENCE, eventually
 
-BACK_WITHIN_S = 15.0
 CALL_TIMEOUT_S = 30.0 * PATIENCE
 
 
@@ -146,15 +146,6 @@ def at_once_later(call: Callable[[], Any]) -> Future[Any]:
     future = pool.submit(lambda: at_once([call])[0])
     pool.shutdown(wait=False)
     return future
-
-
-def eventually(holds: Callable[[], bool], what: str, timeout_s: float = BACK_WITHIN_S) -> float:
-    """Waits for what no event tells of; how long it took, in seconds."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < timeout_s * PATIENCE, f"not within {timeout_s:g} s: {what}"
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def pid_of(lab: RunningLab, host: str, program: str) -> int:

@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from tests.lab import pools
+from tests.waiting import eventually
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NICS = ("ens10", "ens11")
 ADDRESS, GATEWAY = "192.0.2.10", "192.0.2.1"
-eventually = partial(pools.eventually, within_s=120.0)
+patiently = partial(eventually, within_s=120.0)
 _NEVER_SEEN = (
     "etc/poolnet",
     "var/lib/poolnet",
@@ -82,7 +82,7 @@ class SystemdMachine:
         self._container = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output, env=environment
         )
-        eventually(self._is_up, "the machine did not boot")
+        patiently(self._is_up, "the machine did not boot")
 
     def stop(self) -> None:
         """Takes its power away."""

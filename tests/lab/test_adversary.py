@@ -34,7 +34,7 @@ from tests.lab.stage import (
     datagram,
     staged,
 )
-from tests.lab.survival import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 

@@ -14,7 +14,7 @@ import pytest
 from poolnet.lab.audit import verify
 from tests.lab import survival, switches
 from tests.lab.running import RunningLab, running_lab
-from tests.lab.survival import eventually
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +12,9 @@ import pytest
 
 from poolnet.lab import life
 from tests.lab import switches
-from tests.lab.running import PATIENCE, RunningLab, lab_to_share
+from tests.lab.running import RunningLab, lab_to_share
 from tests.lab.trains import Capture, Train, in_guest, on_machine
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -22,7 +22,6 @@ HOST = "host1"
 MODES = ("balance-slb", "active-backup", "lacp")
 GATEWAY, BOND_IP = "10.66.0.254", "10.66.0.1"
 TAG, VLAN_GATEWAY = "20", "10.67.0.254"
-COMES_WITHIN_S = 60.0
 # At 10 ms: 200 ms of waiting for the link to come back, and a machine that is busy. `make bench` says what is lost exactly.
 FAILOVER_LOST_MAX = int(150 * PATIENCE)
 SWITCHED_LOST_MAX = int(150 * PATIENCE)
@@ -40,14 +39,6 @@ def lab() -> Iterator[RunningLab]:
         one.run("switch", "ip", "address", "add", f"{VLAN_GATEWAY}/24", "dev", "vlan20")
         one.run("switch", "ip", "link", "set", "vlan20", "up")
         yield one
-
-
-def eventually(holds: Callable[[], bool], within_s: float = COMES_WITHIN_S) -> None:
-    """Waits for what no event tells of."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.1)
 
 
 def pif(lab: RunningLab, device: str) -> str:

@@ -18,9 +18,9 @@ from poolnet.pool.authority import pem_of as pem_of_certificate
 from tests.lab import survival
 from tests.lab.pools import host_uuid, live, pif
 from tests.lab.running import RunningLab, running_lab
-from tests.lab.survival import eventually
 from tests.unit.api.test_certificates import CA, issued, key, pem_of
 from tests.unit.api.test_trust import revocation_list
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 

@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from poolnet.pool import pki
 from poolnet.pool.authority import certify, own_authority, pem_of, pem_of_key
 from tests.lab import cluster_load, cluster_soak, survival
-from tests.lab.pools import answer, eventually, host_uuid, live, pif, xe
-from tests.lab.running import PATIENCE, RunningLab, running_lab
+from tests.lab.pools import answer, host_uuid, live, pif, xe
+from tests.lab.running import RunningLab, running_lab
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

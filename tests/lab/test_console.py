@@ -11,8 +11,8 @@ import pytest
 from poolnet.lab import life, machine
 from tests.lab import survival, switches
 from tests.lab.running import RunningLab, lab_to_share
-from tests.lab.survival import eventually
 from tests.lab.test_dhcp import Server
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

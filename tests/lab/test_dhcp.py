@@ -6,14 +6,15 @@ import asyncio
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from poolnet.lab import life
-from tests.lab.running import BACKEND, PATIENCE, RunningLab, lab_to_share
+from tests.lab.running import BACKEND, RunningLab, lab_to_share
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -22,7 +23,6 @@ BRIDGE = "xenbr1"
 ROUTER = "10.77.0.1"
 NAME_SERVER = "10.77.0.53"
 LEASE_S = 120  # the shortest that the server gives
-COMES_WITHIN_S = 30.0 * PATIENCE  # the client asks whether anybody has the address already
 
 
 class Server:
@@ -128,14 +128,6 @@ def client(lab: RunningLab) -> int:
 def clients(lab: RunningLab) -> list[str]:
     """Every process of a DHCP client, with its PID."""
     return lab.run(HOST, "pgrep", "-a", "dhcpcd", check=False).splitlines()
-
-
-def eventually(holds: Callable[[], bool], within_s: float = COMES_WITHIN_S) -> None:
-    """Waits for what no event tells of."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.1)
 
 
 def leased(lab: RunningLab) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab.running import RunningLab, lab_to_share
-from tests.lab.test_dhcp import addresses, client, clients, eth1, eventually, network_of, param
+from tests.lab.test_dhcp import addresses, client, clients, eth1, network_of, param
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

@@ -12,6 +12,7 @@ import pytest
 from poolnet.hostd import dhcp
 from poolnet.hostd.dhcp import DhcpClients
 from tests.lab.own_network import run_in_own_network
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -53,15 +54,6 @@ def client_pid(clients: DhcpClients) -> int:
     return client.process.pid if client.process is not None else 0
 
 
-async def eventually(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            while not holds():  # noqa: ASYNC110 - no event tells
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"not within {timeout_s:g} s: {what}") from None
-
-
 def test_a_client_without_a_lease_asks_anew_and_one_that_has_it_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,13 +63,13 @@ def test_a_client_without_a_lease_asks_anew_and_one_that_has_it_is_left_alone(
     async def body(clients: DhcpClients) -> None:
         seen = [client_pid(clients)]
         for _ in range(2):  # nobody answers
-            await eventually(lambda: client_pid(clients) not in (0, seen[-1]), "it asks anew")
+            await until(lambda: client_pid(clients) not in (0, seen[-1]), "it asks anew")
             seen.append(client_pid(clients))
         monkeypatch.setattr(dhcp, "ASK_AGAIN_S", 15.0)  # with time for the address to be probed
-        await eventually(lambda: client_pid(clients) not in (0, seen[-1]), "it asks anew")
+        await until(lambda: client_pid(clients) not in (0, seen[-1]), "it asks anew")
         server = await asyncio.create_subprocess_exec(*SERVER, stderr=subprocess.DEVNULL)
         try:
-            await eventually(lambda: clients.lease("bridge0") is not None, "it has a lease")
+            await until(lambda: clients.lease("bridge0") is not None, "it has a lease")
             monkeypatch.setattr(dhcp, "ASK_AGAIN_S", 0.2)
             has = client_pid(clients)
             clients._ask_again(clients._clients["bridge0"])  # as the timer does, which is set for later

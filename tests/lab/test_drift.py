@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.pools import eventually, xe
-from tests.lab.running import PATIENCE, RunningLab, running_lab
+from tests.lab.pools import xe
+from tests.lab.running import RunningLab, running_lab
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(200)]
 
-NOTICED_WITHIN_S = 5.0 * PATIENCE
+NOTICED_WITHIN_S = 5.0
 ADDRESS = "10.9.0.1/24"
 
 

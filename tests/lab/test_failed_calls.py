@@ -13,7 +13,8 @@ import pytest
 
 from tests.lab import survival, switches
 from tests.lab.running import RunningLab, running_lab
-from tests.lab.survival import Api, Refused, assert_agreed, at_once, eventually, kill
+from tests.lab.survival import Api, Refused, assert_agreed, at_once, kill
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 

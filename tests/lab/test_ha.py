@@ -20,9 +20,10 @@ import pytest
 from poolnet.lab import life, machine
 from poolnet.lab.state import LabError, switch_port
 from tests.lab import cluster_load, survival
-from tests.lab.pools import answer, eventually, host_uuid, live, xe
+from tests.lab.pools import answer, host_uuid, live, xe
 from tests.lab.running import RunningLab, running_lab
 from tests.lab.trains import Capture
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

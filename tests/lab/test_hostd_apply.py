@@ -33,7 +33,7 @@ from poolnet.hostnet.state import (
 )
 from poolnet.hostnet.steps import ReplaceLock, ReplaceUplink
 from poolnet.pool.hostlink import HostRefused
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import (
     BOND0,
     EVERYTHING,
@@ -50,6 +50,7 @@ from tests.lab.hostd_states import (
     port,
     unlocked,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -108,9 +109,7 @@ def test_the_switch_has_what_the_reference_has(tmp_path: Path) -> None:
         assert "10.9.0.2/24" in rig.sh("ip", "-br", "addr", "show", "xenbr0")
         assert "default via 10.9.0.1 dev xenbr0" in rig.sh("ip", "route")
         names = ("xenbr0", "xapi0", "xapi1")
-        await eventually(
-            lambda: all("UP" in rig.sh("ip", "link", "show", name).split(">")[0] for name in names)
-        )
+        await until(lambda: all("UP" in rig.sh("ip", "link", "show", name).split(">")[0] for name in names))
         assert " mtu 1400 " in rig.sh("ip", "link", "show", "xapi1")
 
     with_rig(tmp_path, body)

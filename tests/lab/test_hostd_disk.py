@@ -15,8 +15,9 @@ from poolnet.hostnet.protocol import Confirm, Done, Fault, Greeting, Hello, Stag
 from poolnet.hostnet.show import network_hash
 from poolnet.hostnet.state import HostNetwork, LinkSettings
 from poolnet.pool.hostlink import HostRefused
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import INTERNAL, STATIC, XENBR0, network
+from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("backend", ["openvswitch", "linuxbridge"])]
 
@@ -92,7 +93,7 @@ async def require(rig: Rig, state: HostNetwork) -> None:
 
 async def reverted(rig: Rig) -> None:
     """Nobody confirms: what was armed is taken back by the daemon itself."""
-    await eventually(lambda: "nobody confirmed" in rig.log("hostd"))
+    await until(lambda: "nobody confirmed" in rig.log("hostd"))
     await rig.link.request(Stage(rollout="next", desired=BEFORE), Staged)  # in its turn, after the way back
     await require(rig, BEFORE)
     assert "10.77.0.1/24" in rig.sh("ip", "addr", "show", "eth1")

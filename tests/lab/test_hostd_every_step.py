@@ -20,8 +20,9 @@ from poolnet.hostnet.show import network_hash
 from poolnet.hostnet.state import HostNetwork, LinkSettings
 from poolnet.pool.hostlink import HostGone, HostRefused
 from tests.lab.dying_daemon import Accident
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import INTERNAL, STATIC, XENBR0, locked, network, nic, port
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.lab,
@@ -99,7 +100,7 @@ async def require(rig: Rig, state: HostNetwork) -> None:
     """The host is so, nothing is under way, and what a NIC gave up it has again if it is free."""
     assert mismatches(await rig.observe(), state) == ()
     assert (await rig.link.request(Hello(), Greeting)).confirmed == network_hash(state)
-    await eventually(lambda: not journal(rig).exists())
+    await until(lambda: not journal(rig).exists())
     assert (GIVEN_UP in rig.sh("ip", "addr", "show", "eth2")) is (state == BEFORE)
 
 
@@ -195,7 +196,7 @@ def test_whatever_fails_on_the_way_back_is_tried_again(tmp_path: Path, backend: 
                 await rig.link.request(Revert(rollout=f"r{number}"), Done)
             except HostRefused:
                 assert happened(rig)
-                await eventually(lambda: not journal(rig).exists())
+                await until(lambda: not journal(rig).exists())
             await require(rig, BEFORE)
             if not happened(rig):
                 break

@@ -32,8 +32,9 @@ from poolnet.hostnet.protocol import (
     RunGuest,
 )
 from poolnet.pool.hostlink import HostRefused
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import XENBR0, mac, network, port
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -46,9 +47,9 @@ SLACK_S = 0.5  # of a busy machine
 
 async def hold(rig: Rig, seconds: float = LEASE_S) -> float:
     """Gives the host a lease; when that ends, as CLOCK_BOOTTIME has it, in seconds."""
-    until = now_ns() + int(seconds * 1e9)
-    await rig.link.request(HoldLease(generation="g", seconds=seconds, until_ns=until), FenceState)
-    return until / 1e9
+    ends_at = now_ns() + int(seconds * 1e9)
+    await rig.link.request(HoldLease(generation="g", seconds=seconds, until_ns=ends_at), FenceState)
+    return ends_at / 1e9
 
 
 class Guests:
@@ -143,7 +144,7 @@ def test_guests_stop_when_the_lease_ends_and_go_on_while_it_is_renewed(tmp_path:
         await hold(rig, 60.0)
         pid = await guests.start("r1")
         with listening() as heard:
-            await eventually(lambda: bool(heard.times))
+            await until(lambda: bool(heard.times))
             first = await hold(rig)
             while now_ns() / 1e9 < first + LOOK_S + SLACK_S:
                 await hold(rig)
@@ -153,13 +154,13 @@ def test_guests_stop_when_the_lease_ends_and_go_on_while_it_is_renewed(tmp_path:
             await rig.start_daemon()
             assert not (await rig.link.request(ReadFence(), FenceState)).fenced
             assert is_there(pid)
-            until = await hold(rig)
+            ends_at = await hold(rig)
             hung = rig.pid("hostd")
             os.kill(hung, signal.SIGSTOP)
-            await eventually(lambda: not is_there(pid))
+            await until(lambda: not is_there(pid))
             await asyncio.sleep(LOOK_S)
             os.kill(hung, signal.SIGCONT)
-        assert first < max(heard.times) < until + LOOK_S + SLACK_S, (
+        assert first < max(heard.times) < ends_at + LOOK_S + SLACK_S, (
             f"it was silenced too early, or too late: {heard.last}"
         )
         assert "vif7.0" not in rig.sh("ip", "-br", "link", "show", "up")
@@ -172,11 +173,11 @@ def test_guests_stop_when_the_lease_ends_and_go_on_while_it_is_renewed(tmp_path:
         await rig.kill("hostd")
         (rig.root / "run/poolnet/lease.json").unlink()  # as by a boot
         await rig.start_daemon()
-        await eventually(lambda: not is_there(pid))
+        await until(lambda: not is_there(pid))
         await rig.link.request(DropLease(), FenceState)
         await rig.roll_out(network(XENBR0), "r5", guests_before=(DestroyGuest(vm_uuid=GUEST.vm_uuid),))
         await guests.start("r6")
         await rig.roll_out(network(XENBR0), "r7", guests_before=(DestroyGuest(vm_uuid=GUEST.vm_uuid),))
-        await eventually(lambda: not rig.sh("pgrep", "-f", f"fence_guard {rig.root}", check=False))
+        await until(lambda: not rig.sh("pgrep", "-f", f"fence_guard {rig.root}", check=False))
 
     with_rig(tmp_path, body, guest_runtime="netns", backend=backend)

@@ -14,8 +14,9 @@ import pytest
 
 from poolnet.hostnet.protocol import Counters, ReadCounters
 from poolnet.hostnet.state import Bridge, HostNetwork
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import INTERNAL, VLAN50, XENBR0, ipv4, locked, mac, network, nic, port
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -103,7 +104,7 @@ def test_a_switch_that_is_killed_forwards_nothing_unlocked_and_gets_its_flows_ba
                     except TimeoutError:
                         return frames[1] in seen
 
-                await eventually(both_sent_and_own_arrived)
+                await until(both_sent_and_own_arrived)
                 assert spoofed not in seen  # from the first moment to the last
             after = {bridge: sorted(rig.flows(bridge).splitlines()) for bridge in before}
             assert after == before
@@ -122,13 +123,13 @@ def test_without_the_daemon_a_restarted_switch_stays_closed_for_guests_and_open_
         await rig.kill("hostd")
         await rig.kill("ovs-vswitchd")
         await rig.start_switch()
-        await eventually(lambda: os.path.lexists(rig.run_dir / "xenbr0v.mgmt"))
+        await until(lambda: os.path.lexists(rig.run_dir / "xenbr0v.mgmt"))
         rig.sh("ip", "link", "set", "xenbr0", "up")
         assert not arrives(arp(1, 1), "guest1", "sw0")
         assert not arrives(arp(1, 9), "guest1", "sw0")
         assert arrives(arp(5, 5), "xenbr0", "sw0")  # management does not depend on flows
         await rig.start_daemon()
-        await eventually(lambda: arrives(arp(1, 1), "guest1", "sw0"))
+        await until(lambda: arrives(arp(1, 1), "guest1", "sw0"))
         assert not arrives(arp(1, 9), "guest1", "sw0")
 
     with_rig(tmp_path, body)
@@ -152,8 +153,8 @@ def test_flows_that_somebody_alters_are_put_back_within_five_seconds(
         before = sorted(rig.flows("xenbr0v").splitlines())
         rig.sh("ovs-ofctl", "-O", "OpenFlow14", *tampering)
         assert sorted(rig.flows("xenbr0v").splitlines()) != before
-        await eventually(lambda: sorted(rig.flows("xenbr0v").splitlines()) == before)
-        await eventually(lambda: "put back" in rig.log("hostd"))
+        await until(lambda: sorted(rig.flows("xenbr0v").splitlines()) == before)
+        await until(lambda: "put back" in rig.log("hostd"))
         assert not arrives(arp(1, 9), "guest1", "sw0")
 
     with_rig(tmp_path, body)
@@ -164,7 +165,7 @@ def test_our_own_changes_are_nobody_elses(tmp_path: Path) -> None:
         add_guests(rig, 1, 2)
         for number in range(6):
             await rig.roll_out(LOCKED if number % 2 else network(XENBR0, port(1, "xenbr0")), f"r{number}")
-        await eventually(lambda: rig.log("hostd").count("diff-flows") >= 1)
+        await until(lambda: rig.log("hostd").count("diff-flows") >= 1)
         assert "somebody else" not in rig.log("hostd")
 
     with_rig(tmp_path, body)
@@ -179,10 +180,10 @@ def test_the_database_server_comes_back_and_work_goes_on(tmp_path: Path) -> None
         assert not arrives(arp(1, 9), "guest1", "sw0")
         await rig.start_database()
         state = network(*LOCKED.bridges, VLAN50, *LOCKED.ports)
-        await eventually(lambda: "connection to the switch's database is lost" in rig.log("hostd"))
+        await until(lambda: "connection to the switch's database is lost" in rig.log("hostd"))
         await rig.roll_out(state, "r2")
         assert (await rig.plan_to(state)).steps == ()
-        await eventually(lambda: arrives(arp(1, 1), "guest1", "sw0"))
+        await until(lambda: arrives(arp(1, 1), "guest1", "sw0"))
         assert not arrives(arp(1, 9), "guest1", "sw0")
 
     with_rig(tmp_path, body)
@@ -243,7 +244,7 @@ def test_two_guests_on_one_vlan_ping_each_other_through_the_cabinet_and_others_d
                     "ip", "link", "add", f"vif{number}.0", "type", "veth", "peer", "name", f"guest{number}"
                 )
                 rig.sh("ip", "link", "set", f"vif{number}.0", "up")
-                await eventually(partial(in_own_network, guests[-1].pid))
+                await until(partial(in_own_network, guests[-1].pid))
                 rig.sh(
                     "ip",
                     "link",

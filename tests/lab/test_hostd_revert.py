@@ -32,8 +32,9 @@ from poolnet.hostnet.protocol import (
 from poolnet.hostnet.show import network_hash
 from poolnet.hostnet.state import EMPTY, HostNetwork
 from poolnet.pool.hostlink import HostRefused
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import INTERNAL, STATIC, VLAN50, XENBR0, locked, mac, network, port
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -159,8 +160,8 @@ def test_nobody_confirms_and_the_host_goes_back_by_itself(tmp_path: Path) -> Non
         await rig.link.request(Switch(rollout="r", confirm_within_s=2.5), Done)
         assert "10.9.0.77" in rig.sh("ip", "addr")
         await rig.link.close()  # the caller has died
-        await eventually(lambda: "10.9.0.2/24" in rig.sh("ip", "addr", "show", "xenbr0"))
-        await eventually(lambda: "taken back" in rig.log("hostd"))
+        await until(lambda: "10.9.0.2/24" in rig.sh("ip", "addr", "show", "xenbr0"))
+        await until(lambda: "taken back" in rig.log("hostd"))
         assert await is_as(rig, BEFORE)
         assert await refusal(rig, Confirm(rollout="r")) == (Fault.UNKNOWN_ROLLOUT, "r")
 

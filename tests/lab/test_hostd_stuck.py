@@ -16,8 +16,9 @@ from poolnet.hostnet.match import mismatches
 from poolnet.hostnet.protocol import Done, Fault, Greeting, Hello, Stage, Staged, Switch
 from poolnet.hostnet.show import network_hash
 from poolnet.pool.hostlink import HostRefused
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import STATIC, VLAN50, XENBR0, network
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -43,7 +44,7 @@ def test_a_change_of_a_switch_that_hangs_ends_in_time_and_never_comes_later(
         await rig.link.request(Stage(rollout="r", desired=AFTER), Staged)
         with stuck(rig, program):
             switching = asyncio.create_task(rig.link.request(Switch(rollout="r", confirm_within_s=2.0), Done))
-            await eventually(lambda: "a rollout failed and is taken back" in rig.log("hostd"))
+            await until(lambda: "a rollout failed and is taken back" in rig.log("hostd"))
             if program == "ovsdb-server":  # there is nothing to take back as far as the daemon can see
                 await asyncio.wait((switching,))
         with pytest.raises(HostRefused) as refused:
@@ -51,8 +52,8 @@ def test_a_change_of_a_switch_that_hangs_ends_in_time_and_never_comes_later(
         assert refused.value.refused.fault is Fault.NOT_VERIFIED
         assert "took too long" in refused.value.refused.message
         # What waited in the switch is carried out now, and taken back.
-        await eventually(lambda: "10.9.0.2/24" in rig.sh("ip", "addr", "show", "xenbr0"))
-        await eventually(lambda: "xapi0" not in rig.sh("ip", "link"))
+        await until(lambda: "10.9.0.2/24" in rig.sh("ip", "addr", "show", "xenbr0"))
+        await until(lambda: "xapi0" not in rig.sh("ip", "link"))
         await rig.roll_out(BEFORE, "again")
         assert mismatches(await rig.observe(), BEFORE) == ()
         assert (await rig.link.request(Hello(), Greeting)).confirmed == network_hash(BEFORE)

@@ -12,7 +12,7 @@ import pytest
 
 from poolnet.lab.state import LABS
 from tests.lab.running import RunningLab, running_lab
-from tests.lab.survival import eventually
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 

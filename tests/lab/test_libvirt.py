@@ -16,8 +16,9 @@ from poolnet.hostnet import protocol
 from poolnet.pool.hostlink import HostLink
 from tests.golden import test_libvirt as golden
 from tests.lab.libvirt_host import HOST, Console, LibvirtHost, libvirt_host
-from tests.lab.pools import eventually, xe
-from tests.lab.running import PATIENCE, RunningLab, running_lab
+from tests.lab.pools import xe
+from tests.lab.running import RunningLab, running_lab
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

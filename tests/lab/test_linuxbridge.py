@@ -26,7 +26,7 @@ from poolnet.hostnet.show import network_hash
 from poolnet.hostnet.state import EMPTY, HostNetwork, IpConfig, Ipv4Mode, LockMode
 from poolnet.lock.craft import arp, ethernet
 from poolnet.pool.hostlink import HostRefused
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import (
     INTERNAL,
     STATIC,
@@ -40,6 +40,7 @@ from tests.lab.hostd_states import (
     unlocked,
 )
 from tests.lab.scratch_switch import raw_socket
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -150,7 +151,7 @@ def test_locks_that_somebody_altered_are_put_back(tmp_path: Path) -> None:
         )
         for harm in harms:
             rig.sh("nft", harm)
-            await eventually(lambda: rig.sh(*words, check=False) == table)
+            await until(lambda: rig.sh(*words, check=False) == table)
         assert rig.log("hostd").count("somebody else changed") == len(harms)
 
     with_rig(tmp_path, body, backend="linuxbridge")

@@ -14,9 +14,10 @@ from poolnet.hostnet.protocol import Counters, Done, ReadCounters, Stage, Staged
 from poolnet.hostnet.state import EMPTY
 from poolnet.pool.hostlink import HostGone, HostRefused
 from tests.lab.guest_pair import guest_pair
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import INTERNAL, XENBR0, ipv4, locked, network, nic, port
 from tests.lab.test_linuxbridge import add_guests, links
+from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
@@ -26,14 +27,14 @@ def test_locks_hold_and_come_back_when_all_tables_are_flushed(tmp_path: Path) ->
         with guest_pair(rig) as guests:
             state = network(replace(INTERNAL, mtu_bytes=1500), port(1, "xapi1", locked(1)), port(2, "xapi1"))
             await rig.roll_out(state)
-            await eventually(lambda: guests.hears(ipv4(2)))
+            await until(lambda: guests.hears(ipv4(2)))
             wrong = locked(1, "10.0.0.99")
             await rig.roll_out(network(*state.bridges, port(1, "xapi1", wrong), port(2, "xapi1")), "r2")
             assert not guests.hears(ipv4(2))
             counters = await rig.link.request(ReadCounters(devices=("vif1.0",)), Counters)
             assert sum(count for _, count in counters.ports[0].dropped) > 0
             rig.sh("nft", "flush", "ruleset")
-            await eventually(lambda: "table bridge poolnet" in rig.sh("nft", "list", "tables"))
+            await until(lambda: "table bridge poolnet" in rig.sh("nft", "list", "tables"))
             assert not guests.hears(ipv4(2))
             rig.sh("nft", "delete", "table", "bridge", "poolnet")
             await rig.roll_out(state, "r3")
@@ -73,9 +74,9 @@ def test_a_nic_that_comes_back_is_connected_again_also_at_a_start_without_it(tmp
         await rig.start_daemon()
         assert mismatches(await rig.observe(), state) == ()
         rig.cable("eth0", "sw0")
-        await eventually(lambda: "master xenbr0" in rig.sh("ip", "link", "show", "eth0"))
+        await until(lambda: "master xenbr0" in rig.sh("ip", "link", "show", "eth0"))
         rig.sh("ip", "link", "set", "eth0", "nomaster")
-        await eventually(lambda: "master xenbr0" in rig.sh("ip", "link", "show", "eth0"))
+        await until(lambda: "master xenbr0" in rig.sh("ip", "link", "show", "eth0"))
 
     with_rig(tmp_path, body, backend="linuxbridge")
 

@@ -21,9 +21,10 @@ from poolnet.hostnet.state import (
     TunnelOptions,
     Uplink,
 )
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import XENBR0, ipv4, mac, network, port
 from tests.lab.switches import kernel_has
+from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
@@ -123,7 +124,7 @@ def test_a_guest_hears_each_far_end_once_and_they_do_not_hear_each_other(
             one, two, three = FAR[version]
             await rig.roll_out(state(kind, one, two))
             for number in (1, 2):
-                await eventually(lambda wanted=number: answers(rig, vm, ipv4(10 + wanted)))  # type: ignore[misc]
+                await until(lambda wanted=number: answers(rig, vm, ipv4(10 + wanted)))  # type: ignore[misc]
                 assert answers(rig, vm, ipv4(10 + number), count=5)
                 assert answers(rig, far[number - 1], ipv4(1), count=5)
             assert not answers(rig, far[0], ipv4(12))  # each host of a pool has a tunnel to each
@@ -132,7 +133,7 @@ def test_a_guest_hears_each_far_end_once_and_they_do_not_hear_each_other(
             longer = state(kind, one, two, three)
             await rig.roll_out(longer, "r2")
             assert {name: index(rig, name) for name in numbers} == numbers  # nobody else is disturbed
-            await eventually(lambda: answers(rig, vm, ipv4(13)))
+            await until(lambda: answers(rig, vm, ipv4(13)))
             assert mismatches(await rig.observe(), longer) == ()
             await rig.roll_out(state(kind, three), "r3")
             assert answers(rig, vm, ipv4(13))

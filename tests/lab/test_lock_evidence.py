@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ import XenAPI
 
 from poolnet.lab import machine
 from poolnet.lab.state import LABS
-from tests.lab.running import PATIENCE, RunningLab, running_lab
+from tests.lab.running import RunningLab, running_lab
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
@@ -62,14 +62,6 @@ class Scene:
         """The log of the API server."""
         path = LABS / self.lab.name / HOST / "var-log" / "poolnet-api.log"
         return Path(path).read_text()
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 60.0) -> None:
-    """Waits for a condition."""
-    deadline = time.monotonic() + within_s * PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module", params=["openvswitch", "linuxbridge"])

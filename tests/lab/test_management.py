@@ -13,7 +13,7 @@ import pytest
 from poolnet.lab import machine
 from tests.lab import survival
 from tests.lab.running import RunningLab, lab_to_share
-from tests.lab.survival import eventually
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

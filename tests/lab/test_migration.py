@@ -13,9 +13,10 @@ from collections.abc import Iterator
 import pytest
 
 from poolnet.lab import machine
-from tests.lab.pools import eventually, host_uuid, with_address, xe
+from tests.lab.pools import host_uuid, with_address, xe
 from tests.lab.running import RunningLab, running_lab
 from tests.lab.trains import Capture, in_guest
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

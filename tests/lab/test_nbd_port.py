@@ -17,10 +17,11 @@ import pytest
 from poolnet.hostnet.state import EVERYWHERE, Bridge, HostNetwork, IpConfig, Ipv4Mode
 from poolnet.lab import datapath
 from poolnet.lock.craft import ethernet, ipv4, with_checksum
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import network, nic
 from tests.lab.running import RunningLab
 from tests.lab.scratch_switch import raw_socket
+from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
@@ -137,10 +138,8 @@ def test_a_filter_that_somebody_flushed_or_changed_is_put_back(tmp_path: Path) -
         ):
             noticed = rig.log("hostd").count(PUT_BACK)
             rig.sh("nft", harm)
-            await eventually(lambda before=noticed: rig.log("hostd").count(PUT_BACK) > before)  # type: ignore[misc]
-            await eventually(
-                lambda: rig.sh("nft", "-s", "list", "table", "inet", "poolnet", check=False) == table
-            )
+            await until(lambda before=noticed: rig.log("hostd").count(PUT_BACK) > before)  # type: ignore[misc]
+            await until(lambda: rig.sh("nft", "-s", "list", "table", "inet", "poolnet", check=False) == table)
             assert (cabinet.answers(0), cabinet.answers(1)) == ([SYN_ACK], [])
 
     in_a_cabinet(tmp_path, body)

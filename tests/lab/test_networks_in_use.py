@@ -13,9 +13,10 @@ import pytest
 
 from poolnet.lock.craft import ethernet, ipv4, udp, with_checksum
 from tests.lab import survival, switches
-from tests.lab.running import PATIENCE, RunningLab, running_lab
-from tests.lab.survival import Api, assert_agreed, eventually, pinging, sniffing
+from tests.lab.running import RunningLab, running_lab
+from tests.lab.survival import Api, assert_agreed, pinging, sniffing
 from tests.lab.wires import Wire
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.lab
 

@@ -14,19 +14,9 @@ from functools import partial
 import pytest
 
 from poolnet.lab import life
-from tests.lab.pools import (
-    answer,
-    bridges,
-    eventually,
-    host_uuid,
-    hosts_with,
-    in_emergency,
-    live,
-    pif,
-    with_address,
-    xe,
-)
-from tests.lab.running import PATIENCE, RunningLab, running_lab
+from tests.lab.pools import answer, bridges, host_uuid, hosts_with, in_emergency, live, pif, with_address, xe
+from tests.lab.running import RunningLab, running_lab
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

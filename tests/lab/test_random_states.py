@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from poolnet.hostnet.match import mismatches
 from poolnet.hostnet.state import EMPTY, Bridge, HostNetwork
 from tests.lab.hostd_rig import Rig, with_rig
-from tests.lab.running import PATIENCE
 from tests.lab.what_is_there import Found, differences, found
 from tests.property.host_networks import DEVICES, NICS, networks
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 

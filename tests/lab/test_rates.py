@@ -14,10 +14,11 @@ from bench.streams import Arrived, measure
 
 from poolnet.hostnet.state import GuestPort, HostNetwork, PortLock
 from tests.lab.guest_pair import GuestPair, guest_pair
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import INTERNAL, VLAN50, XENBR0, ipv4, locked, mac, network, port, unlocked
 from tests.lab.scratch_switch import raw_socket, receive
 from tests.lab.trains import Train
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 BACKENDS = ("openvswitch", "linuxbridge")
@@ -90,7 +91,7 @@ def test_a_limit_is_kept_changed_and_lifted_without_a_lost_frame(tmp_path: Path,
     async def body(rig: Rig, pair: GuestPair) -> None:
         await rig.roll_out(state(0))
         assert links(rig) == ""
-        await eventually(lambda: pair.hears(ipv4(2)))
+        await until(lambda: pair.hears(ipv4(2)))
         # 98 bytes each are 3.3 kB/s: of what is above the lowest limit, some is lost in the end, and rightly.
         pinging = Train(("ip", "netns", "exec", pair.name(1)), ipv4(2), spacing_s=0.03)
         with pinging:
@@ -122,7 +123,7 @@ def test_a_limit_outlives_restarts_and_whoever_tampers_with_it(tmp_path: Path, b
         for program in ("ovs-vswitchd", "hostd") if backend == "openvswitch" else ("hostd",):
             await rig.kill(program, signal.SIGKILL)
             await (rig.start_daemon() if program == "hostd" else rig.start_switch())
-            await eventually(lambda: pair.hears(ipv4(2)))
+            await until(lambda: pair.hears(ipv4(2)))
             assert await rig.observe() == await settled(rig, state(400))
             assert (await rig.plan_to(state(400))).steps == ()
             await assert_rate(pair, 400, "udp")
@@ -147,7 +148,7 @@ def test_a_full_queue_takes_nothing_from_other_guests(tmp_path: Path) -> None:
 
     async def body(rig: Rig, pair: GuestPair) -> None:
         await rig.roll_out(state(4000))
-        await eventually(lambda: pair.hears(ipv4(2)))
+        await until(lambda: pair.hears(ipv4(2)))
         for _ in range(TRIES):
             flood = asyncio.create_task(arrives(pair, "udp", 8000 * KILOBYTE, 4.0))
             most = 0
@@ -178,13 +179,13 @@ async def settled(rig: Rig, wanted: HostNetwork) -> HostNetwork:
 def test_a_limit_goes_with_its_port_and_leaves_the_lock_as_it_is(tmp_path: Path, backend: str) -> None:
     async def body(rig: Rig, pair: GuestPair) -> None:
         await rig.roll_out(state(1000))
-        await eventually(lambda: pair.hears(ipv4(2)))
+        await until(lambda: pair.hears(ipv4(2)))
         assert links(rig) == ("lim1.0 ret1.0" if backend == "openvswitch" else "lim1.0")
         pair.takes("10.0.0.77")  # another one's address
         rig.sh("ip", "netns", "exec", pair.name(2), "ip", "addr", "add", "10.0.0.78/24", "dev", "guest2")
         assert not pair.hears("10.0.0.78")
         pair.takes(ipv4(1))
-        await eventually(lambda: pair.hears(ipv4(2)))
+        await until(lambda: pair.hears(ipv4(2)))
         await rig.roll_out(network(XENBR0, OTHER))
         assert links(rig) == ""
         assert (await rig.observe()).foreign == ()
@@ -194,7 +195,7 @@ def test_a_limit_goes_with_its_port_and_leaves_the_lock_as_it_is(tmp_path: Path,
         )
         await rig.roll_out(moved)
         assert (await rig.plan_to(moved)).steps == ()
-        await eventually(lambda: pair.hears(ipv4(2)))
+        await until(lambda: pair.hears(ipv4(2)))
         await assert_rate(pair, 700, "udp")
 
     with_guests(tmp_path, backend, body)
@@ -219,7 +220,7 @@ def test_a_limited_guest_keeps_its_vlans(tmp_path: Path, bridge: str, lock: Port
         vlan = b"\x81\x00" + tag.to_bytes(2) if tag else b""
         frame = b"\xff" * 6 + bytes.fromhex(mac(3).replace(":", "")) + vlan + b"\x88\xb5" + marker
         with raw_socket("guest3") as sender, raw_socket("sw0") as outside:
-            await eventually(lambda: rig.sh("ip", "-br", "link", "show", "sw0").split()[1] == "UP")
+            await until(lambda: rig.sh("ip", "-br", "link", "show", "sw0").split()[1] == "UP")
             sender.send(frame)
             found, data = None, b""
             while marker not in data:

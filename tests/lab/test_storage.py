@@ -11,7 +11,8 @@ import pytest
 from poolnet.lab import life
 from tests.lab import xe_here
 from tests.lab.running import RunningLab, lab_to_share
-from tests.lab.survival import eventually, kill
+from tests.lab.survival import kill
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 

@@ -10,7 +10,8 @@ import pytest
 
 from tests.lab import survival, switches
 from tests.lab.running import RunningLab, running_lab
-from tests.lab.survival import Api, assert_agreed, at_once, eventually, kill, pinging
+from tests.lab.survival import Api, assert_agreed, at_once, kill, pinging
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 

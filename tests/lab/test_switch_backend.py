@@ -12,8 +12,9 @@ from poolnet.hostnet.protocol import Confirm, Done, Fault, Greeting, Hello, Reve
 from poolnet.hostnet.state import HostNetwork
 from poolnet.pool.hostlink import HostRefused
 from tests.lab.guest_pair import guest_pair
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import INTERNAL, STATIC, XENBR0, ipv4, locked, network, port
+from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
@@ -47,14 +48,14 @@ def test_the_network_moves_to_the_linux_bridge_and_back_with_its_guests(tmp_path
     async def body(rig: Rig) -> None:
         with guest_pair(rig) as guests:
             await rig.roll_out(STATE)
-            await eventually(lambda: guests.hears(ipv4(2)))
+            await until(lambda: guests.hears(ipv4(2)))
             for number, (name, choice) in enumerate(
                 [("bridge", "linuxbridge"), ("openvswitch", "openvswitch"), ("bridge", "linuxbridge")]
             ):
                 done = await change(rig, name, f"b{number}")
                 assert done.facts.backend == name == await backend(rig)
                 assert mismatches(await rig.observe(), STATE) == ()
-                await eventually(lambda: guests.hears(ipv4(2)))
+                await until(lambda: guests.hears(ipv4(2)))
                 assert "10.9.0.2/24" in rig.sh("ip", "-br", "addr", "show", "xenbr0")
                 await rig.link.request(Confirm(rollout=f"b{number}"), Done)
                 assert configured(rig) == f'backend = "{choice}"'
@@ -75,13 +76,13 @@ def test_what_is_not_confirmed_goes_back(tmp_path: Path) -> None:
                 assert await backend(rig) == "openvswitch"
                 assert mismatches(await rig.observe(), STATE) == ()
                 assert configured(rig) == 'backend = "openvswitch"'
-                await eventually(lambda: guests.hears(ipv4(2)))
+                await until(lambda: guests.hears(ipv4(2)))
 
             await change(rig, "bridge", "b1")
             await rig.link.request(Revert(rollout="b1"), Done)
             await is_back()
             await change(rig, "bridge", "b2", within_s=0.1)  # the dead-man timer
-            await eventually(lambda: "xenbr0" in rig.sh("ovs-vsctl", "list-br").split())
+            await until(lambda: "xenbr0" in rig.sh("ovs-vsctl", "list-br").split())
             with pytest.raises(HostRefused) as refused:
                 await rig.link.request(Confirm(rollout="b2"), Done)
             assert refused.value.refused.fault is Fault.UNKNOWN_ROLLOUT

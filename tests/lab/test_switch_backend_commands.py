@@ -10,8 +10,8 @@ from bench.streams import measure
 from poolnet.lab import console
 from tests.lab import survival
 from tests.lab.running import BACKEND, RunningLab, running_lab
-from tests.lab.survival import eventually
 from tests.lab.test_tunnels import HOSTS, TRANSPORT, make
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.lab,

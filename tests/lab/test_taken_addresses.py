@@ -15,8 +15,9 @@ import pytest
 from poolnet.hostnet.protocol import Fault
 from poolnet.hostnet.state import Bridge
 from poolnet.pool.hostlink import HostRefused
-from tests.lab.hostd_rig import Rig, eventually, with_rig
+from tests.lab.hostd_rig import Rig, with_rig
 from tests.lab.hostd_states import STATIC, XENBR0, network, nic
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -64,8 +65,8 @@ async def cabinet(rig: Rig) -> AsyncIterator[str]:
             rig.sh("ip", "-n", name, "link", "set", end, "up", "master", "br0")
         rig.sh("ip", "-n", name, "link", "set", "br0", "up")
         states = ("ip", "-n", name, "-br", "link", "show")
-        await eventually(lambda: rig.sh(*states, "br0").split()[1] == "UP")
-        await eventually(lambda: rig.sh(*states, "master", "br0").count("UP ") == 2)
+        await until(lambda: rig.sh(*states, "br0").split()[1] == "UP")
+        await until(lambda: rig.sh(*states, "master", "br0").count("UP ") == 2)
         yield name
     finally:
         rig.sh("ip", "netns", "del", name)
@@ -87,7 +88,7 @@ def test_an_address_that_somebody_has_is_refused_and_never_spoken_for(tmp_path: 
                     assert (said.fault, said.subject) == (Fault.ADDRESS_TAKEN, "xenbr0")
                     assert said.message == f"cannot have the address {TAKEN}: another machine has it ({mac})"
                     assert (await rig.observe()).bridges == before
-                await eventually(lambda: FREE in ear.heard())
+                await until(lambda: FREE in ear.heard())
                 assert TAKEN not in ear.heard()
 
     with_rig(tmp_path, body, backend=backend)
@@ -107,7 +108,7 @@ def test_an_address_of_ours_moves_and_is_there_after_a_boot_whoever_has_it(
             with closing(Ear("eth1")) as ear:
                 await rig.start_daemon()
                 assert network(XENBR0, having(XENBR1, FREE)).bridges == (await rig.observe()).bridges
-                await eventually(lambda: "another machine has an address of this host" in rig.log("hostd"))
+                await until(lambda: "another machine has an address of this host" in rig.log("hostd"))
                 assert FREE not in ear.heard()
 
     with_rig(tmp_path, body, backend=backend)

@@ -11,9 +11,9 @@ from poolnet.hostd.taps import Taps
 from poolnet.hostnet.state import LockMode, PortLock
 from poolnet.lock.craft import ethernet, ipv4, udp
 from poolnet.lock.reasons import DropReason
-from tests.lab.hostd_rig import eventually
 from tests.lab.own_network import run_in_own_network
 from tests.lab.scratch_switch import raw_socket
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -45,7 +45,7 @@ def test_a_large_frame_is_read_to_its_end_and_only_the_foreign_one_named() -> No
             return DropReason.IPV4_SOURCE in taps.seen("vif1.0")
 
         with raw_socket("guest") as guest:
-            await eventually(is_heard)
+            await until(is_heard)
         assert taps.seen("vif1.0")[DropReason.IPV4_SOURCE] == frame("10.0.0.9")
         taps.close_all()
 

@@ -9,7 +9,7 @@ import pytest
 
 from poolnet.lab import console
 from tests.lab.running import RunningLab, running_lab
-from tests.lab.survival import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 

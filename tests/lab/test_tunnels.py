@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab import switches
 from tests.lab.running import RunningLab, lab_to_share
-from tests.lab.test_dhcp import eventually
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

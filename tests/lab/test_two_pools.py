@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from poolnet.lab import life
-from tests.lab.pools import eventually, live, pif, with_address
-from tests.lab.running import PATIENCE, RunningLab, running_lab
+from tests.lab.pools import live, pif, with_address
+from tests.lab.running import RunningLab, running_lab
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

@@ -17,7 +17,7 @@ from tests.lab.systemd_machine import (
     NICS,
     NoContainer,
     SystemdMachine,
-    eventually,
+    patiently,
     systemd_machine,
 )
 
@@ -68,7 +68,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             machine.write(HOSTD_TOML, configuration.replace('"system"', '"netdev"'))
             machine.run("systemctl", "start", "poolnet-api")
             one = Host(machine, password)
-            eventually(one.settled, "the host did not come up")
+            patiently(one.settled, "the host did not come up")
             yield one
     except NoContainer as reason:
         pytest.skip(f"no container can be started here: {reason}")
@@ -88,12 +88,12 @@ def test_passwords_are_compared_and_the_server_stays(host: Host) -> None:
 def test_neither_daemon_needs_the_other_to_stay(host: Host) -> None:
     api, hostd = host.main_pid("poolnet-api"), host.main_pid("poolnet-hostd")
     host.machine.run("kill", "-9", hostd)
-    eventually(lambda: host.main_pid("poolnet-hostd") not in ("0", hostd), "the host daemon stayed dead")
-    eventually(host.settled, "the API did not find the new host daemon")
+    patiently(lambda: host.main_pid("poolnet-hostd") not in ("0", hostd), "the host daemon stayed dead")
+    patiently(host.settled, "the API did not find the new host daemon")
     assert host.main_pid("poolnet-api") == api
     host.machine.run("kill", "-9", api)
-    eventually(lambda: host.main_pid("poolnet-api") not in ("0", api), "the API stayed dead")
-    eventually(host.settled, "the API did not come back")
+    patiently(lambda: host.main_pid("poolnet-api") not in ("0", api), "the API stayed dead")
+    patiently(host.settled, "the API did not come back")
 
 
 def test_a_broken_configuration_takes_no_service_with_it(host: Host) -> None:
@@ -104,7 +104,7 @@ def test_a_broken_configuration_takes_no_service_with_it(host: Host) -> None:
         assert host.from_outside("host-list", "--minimal").returncode == 0
     finally:
         host.machine.write(HOSTD_TOML, configuration)
-    eventually(host.settled, "the host daemon did not start when it could")
+    patiently(host.settled, "the host daemon did not start when it could")
     network = host.xe("network-create", "name-label=after")
     assert network in host.xe("network-list", "--minimal")
     assert host.main_pid("poolnet-api") == api
@@ -124,9 +124,9 @@ def test_the_host_daemon_writes_what_it_has_to_write(host: Host) -> None:
     for chosen, backend in (("bridge", "linuxbridge"), ("openvswitch", "openvswitch")):
         # A busy machine may need longer to be reached than a change has, which is taken back then.
         change = ("poolnet", "switch-network-backend", chosen)
-        eventually(lambda: host.machine.tries(*change), f"{chosen} was not chosen")  # noqa: B023 - it ends before
+        patiently(lambda: host.machine.tries(*change), f"{chosen} was not chosen")  # noqa: B023 - it ends before
         assert f'backend = "{backend}"' in host.machine.read(HOSTD_TOML)
-        eventually(host.settled, f"the host was lost with {backend}")
+        patiently(host.settled, f"the host was lost with {backend}")
 
 
 def test_a_boot_brings_the_network_back(host: Host) -> None:
@@ -136,7 +136,7 @@ def test_a_boot_brings_the_network_back(host: Host) -> None:
     bridge = host.xe("network-param-get", f"uuid={network}", "param-name=bridge")
     host.machine.stop()
     host.machine.boot()
-    eventually(host.settled, "the host did not come back")
+    patiently(host.settled, "the host did not come back")
     assert host.xe("pif-list", "VLAN=7", "params=currently-attached", "--minimal") == "true"
     assert host.machine.tries("ip", "link", "show", bridge)
     failed = host.machine.run("systemctl", "list-units", "--failed", "--plain", "--no-legend")

@@ -14,7 +14,8 @@ from poolnet.lab import console as lab_console
 from poolnet.lab import machine
 from tests.lab import survival
 from tests.lab.running import RunningLab
-from tests.lab.survival import eventually, sniffing
+from tests.lab.survival import sniffing
+from tests.waiting import eventually
 
 HOST = "host1"
 TARGET = "10.88.0.1"  # what answers in the switch's networks of the tests

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.lab.survival import eventually
 from tests.manual.console import TARGET, Console
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab.survival import eventually
 from tests.manual.console import Console
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.lab import survival
-from tests.lab.survival import eventually
 from tests.manual.console import HOST, TARGET, Console
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 

@@ -13,9 +13,9 @@ import pytest
 
 from poolnet.lab import life
 from tests.lab import pools
-from tests.lab.pools import eventually
 from tests.lab.running import RunningLab, running_lab
 from tests.manual.console import Console
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

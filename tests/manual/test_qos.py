@@ -7,9 +7,9 @@ import functools
 import pytest
 from bench.streams import measure
 
-from tests.lab.survival import eventually
 from tests.lab.trains import in_guest, on_machine
 from tests.manual.console import Console
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 KILOBYTE = 1024

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.survival import eventually
 from tests.manual.console import Console
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from poolnet.model.types import NULL
 from poolnet.rules import task
 from tests.in_process import InProcess, login_as, with_server
 from tests.unit.api.test_sessions import Clock
+from tests.waiting import until
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
@@ -85,9 +86,7 @@ def test_background_calls_are_bounded_and_their_places_come_back(monkeypatch: py
         with pytest.raises(Failure, match="TOO_MANY_PENDING_TASKS"):
             await tasks.create("x", NULL, {})
         hold.set()
-        async with asyncio.timeout(10):
-            while tasks.has_work(NULL):  # noqa: ASYNC110 - nothing announces it
-                await asyncio.sleep(0.005)
+        await until(lambda: not tasks.has_work(NULL))
         tasks.run(await tasks.create("x", NULL, {}), work)
         await tasks.stop()
 
@@ -248,11 +247,11 @@ def test_a_change_wakes_those_who_wait_one_in_each_turn_and_nobody_twice(tmp_pat
         pool = next(iter(server.database.view.all(Pool)))
         txn.update(Pool, pool.ref, name_label="changed")
         await server.database.commit(txn.changes())
-        await eventually(lambda: len(woken) == 9)
+        await until(lambda: len(woken) == 9)
         assert not any(task.done() for task in waiting)
         for at, place in enumerate(woken, 1):
             place.set_result(None)
-            await eventually(partial(_done, waiting, at))
+            await until(partial(_done, waiting, at))
         answers = [await task for task in waiting]
         assert all(answer is answers[0] for answer in answers)
         assert len(woken) == 9
@@ -270,13 +269,13 @@ def test_all_there_is_is_told_in_slices_between_which_others_have_their_turns(
         session = await login_as(server, None)
         calling = asyncio.create_task(server.events.from_(session, ["*"], "", 0.0, places.append))
         pool = next(iter(server.database.view.all(Pool)))
-        await eventually(lambda: len(places) == 1)
+        await until(lambda: len(places) == 1)
         txn = server.database.begin()
         txn.update(Pool, pool.ref, name_label="changed meanwhile")
         await server.database.commit(txn.changes())
         for at in range(1, 1000):
             places[-1].set_result(None)
-            await eventually(partial(_asked_again, calling, places, at))
+            await until(partial(_asked_again, calling, places, at))
             if calling.done():
                 break
         batch = await calling
@@ -299,9 +298,3 @@ def _done(tasks: Sequence[asyncio.Task[object]], count: int) -> bool:
 
 def _asked_again(calling: asyncio.Task[EventBatch], places: Sequence[object], before: int) -> bool:
     return calling.done() or len(places) > before
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 - nothing announces it
-            await asyncio.sleep(0.005)

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 import structlog
 
-from poolnet.api.http import HttpServer
 from poolnet.api.logs import configure_logs
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.task import Task
 from poolnet.model.classes.vlan import VLAN
 from tests.in_process import InProcess, with_server
-from tests.unit.api.toy import serving
+from tests.unit.api.toy import serving, until_connections
 from tests.unit.pool.test_coordinator import bridges, eth1, network_call, networks
 
 
@@ -41,11 +40,6 @@ async def send(port: int, request: bytes) -> asyncio.StreamWriter:
     return writer
 
 
-async def until_connected(http: HttpServer, clients: int) -> None:
-    while http.connections != clients:  # noqa: ASYNC110 - nothing tells of it
-        await asyncio.sleep(0.01)
-
-
 async def until(server: InProcess, done: Callable[[], object]) -> None:
     """Waits for something that commits bring about."""
     while not done():
@@ -65,7 +59,7 @@ def test_a_call_in_a_rollout_ends_without_its_client(tmp_path: Path, logs: Strin
                 writer.transport.abort()
             else:
                 writer.close()
-            await until_connected(http, 0)
+            await until_connections(http, 0)
             server.host.gate.set()
             await until(server, lambda: server.database.view.count(VLAN))
             await until(server, lambda: not server.database.view.count(Task))
@@ -86,7 +80,7 @@ def test_a_call_whose_turn_has_not_come_is_withdrawn(tmp_path: Path, logs: Strin
             second = await send(port, xml_call("VLAN.create", session, eth1(server), "6", two))
             await until(server, lambda: server.database.view.count(Task) == 2)
             second.close()
-            await until_connected(http, 1)
+            await until_connections(http, 1)
             server.host.gate.set()
             await server.coordinator.run(network_call("after it"))
             first.close()

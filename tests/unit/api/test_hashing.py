@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 
 from poolnet.api import hashing
 from poolnet.hostd.process_stat import stat_of
-from tests.unit.db.clusters import eventually
+from tests.waiting import eventually
 
 STORED = PasswordHasher(time_cost=1, memory_cost=64).hash("sécret\n'")
 

@@ -13,6 +13,7 @@ from poolnet.api.http import HttpServer, RunCli, Timeouts
 from poolnet.api.wire import Wire
 from poolnet.model.types import IntT, MapT, OptionT, RefT, SetT, StringT, VoidT
 from poolnet.xe.client import Client
+from tests.waiting import until
 
 SESSION = "OpaqueRef:8e6f5a3c-1111-4c7e-9a1b-0123456789ab"
 
@@ -131,6 +132,4 @@ def head_and_body(answer: bytes) -> tuple[str, dict[str, str], bytes]:
 
 async def until_connections(server: HttpServer, count: int) -> None:
     """Waits until the server has this many connections; the loop runs what is due in between."""
-    async with asyncio.timeout(10):
-        while server.connections != count:  # noqa: ASYNC110 - nothing announces it
-            await asyncio.sleep(0.005)
+    await until(lambda: server.connections == count)

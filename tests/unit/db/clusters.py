@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +18,7 @@ from poolnet.db.ovsdb_schema import DATABASE, schema
 from poolnet.db.ovsdb_transactions import Turn
 from poolnet.db.seat import Seat
 from poolnet.ovsdb.connection import Connection
+from tests.waiting import eventually
 
 WITHIN_S = 30.0
 
@@ -140,10 +140,3 @@ def engine_on(cluster: Cluster) -> Iterator[OvsdbEngine]:
         yield OvsdbEngine(seat)
     finally:
         seat.close()
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + WITHIN_S
-    while not holds():
-        assert time.monotonic() < until, what
-        time.sleep(0.02)

@@ -22,8 +22,9 @@ from poolnet.model.classes.network import Network
 from poolnet.ovsdb.connection import ConnectionLost
 from poolnet.ovsdb.operations import Operation, insert_as
 from poolnet.ovsdb.values import Value
-from tests.unit.db.clusters import Cluster, cluster, eventually, seed_anew
+from tests.unit.db.clusters import Cluster, cluster, seed_anew
 from tests.unit.db.rows import a_network, a_ref, create
+from tests.waiting import eventually
 
 EMPTY = Stored(rows=(), deletions=(), ceiling=0)
 

@@ -12,7 +12,8 @@ from poolnet.db.leases import Lease, State
 from poolnet.db.seat import Seat
 from poolnet.ovsdb.connection import TransactionFailed
 from poolnet.ovsdb.operations import Operation
-from tests.unit.db.clusters import Cluster, cluster, eventually, seed_anew
+from tests.unit.db.clusters import Cluster, cluster, seed_anew
+from tests.waiting import eventually
 
 HOSTS = ("one", "two")
 

@@ -22,6 +22,7 @@ from poolnet.hostd.nohypervisor import NoHypervisor
 from poolnet.hostd.process_stat import started_at
 from poolnet.hostd.run import CommandFailed
 from poolnet.hostnet import protocol
+from tests.waiting import until
 
 HOUR_NS = 3600 * 10**9
 
@@ -262,14 +263,6 @@ def test_a_guest_is_started_with_a_lease_only_and_stopped_always(place: Place) -
         await one.close()
 
     asyncio.run(body())
-
-
-async def until(holds: object, what: str) -> None:
-    for _ in range(500):
-        if holds():  # type: ignore[operator]
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(what)
 
 
 def test_a_guard_that_is_killed_is_there_again_and_goes_when_it_is_not_needed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from poolnet.ovsdb import operations
 from poolnet.ovsdb.connection import Connection, ConnectionLost, OvsdbError, TransactionFailed
 from poolnet.ovsdb.values import NewRow, RowId
+from tests.waiting import listens, until
 
 SCHEMA = """{"name": "Toy", "version": "1.0.0", "tables": {"Thing": {"isRoot": true, "indexes": [["name"]],
 "columns": {"name": {"type": "string"},
@@ -42,9 +43,7 @@ class Server:
             f"--unixctl={self._directory}/ctl",
             stderr=subprocess.DEVNULL,
         )
-        async with asyncio.timeout(10):
-            while not self.socket.exists():  # noqa: ASYNC110 - no event tells of a file
-                await asyncio.sleep(0.01)
+        await until(lambda: listens(self.socket))
 
     async def stop(self) -> None:
         if self.process.returncode is None:

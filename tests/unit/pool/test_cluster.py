@@ -11,8 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -26,6 +25,7 @@ from poolnet.pool.authority import PoolFiles
 from poolnet.pool.cluster import ClusterFiles, ClusterSite, ClusterTrouble, server_ids
 from poolnet.pool.database_server import DATABASE_FILE, MADE_FOR, PID_FILE, SERVER_FILE, trusts_former
 from poolnet.pool.membership import Cluster, ClusterServer, Membership, Role
+from tests.waiting import eventually
 
 WITHIN_S = 20.0
 HOST = str(uuid4())
@@ -38,13 +38,6 @@ Servers:
     8f3a (8f3a at ssl:127.0.0.1:9444) (self) next_index=2 match_index=3
     21c0 (21c0 at ssl:[fd00::1]:9444) last msg 12 ms ago
 """
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + WITHIN_S
-    while not holds():
-        assert time.monotonic() < until, what
-        time.sleep(0.02)
 
 
 @pytest.fixture
