@@ -143,7 +143,7 @@ def test_every_command_of_the_networks_side_is_known() -> None:
 def test_a_command_takes_what_the_reference_takes(name: str) -> None:
     command, spec = COMMANDS[name], SPEC_COMMANDS[name]
     assert list(command.required) == spec["required"]
-    added = ("configuration-mode", "missing", "fix")
+    added = ("configuration-mode", "missing", "fix", "allow-missing-hosts")
     optional = [each for each in command.optional if not each.startswith(added)]
     assert optional == spec["optional"]
     assert command.selects.value == (spec["selectors"] or "")

@@ -63,7 +63,10 @@ class Progress:
             self._write(self._record)
 
     def _record(self, txn: Txn) -> None:
-        """Writes how far all hosts are at this moment to the tasks that are still pending."""
+        """Writes how far all hosts are at this moment to the tasks that are still pending.
+
+        Nothing stays of a rollout before, from which a call was split off because another one failed.
+        """
         self._waits_to_be_written = False
         done = sum(_DONE.get(step, 0.0) for step in self._hosts.values()) / len(self._hosts)
         steps = {}
@@ -77,4 +80,5 @@ class Progress:
             task = txn.find(Task, ref)
             if task is not None and task.status is TaskStatusType.PENDING:
                 progress = max(task.progress, done * WHEN_ALL_ARE_THROUGH)
-                txn.update(Task, ref, progress=progress, other_config={**task.other_config, **steps})
+                others = {k: v for k, v in task.other_config.items() if not k.startswith(HOST_KEY)}
+                txn.update(Task, ref, progress=progress, other_config={**others, **steps})

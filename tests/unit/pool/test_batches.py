@@ -14,11 +14,14 @@ from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.task import Task
 from poolnet.model.classes.vlan import VLAN
+from poolnet.model.enums import TaskStatusType
 from poolnet.model.errors import Failure
-from poolnet.model.types import Ref, Value
+from poolnet.model.types import NULL, Ref, Value
 from poolnet.pool.coordinator import Coordinator, RuleCall
-from poolnet.pool.hostlink import HostCutOff
+from poolnet.pool.hostlink import HostCutOff, HostRefused
+from poolnet.pool.progress import HOST_KEY, Step
 from poolnet.rules.context import CallContext, Session
 from poolnet.rules.vlan import create as create_vlan
 from tests.in_process import BrokenDisk, InProcess, with_server
@@ -33,6 +36,19 @@ async def together(coordinator: Coordinator, calls: Sequence[RuleCall]) -> list[
 def codes(results: Sequence[object]) -> list[str]:
     """How the calls ended: a failure's code, or nothing for a success."""
     return [result.code if isinstance(result, Failure) else "" for result in results]
+
+
+def vlan_on(host: Ref[Host], tag: int, task: Ref[Task] = NULL) -> RuleCall:
+    """A VLAN of one host on a network of its own."""
+
+    def rule(ctx: CallContext) -> Ref[VLAN]:
+        pif = next(p for p in ctx.txn.where(PIF, host=host) if p.device == "eth1")
+        bridge = f"xapi{tag}{host[-1]}"
+        network = ctx.txn.create(Network(ref=ctx.new_ref(), uuid=ctx.new_uuid(), bridge=bridge))
+        made: Ref[VLAN] = create_vlan(ctx, tagged_PIF=pif.ref, tag=tag, network=network)
+        return made
+
+    return RuleCall(method="network.destroy", rule=rule, arguments={}, session=Session(), task=task)
 
 
 def test_a_call_that_another_stood_in_the_way_of_is_carried_out_when_that_fails(tmp_path: Path) -> None:
@@ -84,24 +100,42 @@ def test_a_call_that_cuts_a_host_off_fails_alone(tmp_path: Path) -> None:
             if (step, host) == ("contact", victim) and 9 in tags(host):
                 raise HostCutOff("cut off", host)
 
-        def vlan(tag: int, host: Ref[Host]) -> RuleCall:
-            def rule(ctx: CallContext) -> Ref[VLAN]:
-                pif = next(p for p in ctx.txn.where(PIF, host=host) if p.device == "eth1")
-                bridge = f"xapi{tag}{host[-1]}"
-                network = ctx.txn.create(Network(ref=ctx.new_ref(), uuid=ctx.new_uuid(), bridge=bridge))
-                made: Ref[VLAN] = create_vlan(ctx, tagged_PIF=pif.ref, tag=tag, network=network)
-                return made
-
-            return RuleCall(method="network.destroy", rule=rule, arguments={}, session=Session())
-
         pool.hosts.fail = fail
-        calls = [vlan(7, victim), vlan(9, victim), vlan(8, victim), vlan(7, other)]
+        calls = [vlan_on(victim, 7), vlan_on(victim, 9), vlan_on(victim, 8), vlan_on(other, 7)]
         results = await together(pool.coordinator, calls)
         assert codes(results) == ["", "CANNOT_CONTACT_HOST", "", ""]
         assert results[1].params == (victim,)  # type: ignore[union-attr]
         assert (tags(victim), tags(other)) == ({7, 8}, {7})
         assert pool.networks()[pool.hosts.local] == before[pool.hosts.local]
         assert pool.database.view.count(VLAN) == 3
+
+    with_pool(tmp_path, body, BrokenDisk())
+
+
+def test_the_task_of_a_call_tells_of_the_rollout_that_is_its_own_in_the_end(tmp_path: Path) -> None:
+    async def body(pool: PoolOfThree) -> None:
+        victim, other, _ = pool.hosts.reachable()
+        txn = pool.database.begin()
+        tasks = [
+            txn.create(Task(ref=Ref(f"OpaqueRef:{name}"), uuid=name, status=TaskStatusType.PENDING))
+            for name in ("bad", "good")
+        ]
+        pool.database.commit_now(txn.changes())
+
+        def fail(step: str, host: Ref[Host]) -> None:
+            if (step, host) == ("switch", victim):
+                raise HostRefused(protocol.Refused(fault=protocol.Fault.SWITCH_FAILED, message="no"))
+
+        pool.hosts.fail = fail
+        calls = [vlan_on(victim, 7, tasks[0]), vlan_on(other, 7, tasks[1])]
+        assert codes(await together(pool.coordinator, calls)) == ["PIF_CONFIGURATION_ERROR", ""]
+        await pool.coordinator.write(lambda _: None)  # what was reported is written
+        told = [pool.database.view.get(Task, task).other_config for task in tasks]
+        view = pool.database.view
+        assert told == [
+            {f"{HOST_KEY}{view.get(Host, victim).uuid}": Step.FAILED},
+            {f"{HOST_KEY}{view.get(Host, other).uuid}": Step.KEPT},
+        ]
 
     with_pool(tmp_path, body, BrokenDisk())
 

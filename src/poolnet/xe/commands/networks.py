@@ -15,6 +15,9 @@ from poolnet.xe.refusals import Refused
 from poolnet.xe.texts import enum_value
 
 ALLOW_MISSING: Final = "allow-missing-hosts"
+_LEFT_OUT: Final = (
+    f"Refused while a host is down, unless {ALLOW_MISSING}=true: it gets them when it comes back."
+)
 DEFAULT_MTU: Final = "1500"
 DEFAULT_BOND_MODE: Final = "balance-slb"
 _NOT_A_PIF_UUID: Final = ("HANDLE_INVALID", "HOST_OFFLINE")
@@ -261,15 +264,16 @@ COMMANDS: Final = (
         name="pool-vlan-create",
         action=_pool_vlan_create,
         required=("pif-uuid", "vlan", "network-uuid"),
-        summary="Connects a network to a VLAN on every host of the pool. Prints the uuids of the new PIFs.",
+        optional=(ALLOW_MISSING,),
+        summary=f"Connects a network to a VLAN on every host of the pool. Prints the uuids of the new PIFs. {_LEFT_OUT}",
     ),
     Command(
         name="pool-bond-create",
         action=_pool_bond_create,
         required=("network-uuid", "pif-uuids"),
-        optional=("mode", "properties:"),
+        optional=("mode", "properties:", ALLOW_MISSING),
         summary="Bonds physical interfaces of one host, and those at the same positions of all other hosts of the pool. "
-        "Prints the uuids of the bonds.",
+        f"Prints the uuids of the bonds. {_LEFT_OUT}",
     ),
     Command(
         name="tunnel-create",
