@@ -20,7 +20,7 @@ import pytest
 
 from poolnet.hostd import fence_guard
 from poolnet.hostd.fence_guard import ARMED_FILE, LEASE_FILE, now_ns
-from poolnet.hostd.guests.namespaces import started_at
+from poolnet.hostd.process_stat import started_at
 from poolnet.hostd.watchdog import timeout_for
 from poolnet.pool.lease_watch import MARGIN_S
 

@@ -23,10 +23,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from poolnet.hostd.watchdog import Watchdog
-
 from poolnet.hostd.link_requests import set_up
 from poolnet.hostd.process_stat import started_at
+from poolnet.hostd.watchdog import Watchdog
 
 ARMED_FILE: Final = "fence.json"
 LEASE_FILE: Final = "lease.json"
