@@ -158,6 +158,21 @@ def test_a_tag_that_is_changed_is_put_back_or_taken_over(host: Host) -> None:
         )
 
 
+@pytest.mark.parametrize("port", ["eth0", "xenbr0"])
+def test_a_tag_on_what_carries_the_management_is_put_back(host: Host, port: str) -> None:
+    """Either cuts the host off: neither the NIC's port nor the bridge's own is to have a VLAN."""
+    if host.backend != "openvswitch":
+        pytest.skip("a Linux bridge gives VLANs to no port")
+    host.policy("leave")
+    host.run("ovs-vsctl", "set", "port", port, "tag=5")
+    eventually(
+        lambda: host.run("ovs-vsctl", "get", "port", port, "tag").strip() == "[]",
+        "it carries all VLANs again",
+        NOTICED_WITHIN_S,
+    )
+    eventually(lambda: host.has_alert(f"{port}: tag 5"), "told of", NOTICED_WITHIN_S)
+
+
 def test_name_servers_written_by_hand_are_put_back_left_or_taken_over(host: Host) -> None:
     """Those of the management's PIF: they carry nothing, so the pool's policy counts for them too."""
     pif = host.xe("pif-list", "management=true", "--minimal")

@@ -84,11 +84,12 @@ def step_disturbance(step: Step, chain: frozenset[str]) -> Disturbance:
         case SetAddresses():
             return _of_addresses(step, chain)
         case ReplaceBridge(old=before, new=after):
-            # A switch's fail mode flushes its flows when it changes; marks and snooping are only read.
-            same = (before.mac, before.mtu_bytes, before.fail_mode_secure) == (
+            # A switch's fail mode flushes its flows when it changes, VLANs lead elsewhere; marks and snooping are only read.
+            same = (before.mac, before.mtu_bytes, before.fail_mode_secure, before.strange_vlans) == (
                 after.mac,
                 after.mtu_bytes,
                 after.fail_mode_secure,
+                after.strange_vlans,
             )
             return Disturbance.NONE if same else _of_bridge(after.name, chain)
         case AddPort() | RemovePort() | MovePort() | SetFunction():

@@ -126,6 +126,7 @@ class Bridge:
     Exactly one of three kinds: with an `uplink`; on top of another bridge with a VLAN tag (`parent`, `vlan_tag`; the
     parent must be in the same state); or internal (neither). `mac` is "" when the switch may choose. `mtu_bytes` is the
     MTU of the bridge's own interface and of its uplink. `network_uuids` mark the switch's record (spec §9.2).
+    `strange_vlans` is what somebody made of the VLANs of its own port and its uplink's, `eth0: tag 5`; nobody wants any.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Bridge:
     ip: IpConfig = NO_IP
     igmp_snooping: bool = False
     fail_mode_secure: bool = False  # other_config:vswitch-controller-fail-mode=secure
+    strange_vlans: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

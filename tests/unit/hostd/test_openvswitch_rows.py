@@ -189,6 +189,33 @@ def test_a_port_that_somebody_moved_to_another_vlan_is_seen_and_repaired() -> No
     assert (row["tag"], row["vlan_mode"]) == (50, "access")
 
 
+@pytest.mark.parametrize(
+    ("port", "bridge", "columns"),
+    [
+        ("eth0", "xenbr0", {"tag": 5}),
+        ("eth0", "xenbr0", {"vlan_mode": "trunk", "trunks": ["set", [7, 9]]}),
+        ("xenbr0", "xenbr0", {"tag": 5}),
+        (patch_ports("xenbr0")[0], "xenbr0", {"tag": 5}),
+        ("xapi0", "xapi0", {"vlan_mode": "trunk", "trunks": 7}),
+    ],
+)
+def test_vlans_that_somebody_gave_to_a_port_of_a_bridge_are_seen_and_repaired(
+    port: str, bridge: str, columns: dict[str, Json]
+) -> None:
+    database = FakeDatabase()
+    desired = STATES[1]
+    apply_to(database, desired)
+    row = next(row for row in database.tables["Port"].values() if row["name"] == port)
+    before = dict(row)
+    row |= columns
+    (found,) = mismatches(observe(tables_of(database.replica()), {}, {}, {}), desired)
+    assert found.startswith(f"bridge {bridge}: strange_vlans is [{port}: ")
+    apply_to(database, desired)
+    assert {name: _members(row[name]) for name in columns} == {
+        name: _members(before[name]) for name in columns
+    }
+
+
 def test_a_tunnel_that_somebody_bent_or_lengthened_is_seen_and_repaired() -> None:
     database = FakeDatabase()
     desired = HostNetwork(bridges=(replace(LONG, uplink=tunnel_to("10.0.0.2", "10.0.0.3")),))
@@ -292,6 +319,9 @@ def test_bond_options_are_written_as_the_reference_writes_them_and_read_back(
     assert bonds.observed({**columns, **asked}, member) == options
     altered = {**columns, **asked, "bond_updelay": 7}
     assert bonds.observed(altered, member).updelay_ms == 7
+    for words in (("balance-tcp", "off"), ("active-backup", "passive"), ("balance-slb", "passive")):
+        other = {**columns, **asked, "bond_mode": (words[0],), "lacp": (words[1],)}
+        assert bonds.observed(other, member) != options, "no mode of ours"
 
 
 @pytest.mark.parametrize(

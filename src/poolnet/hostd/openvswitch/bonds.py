@@ -15,6 +15,12 @@ _LACP_KEYS = ("lacp-time", "lacp-fallback-ab")
 _MIIMON = "bond-miimon-interval"
 _DETECT = "bond-detect-mode"
 _REBALANCE = "bond-rebalance-interval"
+_WORDS = {
+    BondMode.BALANCE_SLB: (("balance-slb", "off"),),
+    BondMode.ACTIVE_BACKUP: (("active-backup", "off"),),
+    BondMode.LACP: (("balance-tcp", "active"), ("balance-slb", "active")),
+}
+"""The columns `bond_mode` and `lacp` that each mode has."""
 
 
 def port_columns(options: BondOptions) -> dict[str, Value]:
@@ -64,7 +70,8 @@ def observed(port: Mapping[str, Value], member: Mapping[str, Value]) -> BondOpti
 def _read(port: Mapping[str, Value], member: Mapping[str, Value]) -> BondOptions:
     config = map_of(port.get("other_config"))
     bond_mode = one_of(port.get("bond_mode"), str, "")
-    lacp = one_of(port.get("lacp"), str, "off") == "active"
+    lacp_column = one_of(port.get("lacp"), str, "off")
+    lacp = lacp_column == "active"
     properties: dict[str, str] = {}
     if lacp:
         mode = BondMode.LACP
@@ -79,6 +86,10 @@ def _read(port: Mapping[str, Value], member: Mapping[str, Value]) -> BondOptions
         for key, value in config.items()
         if key.startswith("bond-") and key not in standard
     }
+    if (bond_mode, lacp_column) not in _WORDS[
+        mode
+    ]:  # what nobody asks for is no mode of ours, whatever it does
+        properties |= {"bond_mode": bond_mode, "lacp": lacp_column}
     return BondOptions(
         mode=mode,
         miimon_ms=_number(config.get(_MIIMON, "")),

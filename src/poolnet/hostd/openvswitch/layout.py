@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from poolnet.hostd.limits import limiter_of
 from poolnet.hostd.openvswitch import bonds, limiters, marks, tunnels
@@ -24,6 +25,9 @@ MAC_TABLE_SIZE = "10000"
 DEAD_VLAN = 4095  # a trunk of only this VLAN receives nothing and sends nothing
 
 Columns = Mapping[str, Value]
+
+ALL_VLANS: Columns = MappingProxyType({"tag": (), "trunks": (), "vlan_mode": ()})
+"""Of a port that carries every VLAN, as they come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +153,7 @@ def vlan_columns(lock: PortLock, vlan_tag: int) -> dict[str, Value]:
     A disabled port is dead. On a VLAN the port is an access port. Otherwise it has the trunks it may have; a locked one
     without any only untagged frames, an unlocked one everything, as the reference does.
     """
-    columns: dict[str, Value] = {"tag": (), "trunks": (), "vlan_mode": ()}
+    columns: dict[str, Value] = dict(ALL_VLANS)
     if lock.mode is LockMode.DISABLED:
         columns |= {"vlan_mode": "trunk", "trunks": (DEAD_VLAN,)}
     elif vlan_tag >= 0:
@@ -192,7 +196,7 @@ def _lay_bridge(
     layout.ports[new.name] = PortRow(
         bridge=new.name,
         name=new.name,
-        columns={"external_ids": _owned(Role.HOST)},
+        columns={**ALL_VLANS, "external_ids": _owned(Role.HOST)},
         interfaces=(_host_interface(new, is_management),),
     )
     if new.uplink is not None:
@@ -265,7 +269,7 @@ def _vlan_row(bridge: Bridge, is_management: bool) -> PortRow:
     return PortRow(
         bridge=bridge.parent,
         name=bridge.name,
-        columns={"tag": bridge.vlan_tag, "fake_bridge": True, "external_ids": external_ids},
+        columns={**ALL_VLANS, "tag": bridge.vlan_tag, "fake_bridge": True, "external_ids": external_ids},
         interfaces=(_host_interface(bridge, is_management),),
     )
 
@@ -274,7 +278,7 @@ def _uplink_row(bridge: Bridge) -> PortRow:
     uplink = bridge.uplink
     assert uplink is not None, "only bridges with an uplink have an uplink port"  # noqa: S101 - for the type checker; nothing from outside is asserted
     external_ids = _owned(Role.UPLINK)
-    columns: dict[str, Value] = {"external_ids": external_ids}
+    columns: dict[str, Value] = {**ALL_VLANS, "external_ids": external_ids}
     config: dict[str, str] = {}
     if uplink.bond is not None:
         columns |= bonds.port_columns(uplink.bond)
@@ -308,7 +312,7 @@ def _tunnel_rows(bridge: Bridge) -> Iterator[PortRow]:
         yield PortRow(
             bridge=bridge.name,
             name=name,
-            columns={"protected": True, "external_ids": _owned(Role.TUNNEL)},
+            columns={**ALL_VLANS, "protected": True, "external_ids": _owned(Role.TUNNEL)},
             interfaces=(InterfaceRow(name=name, columns=columns),),
         )
 
@@ -355,6 +359,7 @@ def _patch_row(bridge: str, name: str, peer: str, ofport: int | None = None, *, 
         bridge=bridge,
         name=name,
         columns={
+            **ALL_VLANS,
             "external_ids": _owned(Role.PATCH),
             "other_config": {"mcast-snooping-flood-reports": "true"} if snoops else {},
         },

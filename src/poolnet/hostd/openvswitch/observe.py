@@ -6,12 +6,12 @@ Pure: rows and addresses in, the same type out that `derive` makes. What differs
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from poolnet.hostd.netlink import NO_ADDRESSES, Addresses
 from poolnet.hostd.openvswitch import bonds, limiters, marks, tunnels
-from poolnet.hostd.openvswitch.layout import vlan_columns
+from poolnet.hostd.openvswitch.layout import ALL_VLANS, vlan_columns
 from poolnet.hostd.openvswitch.marks import Role
 from poolnet.hostd.openvswitch.tables import Interface, Port, SwitchBridge, Tables
 from poolnet.hostd.seen_addresses import as_seen
@@ -28,6 +28,7 @@ from poolnet.hostnet.state import (
 from poolnet.ovsdb.values import Value, all_of, map_of, one_of
 
 MTU_DEFAULT = 1500
+_UNTAGGED = frozenset((Role.HOST, Role.UPLINK, Role.TUNNEL, Role.PATCH))
 _UNKNOWN_LOCK = PortLock(mode=LockMode.DISABLED, mac="")
 
 
@@ -143,6 +144,7 @@ def _bridges_on(
         igmp_snooping=switch_bridge.row.get("mcast_snooping_enable") is True,
         # An internal bridge is secure because of its guests: if it is not, it is other than any that could be wanted.
         fail_mode_secure=switch_bridge.is_secure == (uplink is not None or marks.FLAG_SECURE in flags),
+        strange_vlans=tuple(_strange_vlans(port for port in switch_bridge.ports if port.role in _UNTAGGED)),
     )
     for port in switch_bridge.ports:
         if port.role is Role.VLAN and port.interfaces:
@@ -162,7 +164,17 @@ def _vlan_bridge(port: Port, addresses: Mapping[str, Addresses], macs: Mapping[s
         ip=_ip(interface, addresses),
         igmp_snooping=marks.FLAG_SNOOPING in flags,
         fail_mode_secure=marks.FLAG_SECURE in flags,
+        strange_vlans=tuple(_strange_vlans((port,))),
     )
+
+
+def _strange_vlans(ports: Iterable[Port]) -> Iterator[str]:
+    """What ports have in their columns about VLANs that nobody gives them; a VLAN's own port has a tag."""
+    for port in sorted(ports, key=lambda port: port.name):
+        for column in ALL_VLANS:
+            values = sorted(map(str, _members(port.row.get(column, ()))))
+            if values and not (column == "tag" and port.role is Role.VLAN):
+                yield f"{port.name}: {column} {' '.join(values)}"
 
 
 def _uplink(port: Port) -> Uplink:
