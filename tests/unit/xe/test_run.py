@@ -67,6 +67,26 @@ def test_an_unknown_session_is_an_error_of_the_api() -> None:
     assert "OpaqueRef:other" in terminal.err
 
 
+def test_only_a_member_that_has_lost_its_coordinator_takes_over_without_force() -> None:
+    command = ["pool-emergency-transition-to-master", "username=root"]
+    is_member: dict[str, object] = {"call": "pool.is_slave", "answer": True}
+    is_lost: dict[str, object] = {"call": "host.is_in_emergency_mode", "answer": True}
+    takes_over: dict[str, object] = {"call": "pool.emergency_transition_to_master"}
+    for words, answers in (
+        (command, [is_member, is_lost, takes_over]),
+        ([*command, "--force"], [takes_over]),
+    ):
+        terminal, world = carry_out(words, World({}, answers))
+        assert "will restart and transition to master" in terminal.out
+        assert world.answers == []
+    terminal, _ = carry_out(command, World({}, [is_member, {**is_lost, "answer": False}]))
+    assert (terminal.code, terminal.out) == (1, "")
+    assert "must be forced" in terminal.err
+    terminal, _ = carry_out(command, World({}, [{**is_member, "answer": False}]))
+    assert terminal.code == 0
+    assert "already master" in terminal.out
+
+
 def test_a_local_command_takes_a_local_session() -> None:
     world = World({}, [{"call": "host.is_in_emergency_mode", "answer": False}])
     _, world = carry_out(["host-is-in-emergency-mode", "username=root"], world)

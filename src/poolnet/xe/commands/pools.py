@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from poolnet.model.errors import Failure
+from poolnet.model.types import NULL
 from poolnet.xe.commands.command import Call, Command
-from poolnet.xe.commands.confirm import confirmed
+from poolnet.xe.commands.confirm import confirmed, must_be_forced
 from poolnet.xe.commands.one_call import (
     block,
     choice,
@@ -78,11 +79,14 @@ async def _reset_master(call: Call) -> None:
 
 
 async def _become_master(call: Call) -> None:
-    if not call.params.flag("force") and not await call.api("host.is_in_emergency_mode"):
-        await call.printer.message(
-            "Host agent is already master. Use '--force' to execute the operation anyway."
-        )
-        return
+    if not call.params.flag("force"):
+        if not await call.api("pool.is_slave", NULL):
+            await call.printer.message(
+                "Host agent is already master. Use '--force' to execute the operation anyway."
+            )
+            return
+        if not await call.api("host.is_in_emergency_mode"):  # it would make two pools of one
+            must_be_forced(call)
     await call.api("pool.emergency_transition_to_master")
     await call.printer.message(f"Host agent will restart and transition to master in {FUSE} seconds...")
 
