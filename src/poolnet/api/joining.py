@@ -46,7 +46,7 @@ from poolnet.rules.admit import CLASSES, admit
 from poolnet.rules.context import Session
 from poolnet.rules.explain_admission import Admitted, explain_admission
 from poolnet.rules.join import Target, obstacles, require_joinable
-from poolnet.rules.join_advice import clear, explained
+from poolnet.rules.join_advice import clear, explained, require_clearable
 from poolnet.rules.join_text import show_joining
 
 log = structlog.get_logger("poolnet.api.joining")
@@ -166,6 +166,8 @@ class Joining:
 
     async def _clear_and_enter(self, entry: _Entry) -> None:
         """Removes what is in the way, and enters, before the removal is confirmed; nothing is carried out afterwards."""
+        view = self._database.view
+        require_clearable(view, self._me(view), entry.target, force=entry.force)
         holding: list[asyncio.Task[None]] = []
 
         async def enter(view: View) -> None:

@@ -11,6 +11,7 @@ from poolnet.db.txn import View
 from poolnet.model import errors
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
+from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.network_sriov import NetworkSriov
 from poolnet.model.classes.pbd import PBD
@@ -32,6 +33,7 @@ from poolnet.rules.join import (
     PURPOSES_DIFFER,
     Target,
     is_in_the_way,
+    obstacles,
     trusted_otherwise,
 )
 
@@ -72,6 +74,17 @@ def explained(view: View, me: Host, target: Target, failure: errors.Failure) -> 
     )
 
 
+def require_clearable(view: View, me: Host, target: Target, *, force: bool) -> None:
+    """Lets a host join that has nothing in its way but what `clear` removes.
+
+    Raises:
+        (the first other one of `obstacles`)
+    """
+    for failure in obstacles(view, me, target, force=force):
+        if failure.code not in FIXED:
+            raise failure
+
+
 def clear(ctx: CallContext) -> None:
     """Removes bonds, tunnels, SR-IOV and VLANs of this host, but not the VLAN of its management.
 
@@ -93,7 +106,7 @@ def _commands(view: View, me: Host, target: Target, failure: errors.Failure) -> 
         case "HA_IS_ENABLED":
             yield "xe pool-ha-disable"
         case "JOINING_HOST_CANNOT_BE_MASTER_OF_OTHER_HOSTS":
-            yield from (f"xe pool-eject host-uuid={h.uuid}" for h in view.all(Host) if h.ref != me.ref)
+            yield from _parting(view, me)
         case "HOSTS_NOT_HOMOGENEOUS":
             yield "xe pool-join force=true …"
         case "POOL_JOINING_HOST_MANAGEMENT_VLAN_DOES_NOT_MATCH":
@@ -110,10 +123,30 @@ def _commands(view: View, me: Host, target: Target, failure: errors.Failure) -> 
             yield from _REMOVING[code](view)
 
 
+def _parting(view: View, me: Host) -> Iterator[str]:
+    """What leaves this host without members; their VMs are stopped before."""
+    for host in view.all(Host):
+        if host.ref == me.ref:
+            continue
+        yield from (_stopping(view, vm) for vm in _vms(view) if vm.resident_on == host.ref)
+        is_live = _is_live(view, host)
+        yield f"xe pool-eject host-uuid={host.uuid}" if is_live else f"xe host-forget uuid={host.uuid}"
+
+
+def _is_live(view: View, host: Host) -> bool:
+    metrics = view.find(HostMetrics, host.metrics)
+    return metrics is not None and metrics.live
+
+
 def _running(view: View) -> Iterator[str]:
-    for vm in _vms(view):
-        if vm.power_state is VmPowerState.RUNNING:
-            yield f"xe vm-shutdown uuid={vm.uuid}"
+    return (_stopping(view, vm) for vm in _vms(view) if vm.power_state is VmPowerState.RUNNING)
+
+
+def _stopping(view: View, vm: VM) -> str:
+    """A VM on a host that is down cannot be shut down; it can only be noted that it does not run any more."""
+    host = view.find(Host, vm.resident_on)
+    is_lost = host is not None and not _is_live(view, host)
+    return f"xe vm-{'reset-powerstate --force' if is_lost else 'shutdown'} uuid={vm.uuid}"
 
 
 def _busy(view: View) -> Iterator[str]:

@@ -9,16 +9,18 @@ import pytest
 from poolnet.hostnet.facts import HostFacts
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
+from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.network_sriov import NetworkSriov
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.classes.vm import VM
 from poolnet.model.enums import BondMode, VmPowerState
+from poolnet.model.failure import Failure
 from poolnet.rules.admit import CLASSES
 from poolnet.rules.explain_admission import Admitted, NicPlan, explain_admission
 from poolnet.rules.join import obstacles
-from poolnet.rules.join_advice import Obstacle, clear, explained
+from poolnet.rules.join_advice import Obstacle, clear, explained, require_clearable
 from poolnet.rules.join_text import show_joining
 from tests.unit.rules import sriov_nics
 from tests.unit.rules.test_join import target
@@ -180,11 +182,51 @@ def test_what_the_pool_has_otherwise_is_advised_on(fields: dict[str, Any], code:
 
 def test_a_coordinator_of_others_is_told_how_to_part_with_them() -> None:
     world = World.new()
-    world.txn.create(Host(ref=world.ctx.new_ref(), uuid="other-uuid"))
+    metrics = world.txn.create(HostMetrics(ref=world.ctx.new_ref(), uuid="its-metrics", live=True))
+    world.txn.create(Host(ref=world.ctx.new_ref(), uuid="other-uuid", metrics=metrics))
     found = advice(world)
     assert found["JOINING_HOST_CANNOT_BE_MASTER_OF_OTHER_HOSTS"].commands == (
         "xe pool-eject host-uuid=other-uuid",
     )
+
+
+def test_hosts_that_are_lost_are_forgotten_and_their_vms_are_not_waited_for() -> None:
+    world = World.new()
+    live, lost = (
+        world.txn.create(
+            Host(
+                ref=world.ctx.new_ref(),
+                uuid=f"{uuid}-host",
+                metrics=world.txn.create(
+                    HostMetrics(ref=world.ctx.new_ref(), uuid=f"{uuid}-metrics", live=live)
+                ),
+            )
+        )
+        for uuid, live in (("live", True), ("lost", False))
+    )
+    for name, host in (("here", live), ("gone", lost)):
+        vm = world.vm(name_label=name)
+        world.txn.update(VM, vm, power_state=VmPowerState.RUNNING, resident_on=host, uuid=f"{name}-vm")
+    found = advice(world)
+    assert found["JOINING_HOST_CANNOT_BE_MASTER_OF_OTHER_HOSTS"].commands == (
+        "xe vm-shutdown uuid=here-vm",
+        "xe pool-eject host-uuid=live-host",
+        "xe vm-reset-powerstate --force uuid=gone-vm",
+        "xe host-forget uuid=lost-host",
+    )
+    assert set(found["JOINING_HOST_CANNOT_HAVE_RUNNING_VMS"].commands) == {
+        "xe vm-shutdown uuid=here-vm",
+        "xe vm-reset-powerstate --force uuid=gone-vm",
+    }
+
+
+def test_what_joining_cannot_remove_is_said_before_anything_is_removed() -> None:
+    world = crowded()
+    me = world.txn.get(Host, world.ctx.local_host)
+    require_clearable(world.txn, me, target(world), force=False)
+    world.txn.update(VM, world.vm(name_label="runs"), power_state=VmPowerState.RUNNING)
+    with pytest.raises(Failure, match="JOINING_HOST_CANNOT_HAVE_RUNNING_VMS"):
+        require_clearable(world.txn, me, target(world), force=False)
 
 
 def test_the_text() -> None:
