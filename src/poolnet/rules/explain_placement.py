@@ -13,6 +13,9 @@ from typing import Any
 import msgspec
 
 from poolnet.db.txn import View
+from poolnet.hostnet.derive import pif_mtu
+from poolnet.hostnet.state import TunnelKind
+from poolnet.hostnet.tunnels import frame_bytes_max
 from poolnet.model import errors
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
@@ -27,6 +30,7 @@ from poolnet.model.enums import DomainType, TunnelProtocol, VifLockingMode
 from poolnet.model.types import NULL, Ref
 from poolnet.rules.allowed import domain_type
 from poolnet.rules.context import CallContext
+from poolnet.rules.drift import MTU_KEY
 from poolnet.rules.functions import free_functions, logical_pif, the_sriov
 from poolnet.rules.kinds import Kind, below, kind_of
 from poolnet.rules.mtu import mtu_of_pif
@@ -216,9 +220,16 @@ def _how_to_have(view: View, network: Network, theirs: PIF, host: Host) -> tuple
 
 def _lacks_vlan(view: View, network: Network, theirs: PIF, host: Host) -> tuple[str, str]:
     vlan = view.find(VLAN, theirs.VLAN_master_of)
-    lower = _counterpart(view, view.find(PIF, vlan.tagged_PIF) if vlan is not None else None, host)
+    tagged = view.find(PIF, vlan.tagged_PIF) if vlan is not None else None
+    lower = _counterpart(view, tagged, host)
     if lower is None:
-        return f"it has no {theirs.device} for VLAN {theirs.VLAN}", f"xe pif-scan host-uuid={host.uuid}"
+        under = view.find(Network, tagged.network) if tagged is not None else None
+        text, fix = f"it has no {theirs.device}", f"xe pif-scan host-uuid={host.uuid}"
+        if tagged is not None and under is not None:
+            text, fix = _how_to_have(view, under, tagged, host)
+        return f"{text} for VLAN {theirs.VLAN}", fix
+    bond = view.find(Bond, lower.bond_slave_of)
+    lower = (view.find(PIF, bond.master) if bond is not None else None) or lower
     words = f"xe vlan-create network-uuid={network.uuid} pif-uuid={lower.uuid} vlan={theirs.VLAN}"
     return f"it has no VLAN {theirs.VLAN} on {lower.device}", words
 
@@ -232,6 +243,10 @@ def _lacks_bond(view: View, network: Network, theirs: PIF, host: Host) -> tuple[
     wanted = "+".join(member.device for member in members)
     if len(own) < len(members):
         return f"it has not all NICs of the bond {wanted}", f"xe pif-scan host-uuid={host.uuid}"
+    for nic in own:
+        other = view.find(Bond, nic.bond_slave_of)
+        if other is not None:
+            return f"its {nic.device} is in another bond", f"xe bond-destroy uuid={other.uuid}"
     uuids = ",".join(nic.uuid for nic in own)
     words = f"xe bond-create network-uuid={network.uuid} pif-uuids={uuids} mode={bond.mode.value}"
     return f"it has no bond {wanted}", words
@@ -324,9 +339,28 @@ def _remarks(view: View, network: Network, pif: PIF | None) -> Iterator[Reason]:
         yield Reason(text, f"xe pif-plug uuid={pif.uuid}")
     carried = pif.MTU if pif.currently_attached and pif.MTU > 0 else mtu_of_pif(view, pif)
     if carried < network.MTU:
-        lower = below(view, pif)
         text = f"network {network.name_label} asks for an MTU of {network.MTU}, and {pif.device} carries {carried}"
-        fix = f"xe pif-plug uuid={pif.uuid}"
-        if lower is not None and (under := view.find(Network, lower.network)) is not None:
-            fix = f"xe network-param-set uuid={under.uuid} MTU={network.MTU}"
-        yield Reason(text, fix)
+        yield Reason(text, _next_for_mtu(view, pif, network.MTU))
+
+
+def _next_for_mtu(view: View, pif: PIF, needed: int) -> str:
+    """The next command on the way to an MTU: what the lowest layer is to have, then each plugged again, upwards."""
+    lower = below(view, pif)
+    if lower is not None:
+        room = _with_headers(view, pif, lower, needed)
+        if mtu_of_pif(view, lower) < room or (lower.currently_attached and 0 < lower.MTU < room):
+            return _next_for_mtu(view, lower, room)
+    network = view.find(Network, pif.network)
+    if pif_mtu(pif, network) >= needed:
+        return f"xe pif-plug uuid={pif.uuid}"
+    if MTU_KEY in pif.other_config or network is None:
+        return f"xe pif-param-set uuid={pif.uuid} other-config:{MTU_KEY}={needed}"
+    return f"xe network-param-set uuid={network.uuid} MTU={needed}"
+
+
+def _with_headers(view: View, pif: PIF, lower: PIF, needed: int) -> int:
+    """What a PIF's frames need below: as they are, or in a tunnel."""
+    if not pif.tunnel_access_PIF_of:
+        return needed
+    tunnel = view.get(Tunnel, pif.tunnel_access_PIF_of[0])
+    return 2 * needed - frame_bytes_max(TunnelKind(tunnel.protocol.value), lower, needed)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.tunnel import Tunnel
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vlan import VLAN
 from poolnet.model.classes.vm import VM
@@ -150,6 +152,57 @@ def test_an_unplugged_pif_and_a_small_mtu_are_remarks() -> None:
     (remark,) = cell(w, large, LOCAL)["remarks"]
     below = w.txn.get(Network, w.nic_network("eth2")).uuid
     assert remark["fix"] == f"xe network-param-set uuid={below} MTU=9000"
+    w.txn.update(Network, w.nic_network("eth2"), MTU=9000)
+    for ref in (w.nic_pif("eth2").ref, vlan.untagged_PIF):
+        (remark,) = cell(w, large, LOCAL)["remarks"]
+        assert remark["fix"] == f"xe pif-plug uuid={w.txn.get(PIF, ref).uuid}", "its MTU is taken over then"
+        w.call("PIF.plug", self=ref)
+    assert not cell(w, large, LOCAL)["remarks"]
+
+
+def test_what_carries_a_tunnel_is_to_have_room_for_its_headers() -> None:
+    w = World.new()
+    tunnel = w.txn.get(
+        Tunnel, w.call("tunnel.create", transport_PIF=w.nic_pif("eth0").ref, network=w.network())
+    )
+    vm = w.vm()
+    w.vif(vm, w.txn.get(PIF, tunnel.access_PIF).network)
+    (remark,) = cell(w, vm, LOCAL)["remarks"]
+    words = remark["fix"].split()
+    assert words[:3] == ["xe", "network-param-set", f"uuid={w.txn.get(Network, w.nic_network('eth0')).uuid}"]
+    w.txn.update(Network, w.nic_network("eth0"), MTU=int(words[3].removeprefix("MTU=")))
+    for ref in (w.nic_pif("eth0").ref, tunnel.access_PIF):
+        w.call("PIF.plug", self=ref)
+    assert not cell(w, vm, LOCAL)["remarks"]
+    assert w.txn.get(PIF, tunnel.access_PIF).MTU == 1500, "and no more than that"
+
+
+def test_a_vlan_on_a_bond_that_a_host_lacks_takes_the_bond_first() -> None:
+    w = World.new(nics=4)
+    there = w.host(nics=4)
+    bonded = w.network(name_label="bonded")
+    members = tuple(w.nic_pif(device).ref for device in ("eth2", "eth3"))
+    bond = w.txn.get(Bond, w.call("Bond.create", network=bonded, members=members, MAC=""))
+    vlan = w.txn.get(VLAN, w.vlan(bond.master, 30, w.network(name_label="green")))
+    vm = w.vm()
+    network = w.txn.get(PIF, vlan.untagged_PIF).network
+    w.vif(vm, network)
+    theirs = tuple(pif_there(w, there, device) for device in ("eth2", "eth3"))
+    told = cell(w, vm, there)
+    fix = (
+        f"xe bond-create network-uuid={w.txn.get(Network, bonded).uuid} "
+        f"pif-uuids={theirs[0].uuid},{theirs[1].uuid} mode=balance-slb"
+    )
+    assert code_and_fix(told) == [("VM_REQUIRES_NETWORK", fix)]
+    assert "it has no bond eth2+eth3 for VLAN 30" in told["obstacles"][0]["because"]
+    other = w.call("Bond.create", network=w.network(), members=(theirs[1].ref,), MAC="")
+    fix = f"xe bond-destroy uuid={w.txn.get(Bond, other).uuid}"
+    assert code_and_fix(cell(w, vm, there)) == [("VM_REQUIRES_NETWORK", fix)]
+    w.call("Bond.destroy", self=other)
+    w.call("Bond.create", network=bonded, members=tuple(pif.ref for pif in theirs), MAC="")
+    master = next(pif for pif in w.txn.where(PIF, network=bonded) if pif.host == there)
+    fix = f"xe vlan-create network-uuid={w.txn.get(Network, network).uuid} pif-uuid={master.uuid} vlan=30"
+    assert code_and_fix(cell(w, vm, there)) == [("VM_REQUIRES_NETWORK", fix)]
 
 
 def test_virtual_functions_that_are_not_on_or_not_free() -> None:
