@@ -144,11 +144,7 @@ class Seat:
         """Finds the leader, again and again."""
         courtesy = False
         while True:
-            found = await self._leader()
-            if found is None:
-                await asyncio.sleep(AGAIN_S)
-                continue
-            connection, servers = found
+            connection, servers = await self._leader()
             try:
                 await self._sit(connection, servers, courtesy=courtesy)
             except BROKEN as error:
@@ -159,39 +155,59 @@ class Seat:
                 await connection.close()
             courtesy = True
 
-    async def _leader(self) -> tuple[Connection, Replica] | None:
-        """A connection to the server that leads, if one does."""
-        found: tuple[Connection, Replica] | None = None
-        pending = {asyncio.create_task(self._probe(opener)) for opener in self._servers}
-        while pending and found is None:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for probed in (task.result() for task in done):
-                if found is None:
-                    found = probed
-                elif probed is not None:
-                    await probed[0].close()
-        for task in pending:
-            task.cancel()
-        for late in await asyncio.gather(*pending, return_exceptions=True):
-            if isinstance(late, tuple):
-                await late[0].close()
-        return found
+    async def _leader(self) -> tuple[Connection, Replica]:
+        """A connection to the server that leads, as soon as one does. Nobody waits for one that does not answer."""
+        waiting = [asyncio.create_task(self._when_it_leads(opener)) for opener in self._servers]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        first, *others = [task.result() for task in waiting if not task.cancelled()]
+        for connection, _ in others:
+            await connection.close()
+        return first
 
-    async def _probe(self, opener: Opener) -> tuple[Connection, Replica] | None:
-        """A connection to that server if it leads."""
+    async def _when_it_leads(self, opener: Opener) -> tuple[Connection, Replica]:
+        """A connection to that server, from when it leads on."""
+        while True:
+            changed = asyncio.Event()
+            opened = await self._open(opener, changed)
+            if opened is not None:
+                connection, servers = opened
+                leading = False
+                try:
+                    while connection.alive and not (leading := leads(servers)):
+                        changed.clear()
+                        await _first_of(changed.wait(), connection.wait_closed())
+                finally:
+                    if not leading:
+                        await connection.close()
+                if leading:
+                    return opened
+            await asyncio.sleep(AGAIN_S)
+
+    async def _open(self, opener: Opener, changed: asyncio.Event) -> tuple[Connection, Replica] | None:
+        """A connection to that server with what it says of itself, whose changes set the event; None without an answer."""
         connection: Connection | None = None
         servers: Replica | None = None
+
+        def hear(_: object) -> None:
+            changed.set()
+            self._move()
+
         try:
             async with asyncio.timeout(PROBE_S):
                 connection = await opener()
                 columns = {"Database": ("name", "connected", "leader")}
-                servers = await connection.monitor("_Server", columns, lambda _: self._move())
+                servers = await connection.monitor("_Server", columns, hear)
         except BROKEN:
             return None
         finally:
-            if connection is not None and (servers is None or not leads(servers)):
+            if connection is not None and servers is None:
                 await connection.close()
-        return (connection, servers) if leads(servers) else None
+        return connection, servers
 
     def _move(self) -> None:
         self._moved.set()
@@ -380,6 +396,15 @@ class Seat:
         """Carries out operations at the leader. Raises NoMajority, BROKEN."""
         connection = await self.leader(within_s)
         return await connection.transact(DATABASE, work, within_s)
+
+
+async def _first_of(*ways: Coroutine[Any, Any, Any]) -> None:
+    tasks = [asyncio.create_task(way) for way in ways]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def leads(servers: Replica) -> bool:
