@@ -108,11 +108,17 @@ def happen(lab: RunningLab, accident: str, host: str, lasts_s: float) -> None:
                     time.sleep(_STANDS_S)
                 time.sleep(_RUNS_S)
         case "disk":
-            filler = f"/var/lib/poolnet/filler{time.monotonic_ns()}"
-            fill = f"for size in 64k 1k; do dd if=/dev/zero bs=$size >>{filler}; done"
-            lab.run(host, "sh", "-c", fill, check=False)
+            filler = fill(lab, host)
             time.sleep(lasts_s)
             lab.run(host, "rm", "-f", filler)
+
+
+def fill(lab: RunningLab, host: str) -> str:
+    """Fills the host's small disk to its end; the file that does."""
+    filler = f"/var/lib/poolnet/filler{time.monotonic_ns()}"
+    words = f"for size in 64k 1k; do dd if=/dev/zero bs=$size >>{filler}; done"
+    lab.run(host, "sh", "-c", words, check=False)
+    return filler
 
 
 def _set_port(lab: RunningLab, host: str, *words: str) -> None:

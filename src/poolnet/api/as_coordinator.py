@@ -275,6 +275,7 @@ def _open_gate(
         office=parts.office,
         place=parts.place,
     )
+    parts.background.start(cluster.watch(), "cluster")
     clients = ClientCertificates(
         database=database,
         files=pool_files,

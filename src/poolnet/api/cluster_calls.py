@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from poolnet.api.dispatch import Call, Own, Result
 from poolnet.api.office import Office
 from poolnet.api.place import Place
+from poolnet.api.server_return import bring_back
 from poolnet.db.database import Database
-from poolnet.db.ovsdb_schema import DATABASE
 from poolnet.db.txn import View
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
@@ -28,7 +28,7 @@ from poolnet.model.classes.pool import Pool
 from poolnet.model.types import Ref
 from poolnet.pool import wire
 from poolnet.pool.authority import PoolFiles
-from poolnet.pool.cluster import SERVES_S, SIZES, ClusterTrouble, look, server_ids
+from poolnet.pool.cluster import SERVES_S, SIZES, ClusterTrouble, look
 from poolnet.pool.coordinator import Coordinator
 from poolnet.pool.members import Members
 from poolnet.pool.membership import Cluster, ClusterServer
@@ -36,7 +36,7 @@ from poolnet.pool.peer import PeerDenied, PeerGone
 
 log = structlog.get_logger("poolnet.api.cluster")
 
-LOOK_S: Final = 0.1
+LOOK_S: Final = 2.0
 HEARD_S: Final = 10.0  # a member that lost the connection makes a new one after a second
 JOINS_S: Final = SERVES_S + 10.0
 
@@ -273,7 +273,7 @@ class ClusterCalls:
     async def _take_back(self, cluster: Cluster, server: ClusterServer, host: Ref[Host]) -> None:
         """Ends the server of a host that was to get one, as far as anybody hears it."""
         with suppress(ClusterTrouble):
-            await self._kick(server)
+            await self._place.files.kick(server.raft)
         with suppress(PeerGone, PeerDenied):
             await self._members.ask(host, wire.UseCluster(cluster=cluster), wire.Granted)
 
@@ -296,24 +296,11 @@ class ClusterCalls:
                     "The coordinator's server cannot leave the cluster; designate another coordinator first"
                 )
             try:
-                await self._kick(server)
+                await self._place.files.kick(server.raft)
             except ClusterTrouble as error:
                 raise errors.internal_error(f"the cluster's servers: {error}") from error
             await self._change(replace(cluster, servers=tuple(s for s in cluster.servers if s != server)))
         return None
-
-    async def _kick(self, server: ClusterServer) -> None:
-        """Has the other servers go on without that one. Raises ClusterTrouble."""
-        control = self._place.files.control
-        known = server_ids(await control("cluster/status", DATABASE))
-        if server.raft not in known:
-            return  # it has gone
-        await control("cluster/kick", DATABASE, known[server.raft])
-        for _ in range(round(SERVES_S / LOOK_S)):
-            if server.raft not in server_ids(await control("cluster/status", DATABASE)):
-                return
-            await asyncio.sleep(LOOK_S)
-        raise ClusterTrouble("they still have the one that was to go")
 
     async def _change(self, cluster: Cluster, added: Sequence[ClusterServer] = ()) -> None:
         """Uses the same cluster with other servers from now on. Raises OPERATION_NOT_ALLOWED, INTERNAL_ERROR."""
@@ -329,6 +316,36 @@ class ClusterCalls:
             raise
         await self._tell_all(cluster)
         self._office.start_anew(self._office.role)
+
+    async def watch(self) -> None:
+        """Has servers that have lost what they kept come back, forever."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            cluster = self._place.cluster
+            if cluster is None or not self._lost(cluster) or self._changing.locked():
+                continue
+            async with self._changing, self._place.servers:
+                openers = self._place.files.openers(cluster, self._own().uuid, self._files)
+                await bring_back(cluster, await look(cluster, openers), self._lost(cluster), self._ask)
+
+    def _lost(self, cluster: Cluster) -> frozenset[str]:
+        """The uuids of the hosts whose servers have."""
+        rows = {row.ref: row.uuid for row in self._database.view.all(Host)}
+        found = {rows[host] for host in self._members.without_database if host in rows}
+        if self._place.files.has_lost():
+            found.add(rows[self._host])
+        return frozenset(uuid for uuid in found if cluster.server(uuid) is not None)
+
+    async def _ask(self, uuid: str, question: wire.KickServer | wire.ServeDatabase) -> None:
+        """Has a host do that with its server. Raises OSError, ClusterTrouble, PeerGone, PeerDenied."""
+        row = next(row for row in self._database.view.all(Host) if row.uuid == uuid)
+        if row.ref != self._host:
+            await self._members.ask(row.ref, question, wire.Granted, JOINS_S)
+        elif isinstance(question, wire.KickServer):
+            await self._place.files.kick(question.server.raft)
+        else:
+            self._place.files.serve(question.server, question.join)
+            await self._place.files.serving()
 
     def _require_there(self, servers: Sequence[ClusterServer]) -> None:
         """Lets servers be used only if their hosts have the addresses at which they were started. Raises OPERATION_NOT_ALLOWED."""

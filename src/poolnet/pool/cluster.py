@@ -29,6 +29,7 @@ from poolnet.pool.authority import PoolFiles
 from poolnet.pool.database_server import (
     CONTROL,
     DIRECTORY,
+    LOST,
     PID_FILE,
     SERVER_FILE,
     SOCKET,
@@ -47,6 +48,7 @@ SCHEMA_FILE: Final = "poolnet.ovsschema"
 CONNECT_S: Final = 2.0
 POLL_S: Final = 0.1
 SERVES_S: Final = 30.0
+KICK_TURNS: Final = 20  # after so many looks a kick is taken to be lost, as when the lead has moved meanwhile
 
 
 class ClusterTrouble(Exception):
@@ -68,6 +70,7 @@ class ClusterFiles:
         self.socket = run_dir / SOCKET
         self._control = run_dir / CONTROL
         self._pid_file = run_dir / PID_FILE
+        self._lost = run_dir / LOST
 
     def load(self) -> Cluster | None:
         """The cluster, if the pool has one. Raises ClusterTrouble: to guess would make two coordinators."""
@@ -93,7 +96,7 @@ class ClusterFiles:
         self._write_server(own, join, str(uuid4()))
 
     def knows_others(self, cluster: Cluster, own: ClusterServer) -> None:
-        """Has this host's server join the others if it should ever lose its database. Raises OSError."""
+        """Has this host's server begin no cluster of its own if nothing at all is left of it. Raises OSError."""
         identity = msgspec.json.decode((self.directory / SERVER_FILE).read_bytes())["identity"]
         self._write_server(own, [each.raft for each in cluster.servers if each != own], identity)
 
@@ -124,6 +127,10 @@ class ClusterFiles:
         """Has this host's server trust what the pool trusts by now, besides what it trusts already."""
         if self._serves():
             self._tell()
+
+    def has_lost(self) -> bool:
+        """Whether this host's server has lost what it kept, and another one can take its place; see `poolnet-db`."""
+        return self._serves() and self._lost.exists()
 
     def trusts_former(self) -> bool:
         """Whether this host's server trusts a CA that the pool does not trust any more."""
@@ -170,6 +177,21 @@ class ClusterFiles:
             raise ClusterTrouble(f"{command}: {error}") from error
         return str(answer)
 
+    async def kick(self, raft: str) -> None:
+        """Has the other servers go on without the one at that address, whatever its ids. Raises ClusterTrouble."""
+        reason = ""
+        for turn in range(round(SERVES_S / POLL_S)):
+            known = server_ids(await self.control("cluster/status", DATABASE)).get(raft, ())
+            if not known:
+                return
+            for name in known if turn % KICK_TURNS == 0 else ():
+                try:
+                    await self.control("cluster/kick", DATABASE, name)
+                except ClusterTrouble as error:
+                    reason = f": {error}"
+            await asyncio.sleep(POLL_S)
+        raise ClusterTrouble(f"they still have the one that was to go{reason}")
+
     def openers(self, cluster: Cluster, own_uuid: str, files: PoolFiles) -> list[Opener]:
         """How each server of a cluster is connected to: this host's own by its socket."""
         return [
@@ -196,15 +218,15 @@ async def open_server(server: ClusterServer, files: PoolFiles) -> Connection:
         return await Connection.open_tls(server.address, CLIENT_PORT, tls, accepts)
 
 
-def server_ids(status: str) -> dict[str, str]:
-    """The id that each server has in the answer to `cluster/status`, by its address."""
-    found: dict[str, str] = {}
+def server_ids(status: str) -> dict[str, list[str]]:
+    """The ids that the servers have in the answer to `cluster/status`, by their addresses."""
+    found: dict[str, list[str]] = {}
     _, _, listed = status.partition("\nServers:\n")
     for line in listed.splitlines():
         _, opened, rest = line.strip().partition("(")
         name, _, address = rest.partition(")")[0].partition(" at ")
         if opened and address:
-            found[address] = name
+            found.setdefault(address, []).append(name)
     return found
 
 
@@ -287,18 +309,21 @@ class ClusterSite:
         elif self.cluster.server(self._own_uuid) is None:
             self.files.stop_serving()
 
-    async def answer(self, opening: wire.ServeDatabase | wire.UseCluster) -> wire.Granted | wire.Denied:
+    async def answer(
+        self, opening: wire.ServeDatabase | wire.KickServer | wire.UseCluster
+    ) -> wire.Granted | wire.Denied:
         """Does what the coordinator asks."""
         try:
-            if isinstance(opening, wire.UseCluster):
-                if (
-                    opening.cluster == self.cluster
-                ):  # its server may have been started for what did not come to be
-                    self._stop_other_server()
-                self.use(opening.cluster)
-            else:
-                self.files.serve(opening.server, opening.join)
-                await self.files.serving()
+            match opening:
+                case wire.UseCluster(cluster=cluster):
+                    if cluster == self.cluster:
+                        self._stop_other_server()  # it may have been started for what did not come to be
+                    self.use(cluster)
+                case wire.KickServer(server=server):
+                    await self.files.kick(server.raft)
+                case wire.ServeDatabase(server=server, join=join):
+                    self.files.serve(server, join)
+                    await self.files.serving()
         except (OSError, ClusterTrouble) as error:
             return wire.Denied(reason=str(error))
         return wire.Granted()

@@ -6,6 +6,11 @@ database lives on when the API server does not.
 
 An ovsdb-server that runs learns of CAs that are trusted besides, and forgets none. So it reads a file of its own, to which
 SIGHUP adds what the pool trusts by now; SIGUSR1 starts it anew with these alone, if it trusts others.
+
+A server that complains that it cannot write has the gap in its file closed when there is room again: it writes what it has in
+memory. One that ended, and cannot read its file, has lost what it voted for: it is not started, and no other is made in its
+place. A file among the sockets says so to the API server, as soon as there is room; whoever coordinates has the others kick
+it, and then wants a server of another identity here.
 """
 
 from __future__ import annotations
@@ -16,26 +21,37 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import IO, Any, Final, NoReturn
+
+from poolnet.pool.database_file import (
+    SIGNALS,
+    DatabaseFile,
+    identity_of,
+    unblock,
+)
 
 DIRECTORY: Final = "cluster"
 SERVER_FILE: Final = "server.json"
-DATABASE_FILE: Final = "pool.ovsdb"
-MADE_FOR: Final = "made-for"
 SOCKET: Final = "db.sock"
 CONTROL: Final = "db.ctl"
 AUTHORITIES: Final = "ca.crt"
 POOL_DIRECTORY: Final = "pool"
 PID_FILE: Final = "db.pid"
+LOST: Final = "db.lost"
 STATE_DIR: Final = "/var/lib/poolnet/api"
 RUN_DIR: Final = "/run/poolnet"
 AGAIN_S: Final = (0.1, 0.5, 1.0, 2.0)
 STEADY_S: Final = 10.0
 ENDS_S: Final = 10.0
-_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+MEND_EACH_S: Final = 2.0
+MEND_S: Final = 120.0
+"""How long the file of a server that could not write is looked at: it complains a few times a minute at most."""
+COMPACT_S: Final = 60
+_CANNOT_WRITE: Final = b"write failed"
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
 
@@ -68,6 +84,7 @@ class Keeper:
     def __init__(self, state_dir: Path, run_dir: Path) -> None:
         self._state_dir = state_dir
         self._directory = state_dir / DIRECTORY
+        self._file = DatabaseFile(self._directory)
         self._certificates = state_dir / POOL_DIRECTORY
         self._run_dir = run_dir
         self._wanted: dict[str, Any] | None = None
@@ -75,11 +92,17 @@ class Keeper:
         self._started = 0.0
         self._failures = 0
         self._start_at: float | None = None
+        self._suspect = False
+        self._lost = run_dir / LOST
+        self._said = False
+        self._mend_at: float | None = None
+        self._mend_until = 0.0
+        self._complained = threading.Event()
 
     def run(self) -> None:
         """Keeps it until SIGTERM or SIGINT."""
         os.umask(0o077)  # secrets are in the database
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._run_dir.mkdir(parents=True, exist_ok=True)
         pid_file = self._run_dir / PID_FILE
         pid_file.write_text(f"{os.getpid()}\n")
@@ -97,9 +120,10 @@ class Keeper:
             self._check()
 
     def _next_signal(self) -> int | None:
-        if self._start_at is None:
-            return signal.sigwait(_SIGNALS)
-        told = signal.sigtimedwait(_SIGNALS, max(0.01, self._start_at - time.monotonic()))
+        due = [at for at in (self._start_at, self._mend_at) if at is not None]
+        if not due:
+            return signal.sigwait(SIGNALS)
+        told = signal.sigtimedwait(SIGNALS, max(0.01, min(due) - time.monotonic()))
         return None if told is None else told.si_signo
 
     def _look(self) -> None:
@@ -112,12 +136,17 @@ class Keeper:
         except (OSError, ValueError) as error:
             say(f"{SERVER_FILE}: {error}")
             return
-        same = _identity(wanted) == _identity(self._wanted)
+        same = identity_of(wanted) == identity_of(self._wanted)
         self._wanted = wanted
         if same and (self._server is not None or wanted is None):
             return
         self._stop()
-        self._forget_other(wanted)
+        self._lost.unlink(missing_ok=True)
+        try:
+            self._forget_other(wanted)
+        except OSError as error:
+            say(f"{self._file.path}: {error}")
+        self._suspect = False
         self._failures = 0
         self._start_at = time.monotonic() if wanted is not None else None
 
@@ -151,15 +180,10 @@ class Keeper:
         """Removes a database that was kept for another cluster than the one that is wanted, or for one when none is.
 
         Whoever wanted none any more has removed the directory, but perhaps while the server was still making files in it.
+        Raises OSError.
         """
-        known = ""
-        with suppress(OSError):
-            known = (self._directory / MADE_FOR).read_text()
-        if wanted is None or known != _identity(wanted):
-            for path in self._directory.glob(f".{DATABASE_FILE}*"):
-                path.unlink(missing_ok=True)
-            (self._directory / DATABASE_FILE).unlink(missing_ok=True)
-            (self._directory / MADE_FOR).unlink(missing_ok=True)
+        if not self._file.was_made_for(wanted):
+            self._file.forget()
         if wanted is None:
             with suppress(OSError):  # what the cluster is may be kept there, also without a server
                 self._directory.rmdir()
@@ -168,6 +192,7 @@ class Keeper:
         if self._server is not None and self._server.poll() is not None:
             say(f"ovsdb-server ended ({self._server.returncode})")
             self._server = None
+            self._suspect = True
             if self._wanted is not None:
                 steady = time.monotonic() - self._started > STEADY_S
                 self._failures = 0 if steady else self._failures
@@ -177,46 +202,74 @@ class Keeper:
             self._start_at = None
             if self._wanted is not None and self._server is None:
                 self._start(self._wanted)
+        if self._complained.is_set():
+            self._complained.clear()
+            self._mend_until = time.monotonic() + MEND_S
+            self._mend_at = self._mend_at or time.monotonic() + MEND_EACH_S
+        if self._mend_at is not None and time.monotonic() >= self._mend_at:
+            self._mend()
 
     def _start(self, wanted: dict[str, Any]) -> None:
         self._started = time.monotonic()
+        self._start_at = time.monotonic() + AGAIN_S[-1]
         try:
-            self._make_database(wanted)
+            if self._has_lost(wanted):
+                return
+            self._file.make(wanted)
             self._trust(anew=True)
-            self._server = subprocess.Popen(self._words(wanted), preexec_fn=_unblock)  # noqa: S603 - no shell, and words of our own
+            server = subprocess.Popen(self._words(wanted), stderr=subprocess.PIPE, preexec_fn=unblock)  # noqa: S603 - no shell, and words of our own
         except (OSError, subprocess.SubprocessError, KeyError) as error:
-            say(f"ovsdb-server cannot be started: {error}")
-            self._start_at = time.monotonic() + AGAIN_S[-1]
-
-    def _make_database(self, wanted: dict[str, Any]) -> None:
-        path = self._directory / DATABASE_FILE
-        if path.exists():
+            complaint = getattr(error, "stderr", None) or b""
+            say(f"ovsdb-server cannot be started: {error} {complaint.decode(errors='replace')}".rstrip())
             return
-        words = ["ovsdb-tool"]
-        if wanted["join"]:
-            words += ["join-cluster", str(path), wanted["database"], wanted["raft"], *wanted["join"]]
-        else:
-            words += ["create-cluster", str(path), str(self._directory / wanted["schema"]), wanted["raft"]]
-        subprocess.run(words, check=True, preexec_fn=_unblock)  # noqa: S603 - no shell, and words of our own
-        self._note(_identity(wanted))
+        self._server, self._suspect, self._start_at = server, False, None
+        threading.Thread(target=self._relay, args=(server.stderr,), daemon=True).start()
 
-    def _note(self, identity: str) -> None:
-        """Writes down what the database is for, durably: before that no server has used it."""
-        with (self._directory / MADE_FOR).open("w") as file:
-            file.write(identity)
-            file.flush()
-            os.fsync(file.fileno())
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    def _has_lost(self, wanted: dict[str, Any]) -> bool:
+        """Whether there was a database for that cluster that cannot be read now; says so. Raises OSError."""
+        if not self._file.was_made_for(wanted):
+            return False
+        gone = not self._file.path.exists()
+        damage = self._file.damage() if gone or self._suspect else ""
+        if not damage:
+            self._lost.unlink(missing_ok=True)
+        else:
+            room = self._file.has_room()
+            what = "another server has to take this one's place" if room else "there is no room for another"
+            if self._lost.exists() != room or not self._said:
+                say(f"the database cannot be read, {what}: {damage}")
+            if room:
+                self._lost.write_text(damage)
+            else:
+                self._lost.unlink(missing_ok=True)
+        self._said = bool(damage)
+        return self._said
+
+    def _relay(self, complaints: IO[bytes]) -> None:
+        """Writes what the server complains about to the journal, and has its file looked at when it cannot write."""
+        for line in complaints:
+            with suppress(OSError):
+                os.write(sys.stderr.fileno(), line)
+            if _CANNOT_WRITE in line and not self._complained.is_set():
+                self._complained.set()
+                os.kill(os.getpid(), signal.SIGCHLD)
+
+    def _mend(self) -> None:
+        """Has a server write its file anew from its memory, where everything is that it has voted for, if that has a gap."""
+        self._mend_at = time.monotonic() + MEND_EACH_S
+        if self._server is None or time.monotonic() > self._mend_until:
+            self._mend_at = None
+        elif (damage := self._file.damage_of_running()) and self._file.has_room():
+            say(f"the database is written anew: {damage}")
+            words = ("ovs-appctl", f"--timeout={COMPACT_S}", "-t", str(self._run_dir / CONTROL))
+            with suppress(OSError):
+                subprocess.run((*words, "ovsdb-server/compact"), check=False, preexec_fn=unblock)  # noqa: S603 - likewise
 
     def _words(self, wanted: dict[str, Any]) -> list[str]:
         certificates, run = self._certificates, self._run_dir
         return [
             "ovsdb-server",
-            str(self._directory / DATABASE_FILE),
+            str(self._file.path),
             f"--remote=punix:{run / SOCKET}",
             f"--remote={wanted['listen']}",
             f"--private-key={certificates / 'host.pem'}",
@@ -237,14 +290,6 @@ class Keeper:
             self._server.kill()
             self._server.wait()
         self._server = None
-
-
-def _identity(wanted: dict[str, Any] | None) -> str:
-    return str(wanted.get("identity", "")) if wanted is not None else ""
-
-
-def _unblock() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 def say(text: str) -> None:

@@ -245,7 +245,7 @@ class MemberDoor:
                     await wire.write(writer, denied)
                 else:
                     await wire.write(writer, done)
-            case wire.ServeDatabase() | wire.UseCluster():
+            case wire.ServeDatabase() | wire.KickServer() | wire.UseCluster():
                 await wire.write(writer, await self._member.site.answer(opening))
             case wire.Leave():
                 host = self._own_host()

@@ -231,9 +231,12 @@ class Member:
 
     async def _beat(self, writer: asyncio.StreamWriter) -> None:
         while True:
-            await wire.write(
-                writer, wire.Beat(number=self._database.feed.number, verifies=pki.verifies(self._files))
+            beat = wire.Beat(
+                number=self._database.feed.number,
+                verifies=pki.verifies(self._files),
+                lost=self.site.files.has_lost(),
             )
+            await wire.write(writer, beat)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.beat_s):
                     await self._database.feed.wait(self._database.feed.number)

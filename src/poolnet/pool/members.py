@@ -72,6 +72,7 @@ class _Session:
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     verifies: bool | None = None
+    lost: bool = False
 
     def has(self, number: int) -> bool:
         """Whether the member has everything up to that commit on its disk."""
@@ -243,6 +244,7 @@ class Members:
             except TimeoutError as error:
                 raise OSError("the member is silent") from error
             session.acknowledged = max(session.acknowledged, beat.number)
+            session.lost = beat.lost
             session.moved.set()
             if beat.verifies != session.verifies:
                 session.verifies = beat.verifies
@@ -413,6 +415,11 @@ class Members:
             session.task.cancel()
 
     # --- for calls ---------------------------------------------------------------------------------------------
+
+    @property
+    def without_database(self) -> frozenset[Ref[Host]]:
+        """The members that are heard and say that their server of the database has lost what it kept."""
+        return frozenset(host for host, session in self._sessions.items() if session.lost)
 
     @property
     def connected(self) -> tuple[Ref[Host], ...]:

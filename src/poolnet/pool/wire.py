@@ -96,6 +96,15 @@ class ServeDatabase(Struct, frozen=True, kw_only=True, tag=True):
     join: tuple[str, ...]
 
 
+class KickServer(Struct, frozen=True, kw_only=True, tag=True):
+    """Have the servers of the cluster that yours is in go on without that one, which has lost what it kept.
+
+    Only a member's own coordinator may ask. Answered by `Granted` when it is gone, or by `Denied`.
+    """
+
+    server: ClusterServer
+
+
 class UseCluster(Struct, frozen=True, kw_only=True, tag=True):
     """The pool's database is on that cluster from now on; on none: end your server. Answered by `Granted` or `Denied`."""
 
@@ -113,6 +122,7 @@ Opening: TypeAlias = (
     | Leave
     | Certify
     | ServeDatabase
+    | KickServer
     | UseCluster
 )
 
@@ -194,10 +204,14 @@ class Installed(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Beat(Struct, frozen=True, kw_only=True, tag=True):
-    """Still here; a member says up to which commit it has the database, and whether it checks certificates."""
+    """Still here; a member says up to which commit it has the database, and whether it checks certificates.
+
+    `lost`: its server of the database has lost what it kept, and another one can take its place.
+    """
 
     number: int = 0
     verifies: bool = True
+    lost: bool = False
 
 
 Greeted: TypeAlias = Welcome | Elsewhere | Denied

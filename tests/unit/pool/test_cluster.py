@@ -8,8 +8,6 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -23,11 +21,12 @@ from poolnet.db.ovsdb_transactions import Turn, is_committed
 from poolnet.pool import pki, wire
 from poolnet.pool.authority import PoolFiles
 from poolnet.pool.cluster import ClusterFiles, ClusterSite, ClusterTrouble, server_ids
-from poolnet.pool.database_server import DATABASE_FILE, MADE_FOR, PID_FILE, SERVER_FILE, trusts_former
+from poolnet.pool.database_file import DATABASE_FILE, MADE_FOR
+from poolnet.pool.database_server import SERVER_FILE, trusts_former
 from poolnet.pool.membership import Cluster, ClusterServer, Membership, Role
+from tests.unit.pool.database_programs import WITHIN_S, Program
 from tests.waiting import eventually
 
-WITHIN_S = 20.0
 HOST = str(uuid4())
 OWN = ClusterServer(uuid="own", address="127.0.0.1")
 OTHER = ClusterServer(uuid="other", address="fd00::1")
@@ -37,6 +36,7 @@ Name: poolnet
 Servers:
     8f3a (8f3a at ssl:127.0.0.1:9444) (self) next_index=2 match_index=3
     21c0 (21c0 at ssl:[fd00::1]:9444) last msg 12 ms ago
+    77ab (77ab at ssl:[fd00::1]:9444)
 """
 
 
@@ -69,7 +69,7 @@ def test_a_server_that_loses_its_database_joins_the_others(files: ClusterFiles) 
 
 
 def test_the_ids_of_servers_are_found_by_their_addresses() -> None:
-    assert server_ids(STATUS) == {OWN.raft: "8f3a", OTHER.raft: "21c0"}
+    assert server_ids(STATUS) == {OWN.raft: ["8f3a"], OTHER.raft: ["21c0", "77ab"]}
     assert server_ids("nothing of that kind") == {}
 
 
@@ -139,48 +139,6 @@ def test_a_transaction_of_a_term_is_there_if_the_next_one_began_after_it(
 ) -> None:
     """The transaction that was to lead from 11 to 12 in term 4."""
     assert is_committed(terms, 4, 11) is committed
-
-
-class Program:
-    """The program `poolnet-db`, with a server that listens on this machine alone."""
-
-    def __init__(self, root: Path) -> None:
-        self.state, self.run = root / "var/lib/poolnet/api", root / "run/poolnet"
-        self.directory = self.state / "cluster"
-        self.directory.mkdir(parents=True)
-        words = (sys.executable, "-m", "poolnet.pool.database_server")
-        self.process = subprocess.Popen(
-            words, env={**os.environ, "POOLNET_ROOT": str(root)}, stderr=subprocess.DEVNULL
-        )
-        eventually((self.run / PID_FILE).exists, "the program does not start")
-
-    def tell(self, identity: str | None, listen: str = "") -> None:
-        """Has it keep a server of that identity, or none; `listen` as ovsdb-server has it."""
-        path = self.directory / SERVER_FILE
-        if identity is None:
-            path.unlink()
-        else:
-            (self.directory / "schema").write_text('{"name": "toy", "version": "1.0.0", "tables": {}}')
-            words = {
-                "identity": identity,
-                "database": "toy",
-                "raft": f"unix:{self.directory}/raft",
-                "join": [],
-            }
-            path.write_text(
-                json.dumps({**words, "listen": listen or f"punix:{self.directory}/more", "schema": "schema"})
-            )
-        self.process.send_signal(signal.SIGHUP)
-
-    def cid(self) -> str:
-        """The cluster that is served; "" if none is."""
-        words = ("ovs-appctl", "--timeout=5", "-t", str(self.run / "db.ctl"), "cluster/cid", "toy")
-        return subprocess.run(words, check=False, capture_output=True, text=True).stdout.strip()
-
-    def server(self) -> int:
-        """The server's process; 0 if there is none."""
-        words = ("pgrep", "-P", str(self.process.pid), "-x", "ovsdb-server")
-        return int(subprocess.run(words, check=False, capture_output=True, text=True).stdout.strip() or 0)
 
 
 @pytest.fixture
