@@ -11,7 +11,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -23,7 +23,7 @@ from poolnet.db.ovsdb_transactions import LOCK, Turn
 from poolnet.ovsdb.connection import Connection, ConnectionLost, OvsdbError, TransactionFailed
 from poolnet.ovsdb.operations import Operation
 from poolnet.ovsdb.replica import Replica
-from poolnet.ovsdb.values import Json, MalformedError
+from poolnet.ovsdb.values import Json, MalformedError, Value
 
 log = structlog.get_logger("poolnet.db.seat")
 
@@ -80,6 +80,7 @@ class Seat:
         self._line = line
         self._on_turn = on_turn
         self._connection: Connection | None = None
+        self._others: dict[Connection, Replica] = {}
         self._locked = False
         self._fresh = False
         self._renew = False
@@ -177,11 +178,13 @@ class Seat:
             if opened is not None:
                 connection, servers = opened
                 leading = False
+                self._others[connection] = servers
                 try:
                     while connection.alive and not (leading := leads(servers)):
                         changed.clear()
                         await _first_of(changed.wait(), connection.wait_closed())
                 finally:
+                    del self._others[connection]
                     if not leading:
                         await connection.close()
                 if leading:
@@ -397,6 +400,19 @@ class Seat:
         connection = await self.leader(within_s)
         return await connection.transact(DATABASE, work, within_s)
 
+    async def transact_anywhere(
+        self, work: Sequence[Operation], within_s: float = TRANSACTION_S
+    ) -> list[Json]:
+        """Carries out operations at the leader, or by a server that reaches it if this host does not. Raises NoMajority, BROKEN.
+
+        What is read may be late there; whatever is written is written with a majority, and requires what it says.
+        """
+        if self._connection is None:
+            for connection, servers in self._others.items():
+                if reaches_leader(servers):
+                    return await connection.transact(DATABASE, work, within_s)
+        return await self.transact(work, within_s)
+
 
 async def _first_of(*ways: Coroutine[Any, Any, Any]) -> None:
     tasks = [asyncio.create_task(way) for way in ways]
@@ -409,10 +425,16 @@ async def _first_of(*ways: Coroutine[Any, Any, Any]) -> None:
 
 def leads(servers: Replica) -> bool:
     """Whether a server says of itself that it leads, or has no cluster at all."""
-    for row in servers.rows("Database").values():
-        if row.get("name") == DATABASE:
-            return row.get("leader") is True and row.get("connected") is True
-    return False
+    return any(row.get("leader") is True and row.get("connected") is True for row in _ours(servers))
+
+
+def reaches_leader(servers: Replica) -> bool:
+    """Whether a server says of itself that it hears one that leads, or leads."""
+    return any(row.get("connected") is True for row in _ours(servers))
+
+
+def _ours(servers: Replica) -> Iterator[Mapping[str, Value]]:
+    return (row for row in servers.rows("Database").values() if row.get("name") == DATABASE)
 
 
 def _as_object(value: Json) -> Mapping[str, Any]:

@@ -132,7 +132,7 @@ class LeaseKeeper:
         fence = await link.request(protocol.ReadFence(), protocol.FenceState, DAEMON_S)
         if not self._wanted and not fence.generation:
             return None
-        found = leases.leases_in(await self._seat.transact(leases.read_one(self._seat.host)))
+        found = leases.leases_in(await self._seat.transact_anywhere(leases.read_one(self._seat.host)))
         if not found:
             return IDLE_S
         lease = found[0]
@@ -170,7 +170,7 @@ class LeaseKeeper:
 
     async def _write(self, lease: Lease, state: State) -> None:
         """Makes a lease of that state out of the one that was read. Raises NoMajority, BROKEN."""
-        await self._seat.transact(leases.renew(lease, state, str(uuid4())))
+        await self._seat.transact_anywhere(leases.renew(lease, state, str(uuid4())))
 
     async def _hold(self, link: HostLink, lease: Lease, began_ns: int | None) -> None:
         """Gives the daemon a lease from a moment on, or none: it is to stop its guests. Raises HostGone, HostRefused."""

@@ -92,8 +92,11 @@ class Cluster:
             server.start()
             server.wait_joined()
 
-    def seat(self, host: str, on_turn: Callable[[Turn], None] = lambda _: None) -> Seat:
-        openers = [partial(Connection.open, server.socket) for server in self.servers]
+    def seat(
+        self, host: str, on_turn: Callable[[Turn], None] = lambda _: None, without: Server | None = None
+    ) -> Seat:
+        reached = [server for server in self.servers if server is not without]
+        openers = [partial(Connection.open, server.socket) for server in reached]
         seat = Seat(
             openers, host=host, address=lambda: f"at {host}", line="line", candidate=True, on_turn=on_turn
         )

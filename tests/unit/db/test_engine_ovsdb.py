@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from poolnet.db.database import Database
 from poolnet.db.engine import CommitRecord, LogHead, Note, Stored, StoredRow
 from poolnet.db.engine_ovsdb import OvsdbEngine, read_from, seed
 from poolnet.db.errors import SchemaTooNew, StorageFailed
-from poolnet.db.ovsdb_schema import DATABASE, STATE, STATE_ROW, merged_schema, schema
+from poolnet.db.ovsdb_schema import DATABASE, NOTE, STATE, STATE_ROW, merged_schema, schema
 from poolnet.db.ovsdb_transactions import Turn
-from poolnet.db.seat import Seat
+from poolnet.db.seat import NoMajority, Seat
 from poolnet.model.classes.network import Network
-from poolnet.ovsdb.connection import ConnectionLost
-from poolnet.ovsdb.operations import Operation, insert_as
+from poolnet.ovsdb.connection import ConnectionLost, TransactionFailed
+from poolnet.ovsdb.operations import Operation, insert_as, require, select_all
 from poolnet.ovsdb.values import Value
 from tests.unit.db.clusters import Cluster, cluster, seed_anew
 from tests.unit.db.rows import a_network, a_ref, create
@@ -202,6 +203,34 @@ def test_a_leader_that_stands_still_is_left(three: Cluster, rivals: Rivals) -> N
         eventually(lambda: rivals.first.connected and rivals.second.connected, "nobody finds it")
     finally:
         leader.go_on()
+
+
+def test_a_host_that_does_not_reach_the_leader_writes_by_another_server(
+    three: Cluster, rivals: Rivals
+) -> None:
+    """What it requires must be so where the majority is."""
+    leader = three.leader()
+    apart = three.seat("apart", without=leader)
+    try:
+
+        def write(**required: Value) -> None:
+            work = [require(STATE, STATE_ROW, required), insert_as(NOTE, {"number": 77, "body": "apart"})]
+            apart.do(apart.transact_anywhere(work))
+
+        def written() -> bool:
+            with suppress(NoMajority):
+                write(ready=True)
+                return True
+            return False
+
+        eventually(written, "no server takes it there")
+        assert not apart.connected
+        notes = rivals.first.do(rivals.first.transact([select_all(NOTE)]))
+        assert "apart" in str(notes)
+        with pytest.raises(TransactionFailed):
+            write(ready=False)
+    finally:
+        apart.close()
 
 
 def test_a_successor_takes_the_turn_that_is_left_to_it(three: Cluster, rivals: Rivals) -> None:
