@@ -7,6 +7,7 @@ there is room again it writes what comes next, behind a gap. It does not start w
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -22,8 +23,29 @@ TOOL_S: Final = 60.0
 ROOM_BYTES: Final = 1 << 20
 """What has to be free for another file, besides twice of what the one that cannot be read has."""
 
+SILENCE_MS: Final = 1500
+"""A client that was silent for that long is asked whether it is there, and is gone if it does not answer for as long again."""
+
 SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 """Those that the program which runs these tools has blocked, to wait for them."""
+
+REMOTES_DATABASE: Final = "poolnet_remotes"
+_REMOTES_SCHEMA: Final = {
+    "name": REMOTES_DATABASE,
+    "version": "1.0.0",
+    "tables": {
+        "settings": {
+            "isRoot": True,
+            "maxRows": 1,
+            "columns": {
+                "remotes": {
+                    "type": {"key": {"type": "uuid", "refTable": "remote"}, "min": 0, "max": "unlimited"}
+                }
+            },
+        },
+        "remote": {"columns": {"target": {"type": "string"}, "inactivity_probe": {"type": "integer"}}},
+    },
+}
 
 
 def unblock() -> None:
@@ -130,3 +152,27 @@ class DatabaseFile:
             return shutil.disk_usage(self._directory).free >= ROOM_BYTES + 2 * size
         except OSError:
             return False
+
+
+def make_remotes(path: Path, listens: list[str]) -> None:
+    """Writes a database that says where a server listens, and how soon it notices that a client is gone.
+
+    Its command line cannot say the latter, and whoever is gone may hold the lock that the others wait for.
+    Raises OSError, subprocess.SubprocessError.
+    """
+    path.unlink(missing_ok=True)
+    schema = path.with_name(f"{path.name}.schema")
+    schema.write_text(json.dumps(_REMOTES_SCHEMA))
+    rows = [
+        {
+            "op": "insert",
+            "table": "remote",
+            "row": {"target": target, "inactivity_probe": SILENCE_MS},
+            "uuid-name": f"remote{number}",
+        }
+        for number, target in enumerate(listens)
+    ]
+    named = [["named-uuid", row["uuid-name"]] for row in rows]
+    use = {"op": "insert", "table": "settings", "row": {"remotes": ["set", named]}}
+    run_tool("create", str(path), str(schema))
+    run_tool("transact", str(path), json.dumps([REMOTES_DATABASE, *rows, use]))

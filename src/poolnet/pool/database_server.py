@@ -28,9 +28,11 @@ from pathlib import Path
 from typing import IO, Any, Final, NoReturn
 
 from poolnet.pool.database_file import (
+    REMOTES_DATABASE,
     SIGNALS,
     DatabaseFile,
     identity_of,
+    make_remotes,
     unblock,
 )
 
@@ -41,6 +43,7 @@ CONTROL: Final = "db.ctl"
 AUTHORITIES: Final = "ca.crt"
 POOL_DIRECTORY: Final = "pool"
 PID_FILE: Final = "db.pid"
+REMOTES: Final = "db.remotes"
 LOST: Final = "db.lost"
 STATE_DIR: Final = "/var/lib/poolnet/api"
 RUN_DIR: Final = "/run/poolnet"
@@ -217,7 +220,8 @@ class Keeper:
                 return
             self._file.make(wanted)
             self._trust(anew=True)
-            server = subprocess.Popen(self._words(wanted), stderr=subprocess.PIPE, preexec_fn=unblock)  # noqa: S603 - no shell, and words of our own
+            make_remotes(self._run_dir / REMOTES, [f"punix:{self._run_dir / SOCKET}", wanted["listen"]])
+            server = subprocess.Popen(self._words(), stderr=subprocess.PIPE, preexec_fn=unblock)  # noqa: S603 - no shell, and words of our own
         except (OSError, subprocess.SubprocessError, KeyError) as error:
             complaint = getattr(error, "stderr", None) or b""
             say(f"ovsdb-server cannot be started: {error} {complaint.decode(errors='replace')}".rstrip())
@@ -265,13 +269,13 @@ class Keeper:
             with suppress(OSError):
                 subprocess.run((*words, "ovsdb-server/compact"), check=False, preexec_fn=unblock)  # noqa: S603 - likewise
 
-    def _words(self, wanted: dict[str, Any]) -> list[str]:
+    def _words(self) -> list[str]:
         certificates, run = self._certificates, self._run_dir
         return [
             "ovsdb-server",
             str(self._file.path),
-            f"--remote=punix:{run / SOCKET}",
-            f"--remote={wanted['listen']}",
+            str(run / REMOTES),
+            f"--remote=db:{REMOTES_DATABASE},settings,remotes",
             f"--private-key={certificates / 'host.pem'}",
             f"--certificate={certificates / 'host.pem'}",
             f"--ca-cert={self._directory / AUTHORITIES}",
