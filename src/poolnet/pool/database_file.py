@@ -1,7 +1,7 @@
 """What does a host's server of the pool database keep, and can it be read? Of the standard library alone.
 
 A disk that is full can damage the log of an ovsdb-server (3.1): while nothing can be written it goes on in its memory, and when
-there is room again it writes what comes next, behind a gap. It does not start with such a file any more.
+there is room again it writes what comes next, behind a gap. No server starts with such a file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DATABASE_FILE: Final = "pool.ovsdb"
 MADE_FOR: Final = "made-for"
 TOOL_S: Final = 60.0
 ROOM_BYTES: Final = 1 << 20
-"""What has to be free for another file, besides twice of what the one that cannot be read has."""
+"""What has to be free before a server that could not write starts again."""
 
 SILENCE_MS: Final = 1500
 """A client that was silent for that long is asked whether it is there, and is gone if it does not answer for as long again."""
@@ -121,14 +121,8 @@ class DatabaseFile:
         if not self.path.exists():
             return "it is gone"
         try:
-            return "" if self._in_use() else self.damage_of_running()
-        except OSError:
-            return ""
-
-    def damage_of_running(self) -> str:
-        """Why the database of a server that runs could not be read if it ended now, or "" as for `damage`."""
-        try:
-            run_tool("check-cluster", str(self.path))
+            if not self._in_use():
+                run_tool("check-cluster", str(self.path))
         except subprocess.CalledProcessError as error:
             complaint = error.stderr.decode(errors="replace").strip()
             return complaint if error.returncode == 1 else ""
@@ -145,11 +139,11 @@ class DatabaseFile:
                 return True
         return False
 
-    def has_room(self) -> bool:
-        """Whether there is room for another database of that size."""
+    def has_room_for(self, files: int) -> bool:
+        """Whether there is room for so many more databases of that size, and something besides."""
         try:
             size = self.path.stat().st_size if self.path.exists() else 0
-            return shutil.disk_usage(self._directory).free >= ROOM_BYTES + 2 * size
+            return shutil.disk_usage(self._directory).free >= ROOM_BYTES + files * size
         except OSError:
             return False
 

@@ -7,9 +7,9 @@ database lives on when the API server does not.
 An ovsdb-server that runs learns of CAs that are trusted besides, and forgets none. So it reads a file of its own, to which
 SIGHUP adds what the pool trusts by now; SIGUSR1 starts it anew with these alone, if it trusts others.
 
-A server that complains that it cannot write has the gap in its file closed when there is room again: it writes what it has in
-memory. One that ended, and cannot read its file, has lost what it voted for: it is not started, and no other is made in its
-place. A file among the sockets says so to the API server, as soon as there is room; whoever coordinates has the others kick
+A server that complains that it cannot write is killed until there is room: it would go on in its memory, also as the one that
+leads, and leave a gap in its file. One that ended, and cannot read its file, has lost what it voted for: it is not started, and no
+other is made in its place. A file among the sockets says so to the API server, as soon as there is room; whoever coordinates has the others kick
 it, and then wants a server of another identity here.
 """
 
@@ -50,10 +50,6 @@ RUN_DIR: Final = "/run/poolnet"
 AGAIN_S: Final = (0.1, 0.5, 1.0, 2.0)
 STEADY_S: Final = 10.0
 ENDS_S: Final = 10.0
-MEND_EACH_S: Final = 2.0
-MEND_S: Final = 120.0
-"""How long the file of a server that could not write is looked at: it complains a few times a minute at most."""
-COMPACT_S: Final = 60
 _CANNOT_WRITE: Final = b"write failed"
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
@@ -98,9 +94,7 @@ class Keeper:
         self._suspect = False
         self._lost = run_dir / LOST
         self._said = False
-        self._mend_at: float | None = None
-        self._mend_until = 0.0
-        self._complained = threading.Event()
+        self._cannot_write = threading.Event()
 
     def run(self) -> None:
         """Keeps it until SIGTERM or SIGINT."""
@@ -123,10 +117,9 @@ class Keeper:
             self._check()
 
     def _next_signal(self) -> int | None:
-        due = [at for at in (self._start_at, self._mend_at) if at is not None]
-        if not due:
+        if self._start_at is None:
             return signal.sigwait(SIGNALS)
-        told = signal.sigtimedwait(SIGNALS, max(0.01, min(due) - time.monotonic()))
+        told = signal.sigtimedwait(SIGNALS, max(0.01, self._start_at - time.monotonic()))
         return None if told is None else told.si_signo
 
     def _look(self) -> None:
@@ -192,6 +185,10 @@ class Keeper:
                 self._directory.rmdir()
 
     def _check(self) -> None:
+        if self._server is not None and self._cannot_write.is_set():
+            say("ovsdb-server cannot write, and ends until there is room")
+            self._server.kill()
+            self._server.wait()
         if self._server is not None and self._server.poll() is not None:
             say(f"ovsdb-server ended ({self._server.returncode})")
             self._server = None
@@ -205,19 +202,14 @@ class Keeper:
             self._start_at = None
             if self._wanted is not None and self._server is None:
                 self._start(self._wanted)
-        if self._complained.is_set():
-            self._complained.clear()
-            self._mend_until = time.monotonic() + MEND_S
-            self._mend_at = self._mend_at or time.monotonic() + MEND_EACH_S
-        if self._mend_at is not None and time.monotonic() >= self._mend_at:
-            self._mend()
 
     def _start(self, wanted: dict[str, Any]) -> None:
         self._started = time.monotonic()
         self._start_at = time.monotonic() + AGAIN_S[-1]
         try:
-            if self._has_lost(wanted):
+            if self._has_lost(wanted) or (self._cannot_write.is_set() and not self._file.has_room_for(0)):
                 return
+            self._cannot_write.clear()
             self._file.make(wanted)
             self._trust(anew=True)
             make_remotes(self._run_dir / REMOTES, [f"punix:{self._run_dir / SOCKET}", wanted["listen"]])
@@ -238,7 +230,7 @@ class Keeper:
         if not damage:
             self._lost.unlink(missing_ok=True)
         else:
-            room = self._file.has_room()
+            room = self._file.has_room_for(2)
             what = "another server has to take this one's place" if room else "there is no room for another"
             if self._lost.exists() != room or not self._said:
                 say(f"the database cannot be read, {what}: {damage}")
@@ -250,24 +242,13 @@ class Keeper:
         return self._said
 
     def _relay(self, complaints: IO[bytes]) -> None:
-        """Writes what the server complains about to the journal, and has its file looked at when it cannot write."""
+        """Writes what the server complains about to the journal, and has it ended when it cannot write."""
         for line in complaints:
             with suppress(OSError):
                 os.write(sys.stderr.fileno(), line)
-            if _CANNOT_WRITE in line and not self._complained.is_set():
-                self._complained.set()
+            if _CANNOT_WRITE in line and not self._cannot_write.is_set():
+                self._cannot_write.set()
                 os.kill(os.getpid(), signal.SIGCHLD)
-
-    def _mend(self) -> None:
-        """Has a server write its file anew from its memory, where everything is that it has voted for, if that has a gap."""
-        self._mend_at = time.monotonic() + MEND_EACH_S
-        if self._server is None or time.monotonic() > self._mend_until:
-            self._mend_at = None
-        elif (damage := self._file.damage_of_running()) and self._file.has_room():
-            say(f"the database is written anew: {damage}")
-            words = ("ovs-appctl", f"--timeout={COMPACT_S}", "-t", str(self._run_dir / CONTROL))
-            with suppress(OSError):
-                subprocess.run((*words, "ovsdb-server/compact"), check=False, preexec_fn=unblock)  # noqa: S603 - likewise
 
     def _words(self) -> list[str]:
         certificates, run = self._certificates, self._run_dir
