@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from poolnet.api.answer import Origin
 from poolnet.api.certificate_calls import certify
@@ -25,6 +26,8 @@ from poolnet.pool.start import host_uuid
 from poolnet.xe.client import Client
 from poolnet.xe.commands.run import run as run_command
 
+HURRY_S: Final = 0.05  # for calls under way when nobody is waited for; 0 would be without an end
+
 
 def hear_turn(parts: Parts, member: Member) -> None:
     """Takes the role over if it is this host's turn at the database's cluster, or follows whose turn it is."""
@@ -32,7 +35,8 @@ def hear_turn(parts: Parts, member: Member) -> None:
     if seat is None or seat.turn is None or not seat.turn.ready:
         return
     if seat.is_ours:
-        office.start_anew(office.role, 0.0)
+        # Calls that were passed on to a coordinator that is gone have no answer to wait for; one that hands over answers.
+        office.start_anew(office.role, 0.0, grace_s=None if seat.named else HURRY_S)
     elif seat.turn.holder not in ("", seat.host):
         member.hear_of(seat.turn.holder, seat.turn.address, seat.turn.term)
 
@@ -86,7 +90,7 @@ async def start_member(parts: Parts) -> None:
     member.on_trust(door.drop_revoked)
     parts.stack.push_async_callback(parts.background.stop)
     parts.stack.push_async_callback(door.close)
-    parts.stack.push_async_callback(parts.server.close)
+    parts.stack.push_async_callback(lambda: parts.server.close(parts.office.grace_s))
     door.open()
 
     async def run_cli(words: Sequence[str], client: Client, origin: Origin) -> None:

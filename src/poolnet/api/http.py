@@ -172,14 +172,18 @@ class HttpServer:
             if isinstance(own, tuple) and plain_address(str(own[0])) not in allowed:
                 asyncio.get_running_loop().call_later(after_s, transport.abort)
 
-    async def close(self) -> None:
-        """Accepts no more, lets running calls finish for a while, then drops what is left; closing twice is allowed."""
+    async def close(self, grace_s: float | None = None) -> None:
+        """Accepts no more, lets running calls finish for a while, then drops what is left; closing twice is allowed.
+
+        Args:
+            grace_s: Another time than usual for the running calls, in seconds.
+        """
         if self._closed:
             return
         self._closed = True
         await asyncio.gather(*(listener.close() for listener in self._listeners))
         self._engine.pre_shutdown()
-        await self._engine.shutdown(self._timeouts.shutdown_s)
+        await self._engine.shutdown(self._timeouts.shutdown_s if grace_s is None else grace_s)
 
     def _connection(self, slot: Slot) -> _Connection:
         return _Connection(self._engine, slot, self._transports, keepalive_s=self._timeouts.keepalive_s)

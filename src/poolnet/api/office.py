@@ -37,6 +37,8 @@ class Office:
         self.state_dir = state_dir
         self.changed = False
         self.answer_s = ANSWER_S
+        self.grace_s: float | None = None
+        """How long calls under way have when the server stops, if not the usual time."""
         self.role = membership.STANDALONE
         self._stop = stop
 
@@ -64,10 +66,13 @@ class Office:
         """Writes down what this host will be when its server starts again, whyever it does. Raises OSError."""
         membership.save(self.state_dir, role)
 
-    def start_anew(self, role: Membership, after_s: float | None = None) -> None:
-        """Has the server start again, in a moment, in the role that is written down."""
+    def start_anew(
+        self, role: Membership, after_s: float | None = None, grace_s: float | None = None
+    ) -> None:
+        """Has the server start again, after `after_s` or a moment, in the role that is written down; see `grace_s`."""
         log.info("role-changes", role=role.role.value, coordinator=role.coordinator_address)
         self.changed = True
+        self.grace_s = grace_s
         asyncio.get_running_loop().call_later(self.answer_s if after_s is None else after_s, self._stop)
 
     def is_another_pools(self, database: Database) -> bool:

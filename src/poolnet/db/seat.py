@@ -70,6 +70,8 @@ class Seat:
         self.host = host
         self.term = 0
         """The term that this host has claimed last; 0 for none."""
+        self.named = False
+        """Whether the coordinator of before has handed the term over that this host has claimed last."""
         self.turn: Turn | None = None
         """Whose turn it is, as last heard."""
         self.connected = False
@@ -335,6 +337,7 @@ class Seat:
         await self._require_schema(connection)
         address = self._address()
         await connection.transact(DATABASE, words.claim(turn, self.host, address), TRANSACTION_S)
+        self.named = turn.successor == self.host
         self.term, self._fresh, self._renew = turn.term + 1, True, False
         log.info("term-claimed", term=self.term)
         self._hear(

@@ -26,6 +26,7 @@ KEEPALIVES = (
     4  # a host that does not answer as many is gone; one that is merely busy answers, for its kernel does
 )
 SHUTDOWN_S = 1.0  # for the goodbye of a connection; the other side may be gone
+GOODBYE_S = 0.2  # how long somebody who goes on to something else waits for that
 A = TypeVar("A", bound=Struct)
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -149,5 +150,5 @@ class Peer:
         finally:
             writer.close()
             with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(GOODBYE_S):
                     await writer.wait_closed()

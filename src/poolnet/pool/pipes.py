@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from poolnet.pool.peer import Streams
+from poolnet.pool.peer import GOODBYE_S, Streams
 
 CHUNK_BYTES = 256 * 1024
-GOODBYE_S = 1.0  # the other side may be gone
 
 
 async def join(one: Streams, other: Streams) -> None:
