@@ -17,7 +17,7 @@ help:
 	@echo "make soak-locks  10,000 changes of locks and 50 deaths of the switch under attack: nothing may pass"
 	@echo "make kernel-locks  all attacks on locks with Open vSwitch in a kernel of its own (some minutes)"
 	@echo "make chaos  1000 changes of a pool with faults (N=… for another number)"
-	@echo "make cluster-soak  50 deaths and 20 cuts in a pool whose database is on a cluster (KILLS=… CUTS=… SERVERS=5 for others)"
+	@echo "make cluster-soak  50 deaths, 20 cuts and 14 pairs apart in a pool whose database is on a cluster (KILLS=… CUTS=… PAIRS=… SERVERS=5)"
 	@echo "make fuzz   an hour of random requests to every door (MINUTES=… for another time)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make bench  measure, each number beside its floor"
@@ -64,9 +64,10 @@ chaos: bootstrap-tests
 
 KILLS ?= 50
 CUTS ?= 20
+PAIRS ?= 14
 SERVERS ?= 3
 cluster-soak: bootstrap-tests
-	@$(BIN)/python -m tests.lab.cluster_soak --kills $(KILLS) --cuts $(CUTS) --servers $(SERVERS)
+	@$(BIN)/python -m tests.lab.cluster_soak --kills $(KILLS) --cuts $(CUTS) --pairs $(PAIRS) --servers $(SERVERS)
 
 MINUTES ?= 60
 fuzz: bootstrap-tests

@@ -36,8 +36,7 @@ ACCIDENTS: Final = (
 standing still, or a tenth as fast; a full disk."""
 
 CLUSTERED: Final = (*(name for name in ACCIDENTS if name != "disk"), "database")
-"""With the pool's database on a cluster: a server of that is killed, too. Full disks are left out: ovsdb-server 3.1 can lose a record
-of its log on one, and reads that log no more when it starts again; the host is then taken out of the cluster and put back."""
+"""With the pool's database on a cluster: a server of that is killed, too. Full disks have tests of their own (`test_cluster_disk`)."""
 
 LASTS_S: Final[Mapping[str, tuple[float, float]]] = {
     "partition": (0.3, 5.0),

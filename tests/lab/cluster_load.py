@@ -195,6 +195,30 @@ async def whole(lab: RunningLab) -> str:
         await asyncio.sleep(0.2)
 
 
+async def leading(lab: RunningLab) -> str:
+    """The name of the host whose server leads. Raises AssertionError when none does for long."""
+    until = time.monotonic() + WHOLE_S
+    while True:
+        seen = await status(lab)
+        for each in seen["servers"]:
+            if each["state"] == "leader":
+                return str(each["name-label"])
+        assert time.monotonic() < until, f"no server leads: {seen}"
+        await asyncio.sleep(0.1)
+
+
+async def designate(lab: RunningLab, host: str) -> str:
+    """Hands the coordinator's role to that host, and waits until all follow it; its name."""
+    client = Client(lab, host, WHOLE_S)
+    (ref,) = await client.call("host.get_by_name_label", host)
+    with suppress(NotAnswered):  # by the one that leaves
+        await client.call("pool.designate_new_master", ref)
+    until = time.monotonic() + WHOLE_S
+    while (now := await whole(lab)) != host:
+        assert time.monotonic() < until, f"{now} coordinates, and not {host}"
+    return host
+
+
 async def _coordinator_at(lab: RunningLab, host: str) -> str:
     """The uuid of the coordinator as a host's console says. Raises NotAnswered, Denied."""
     client = Client(lab, host)

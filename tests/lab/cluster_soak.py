@@ -3,8 +3,10 @@
 `python -m tests.lab.cluster_soak --kills 50` brings up three hosts (`--servers 5`: five), moves their database to a cluster, and
 lets clients on all of them make 20 calls a second (`cluster_load`). Meanwhile the coordinator's API server is killed (SIGKILL),
 mostly together with its server of the database, and sometimes killed again whenever it comes back. With `--cuts`, hosts are cut
-off and lose their power as well: without a word to anybody, as nothing that they send arrives. Whatever was acknowledged must be
-there in the end, what was refused must not, and who is cut off acknowledges nothing.
+off and lose their power as well: without a word to anybody, as nothing that they send arrives. With `--pairs`, two hosts do not
+hear each other, or one does not hear the other, while both hear the third; the server that leads and the coordinator are in each
+place that makes a difference. Whatever was acknowledged must be there in the end, what was refused must not, and who is cut off
+acknowledges nothing.
 """
 
 from __future__ import annotations
@@ -17,19 +19,41 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
 from poolnet.lab import life, machine
-from tests.lab.cluster_load import WHOLE_S, Load, enable, hosts_of, kill, whole
+from tests.lab.cluster_load import WHOLE_S, Load, designate, enable, hosts_of, kill, leading, whole
 from tests.lab.running import MADE, RunningLab, running_lab
 from tests.waiting import PATIENCE
 
 AWAY_S: Final = 3.0
+APART_S: Final = 10.0
+"""How long a pair is kept apart, at least: by then everybody has noticed, and what then happens again and again would show."""
+
 SHORT_S: Final = 2.0
-BACK_S: Final = 20.0 * PATIENCE
-"""After a cut or a lost power, calls are answered again within that time. It takes up to three seconds until somebody notices,
-up to ten until a server gives up the lock of a coordinator that it does not hear, and then a coordinator starts."""
+BACK_S: Final = 15.0 * PATIENCE
+"""After a cut or a lost power, calls are answered again within that time. It takes up to three seconds until somebody notices, or
+until a server gives up the lock of a coordinator that it does not hear, an election if it led, and then a coordinator starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Who leads and who coordinates, of `one`, whom the `other` does not hear (`both`: neither hears the other), and the `third`."""
+
+    leads: str
+    coordinates: str
+    both: bool = True
+
+    @property
+    def together(self) -> bool:
+        """Whether the coordinator's server leads."""
+        return self.leads == self.coordinates
+
+    def __str__(self) -> str:
+        cut = "apart" if self.both else "one unheard by the other"
+        return f"{cut}, {self.leads} leads, {self.coordinates} coordinates"
 
 
 @dataclass(slots=True)
@@ -114,6 +138,47 @@ class Soak:
         MADE.note(self.lab.lab)
         return answered
 
+    # --- pairs -------------------------------------------------------------------------------------------------
+
+    async def pair(self, place: Place) -> float:
+        """Two hosts do not hear each other, or one not the other; how long no call at all was answered."""
+        one, other = await self._arranged(place)
+        ways = [(one, other), (other, one)][: 2 if place.both else 1]
+        since = time.monotonic()
+        for sender, receiver in ways:
+            await life.cut(self.lab.name, sender, receiver)
+        await self.answered_after(since, BACK_S, _nothing)
+        await asyncio.sleep(max(0.0, since + APART_S - time.monotonic()))
+        until = time.monotonic()
+        await self.answered_after(until, BACK_S, _nothing)
+        for sender, receiver in ways:
+            await life.mend(self.lab.name, sender, receiver)
+        await whole(self.lab)
+        ended = [since, *sorted(a.ended for a in self.load.answers if a.ended > since)]
+        return max(later - earlier for earlier, later in pairwise(ended))
+
+    async def pair_as_it_is(self) -> float:
+        """As `pair`, in one of the places in which leader and coordinator are already."""
+        together = await leading(self.lab) == await whole(self.lab)
+        return await self.pair(
+            self.load.chance.choice([place for place in PLACES if place.together == together])
+        )
+
+    async def _arranged(self, place: Place) -> tuple[str, str]:
+        """Has the server that leads and the coordinator in their places; which one does not hear whom."""
+        hosts = hosts_of(self.lab)
+        coordinator = await self._some_time_later()
+        leader = await leading(self.lab)
+        if (leader == coordinator) != place.together:
+            elsewhere = self.load.chance.choice([host for host in hosts if host != coordinator])
+            coordinator = await designate(self.lab, leader if place.together else elsewhere)
+            leader = await leading(self.lab)
+        there = {place.leads: leader, place.coordinates: coordinator}
+        free = [host for host in hosts if host not in there.values()]
+        for name in {"one", "other", "third"} - there.keys():
+            there[name] = free.pop()
+        return there["one"], there["other"]
+
     async def _some_time_later(self) -> str:
         coordinator = await whole(self.lab)
         await asyncio.sleep(self.load.chance.uniform(0.2, 1.0))
@@ -148,6 +213,23 @@ CUTS: Final[Mapping[str, Accident]] = {
     "member cut off": Soak.member_cut_off,
     "power of the coordinator lost": Soak.power_lost,
 }
+PLACES: Final = (
+    Place("one", "one"),
+    Place("one", "other"),
+    Place("one", "third"),
+    Place("third", "one"),
+    Place("third", "third"),
+    Place("one", "one", both=False),
+    Place("other", "other", both=False),
+    Place("one", "other", both=False),
+    Place("other", "one", both=False),
+    Place("one", "third", both=False),
+    Place("other", "third", both=False),
+    Place("third", "one", both=False),
+    Place("third", "other", both=False),
+    Place("third", "third", both=False),
+)
+PAIRS: Final[Mapping[str, Accident]] = {str(place): partial(Soak.pair, place=place) for place in PLACES}
 
 
 async def soak(
@@ -185,17 +267,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--cuts", type=int, default=0)
+    parser.add_argument("--pairs", type=int, default=0)
     parser.add_argument("--servers", type=int, choices=(3, 5), default=3)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    kinds = [(number, KILLS) for number in range(options.kills)] + [
-        (number, CUTS) for number in range(options.cuts)
-    ]
-    chosen = [list(of.items())[number % len(of)] for number, of in kinds]
+    parts = (("deaths", options.kills, KILLS), ("cuts", options.cuts, CUTS), ("pairs", options.pairs, PAIRS))
+    chosen = [list(of.items())[number % len(of)] for _, count, of in parts for number in range(count)]
     with running_lab(hosts=options.servers, pool=True) as lab:
         times, faults = asyncio.run(soak(lab, chosen, options.seed, lambda text: print(text, flush=True)))
-    for title, some in (("deaths", times[: options.kills]), ("cuts", times[options.kills :])):
+    for title, count, _ in parts:
+        some, times = times[:count], times[count:]
         if some:
             print(
                 f"calls answered again after: median {statistics.median(some):.2f} s, longest {max(some):.2f} s, "

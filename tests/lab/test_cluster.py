@@ -10,6 +10,7 @@ import json
 import os
 import random
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from uuid import uuid4
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from poolnet.lab import life
 from poolnet.pool import pki
 from poolnet.pool.authority import certify, own_authority, pem_of, pem_of_key
 from tests.lab import cluster_load, cluster_soak, survival
@@ -30,6 +32,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 SEED = int(os.environ.get("POOLNET_CLUSTER_SEED") or random.SystemRandom().randrange(1 << 32))
 HOSTS = ("host1", "host2", "host3")
+LEASE_S = 7
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,55 @@ def test_who_is_cut_off_or_without_power_acknowledges_nothing_and_nothing_is_los
     times, faults = asyncio.run(cluster_soak.soak(lab, cuts, SEED, print))
     assert faults == []
     assert len(times) == len(cuts)
+
+
+def test_two_hosts_that_do_not_hear_each_other_cost_no_call_that_was_acknowledged(lab: RunningLab) -> None:
+    """One of the places that the leader and the coordinator may have, by chance."""
+    print(f"POOLNET_CLUSTER_SEED={SEED}")
+    pairs = [("two hosts apart", cluster_soak.Soak.pair_as_it_is)]
+    times, faults = asyncio.run(cluster_soak.soak(lab, pairs, SEED, print))
+    assert faults == []
+    assert len(times) == len(pairs)
+
+
+def test_a_host_that_does_not_hear_the_leader_keeps_its_lease(lab: RunningLab) -> None:
+    """It renews it by the third host's server."""
+    now, leader = coordinator(lab), asyncio.run(cluster_load.leading(lab))
+    apart = next(host for host in HOSTS if host not in (leader, now))
+    third = next(host for host in HOSTS if host not in (leader, apart))
+    assert xe(lab, now, "pool-ha-enable", f"ha-config:timeout={LEASE_S}")[0] == 0
+    eventually(lambda: is_armed(lab, apart), "it gets no lease")
+    asyncio.run(set_apart(lab, leader, apart))
+    cut_off_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    renewed_ns = cut_off_ns + 3 * LEASE_S * 10**9
+    eventually(lambda: lease_until_ns(lab, apart) > renewed_ns, "its lease ends")
+    states = {each["name-label"]: each["state"] for each in status(lab, third)["servers"]}
+    assert states[leader] == "leader", "it was cut off from nobody"
+    asyncio.run(set_apart(lab, leader, apart, over=True))
+    alerts = answer(lab, third, "message-list", "params=name", "--minimal")
+    assert "HA_HOST" not in alerts
+    now = coordinator(lab)
+    assert xe(lab, now, "pool-ha-disable")[0] == 0
+    eventually(lambda: not is_armed(lab, apart), "it keeps its lease")
+
+
+async def set_apart(lab: RunningLab, *pair: str, over: bool = False) -> None:
+    """Two hosts do not hear each other any more, or again."""
+    for sender, receiver in (pair, pair[::-1]):
+        await (life.mend if over else life.cut)(lab.name, sender, receiver)
+
+
+def lease_file(lab: RunningLab, host: str) -> Path:
+    return lab.lab.directory / host / "run/poolnet/lease.json"
+
+
+def is_armed(lab: RunningLab, host: str) -> bool:
+    return lease_file(lab, host).exists()
+
+
+def lease_until_ns(lab: RunningLab, host: str) -> int:
+    """Until when a host has its lease."""
+    return int(json.loads(lease_file(lab, host).read_bytes())["until_ns"])
 
 
 def test_the_turn_is_handed_over_and_kept_from_who_may_not_have_it(lab: RunningLab) -> None:

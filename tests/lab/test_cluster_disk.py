@@ -9,8 +9,9 @@ import pytest
 
 from poolnet.db.ovsdb_schema import DATABASE
 from tests.lab import accidents, cluster_load, survival
-from tests.lab.pools import answer, eventually, live
+from tests.lab.pools import answer, live
 from tests.lab.running import RunningLab, running_lab
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

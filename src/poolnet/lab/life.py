@@ -160,6 +160,20 @@ async def heal(name: str, host_name: str) -> None:
         lab.with_host(msgspec.structs.replace(host, partitioned=False)).save()
 
 
+async def cut(name: str, sender: str, receiver: str) -> None:
+    """Drop what one host sends another over the management network, and nothing else."""
+    with locked(name):
+        lab = load(name)
+        await switch.cut(lab, lab.host(sender), lab.host(receiver))
+
+
+async def mend(name: str, sender: str, receiver: str) -> None:
+    """Undo `cut`."""
+    with locked(name):
+        lab = load(name)
+        await switch.mend(lab, lab.host(sender), lab.host(receiver))
+
+
 async def set_link(name: str, host_name: str, nic: str, *, plugged: bool) -> None:
     """Plug or pull a NIC's cable."""
     with locked(name):

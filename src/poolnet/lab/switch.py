@@ -134,6 +134,30 @@ async def heal(lab: Lab, host: LabHost) -> None:
     await machine.run_in(lab.switch_pid, "ovs-ofctl", "del-flows", BRIDGE, f"cookie={host.number}/-1")
 
 
+async def cut(lab: Lab, sender: LabHost, receiver: LabHost) -> None:
+    """Drop what one host sends another over the management network; what comes back, and all others, arrive as before."""
+    matches = (
+        f"ip,nw_src={sender.address},nw_dst={receiver.address}",
+        f"arp,arp_spa={sender.address},arp_tpa={receiver.address}",
+    )
+    text = "".join(
+        f"cookie={_pair(sender, receiver)},priority=100,{match},actions=drop\n" for match in matches
+    )
+    words = (*machine.entering(lab.switch_pid), "ovs-ofctl", "add-flows", BRIDGE, "-")
+    await machine.run(*words, text=text)
+
+
+async def mend(lab: Lab, sender: LabHost, receiver: LabHost) -> None:
+    """Undo `cut`."""
+    cookie = f"cookie={_pair(sender, receiver)}/-1"
+    await machine.run_in(lab.switch_pid, "ovs-ofctl", "del-flows", BRIDGE, cookie)
+
+
+def _pair(sender: LabHost, receiver: LabHost) -> int:
+    """The cookie of the flows between two hosts; that of a host's own flows is its number."""
+    return sender.number << 32 | receiver.number << 16
+
+
 def is_switch(name: str) -> bool:
     """Whether the name is that of the switch and not of a host."""
     return name == SWITCH
