@@ -6,15 +6,12 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from poolnet.api.answer import Origin, Relayed, Request
-from poolnet.api.audit_calls import undo_rule
-from poolnet.api.cli_login import CliLogin
 from poolnet.api.dispatch import Call, Dispatcher, Own
 from poolnet.api.member_caller import ForwardingCaller
 from poolnet.api.member_calls import MemberCalls, MemberLogin
@@ -28,6 +25,7 @@ from poolnet.model.types import Ref
 from poolnet.pool.member import Member
 from poolnet.xe.commands.run import run
 from tests.in_process import InProcess, with_server
+from tests.unit.api.test_cli_login import login_to
 from tests.unit.api.test_hang_up import until
 from tests.unit.api.test_thincli import EXIT_0, EXIT_1, HELLO
 from tests.unit.api.toy import serving
@@ -63,15 +61,7 @@ async def served(server: InProcess, enable: Own) -> AsyncIterator[int]:
         auditor=server.auditor,
         budgets=server.budgets,
     )
-    login = CliLogin(
-        dispatcher=dispatcher,
-        sessions=server.sessions,
-        coordinator=server.coordinator,
-        database=server.database,
-        origin=Origin(local_root=True),
-        auditor=server.auditor,
-        undo_rule=partial(undo_rule, server.audit_log),
-    )
+    login = login_to(server, dispatcher)
     async with serving(dispatcher, lambda words, client, _: run(words, client, login)) as (_, port):
         yield port
 

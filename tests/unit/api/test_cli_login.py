@@ -9,6 +9,7 @@ from pathlib import Path
 from poolnet.api.answer import Origin
 from poolnet.api.audit_calls import undo_rule
 from poolnet.api.cli_login import CliLogin
+from poolnet.api.dispatch import Dispatcher
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
@@ -19,10 +20,10 @@ from tests.in_process import InProcess, with_server
 NO_TEXT = b"\xff".decode(errors="surrogateescape")
 
 
-async def xe(server: InProcess, *words: str) -> Terminal:
-    terminal = Terminal()
-    login = CliLogin(
-        dispatcher=server.dispatcher,
+def login_to(server: InProcess, dispatcher: Dispatcher) -> CliLogin:
+    """What logs command lines in as the local root's, and has their calls carried out by that dispatcher."""
+    return CliLogin(
+        dispatcher=dispatcher,
         sessions=server.sessions,
         coordinator=server.coordinator,
         database=server.database,
@@ -30,6 +31,11 @@ async def xe(server: InProcess, *words: str) -> Terminal:
         auditor=server.auditor,
         undo_rule=partial(undo_rule, server.audit_log),
     )
+
+
+async def xe(server: InProcess, *words: str) -> Terminal:
+    terminal = Terminal()
+    login = login_to(server, server.dispatcher)
     await run([*words, "username=root", "password=null"], terminal, login)
     return terminal
 
