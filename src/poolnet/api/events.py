@@ -11,7 +11,6 @@ import hashlib
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -410,13 +409,11 @@ class Events:
         """Forgets all registrations, at the server's end."""
         if self._following is not None:
             self._following.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._following
+            await asyncio.gather(self._following, return_exceptions=True)
         for session in list(self._registrations):
             self._forget(session)
         if self._heart is not None:
-            with suppress(asyncio.CancelledError):
-                await self._heart
+            await asyncio.gather(self._heart, return_exceptions=True)
 
 
 def _event(operation: str, cls: str, ref: str, number: int, row: Row | None) -> ChangeEvent:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
@@ -95,8 +94,7 @@ class Addressing:
         self._clients.close()
         for task in tuple(self._settling):
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.gather(task, return_exceptions=True)
 
     async def before(self, steps: Sequence[Step], confirmed: HostNetwork) -> Before:
         """What is the host's before it carries these steps out, as far as they need to know.

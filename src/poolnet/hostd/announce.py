@@ -73,8 +73,7 @@ class Announcer:
         """Announces no more."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _announce(self, bridges: list[str]) -> None:
         for wait_s in AFTER_S:

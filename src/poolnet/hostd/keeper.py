@@ -37,8 +37,7 @@ class Keeper:
         """Keeps no more."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def note_change(self) -> None:
         """Something changed: compare soon."""

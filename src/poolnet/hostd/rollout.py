@@ -484,8 +484,7 @@ class Rollouts:
         timer, switched.timer = switched.timer, None
         if timer is not None:
             timer.cancel()
-            with suppress(asyncio.CancelledError):
-                await timer
+            await asyncio.gather(timer, return_exceptions=True)
 
     def _require_idle(self, rollout: str) -> None:
         if self._switched is not None and self._switched.rollout != rollout:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +34,7 @@ class Traffic:
         """Looks no more."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def note(self, now_s: float, text: str) -> None:
         """Takes a look's text; those before the last one are forgotten."""

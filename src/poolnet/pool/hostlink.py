@@ -148,8 +148,7 @@ class HostLink:
         task, self._reader_task = self._reader_task, None
         if task is not None:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()

@@ -110,3 +110,19 @@ def test_calls_fail_when_the_daemon_does_not_come_back(
                     await greeting(link)
 
     asyncio.run(body())
+
+
+def test_whoever_is_cancelled_while_a_link_closes_ends(tmp_path: Path) -> None:
+    """Who looks for a host by one link after another must not go on for ever, because its end came at that moment."""
+
+    async def body() -> None:
+        async with daemon(tmp_path / "s"), link_to(tmp_path / "s") as link:
+            await greeting(link)
+            closing = asyncio.create_task(link.close())
+            await asyncio.sleep(0)  # it waits for what reads to end
+            assert not closing.done()
+            closing.cancel()
+            await asyncio.wait((closing,))
+            assert closing.cancelled()
+
+    asyncio.run(body())

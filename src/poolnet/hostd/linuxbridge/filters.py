@@ -11,7 +11,6 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -74,8 +73,7 @@ class Filters:
             self._watch = None
         if self._repair is not None:
             self._repair.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._repair
+            await asyncio.gather(self._repair, return_exceptions=True)
 
     async def load(self, locks: Mapping[str, PortLock]) -> None:
         """Leaves exactly these locks. Raises FiltersFailed; then none counts as loaded.
