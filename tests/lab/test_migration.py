@@ -102,6 +102,22 @@ def test_it_keeps_mac_addresses_routes_lock_and_limit(pool: RunningLab) -> None:
     ) == ("kbps: 300")
 
 
+def test_one_whose_lock_lets_it_say_nothing_is_found_at_once_on_linux_bridges() -> None:
+    """The bridge that it comes to has heard it beyond its own NIC so far, and keeps to that for minutes."""
+    with running_lab(hosts=2, nics=2, backend="linuxbridge", pool=True) as lab:
+        words = ("host-name-label=host1", "device=eth1", "params=network-uuid", "--minimal")
+        network = lab.xe("host1", "pif-list", *words)
+        for number, name in enumerate(("mover", "peer"), 1):
+            with_address(lab, "host1", name, network, f"10.7.0.{number}/24")
+        for setting in ("locking-mode=locked", "ipv4-allowed=10.7.0.1"):
+            lab.xe("host1", "vif-param-set", f"uuid={vif_of(lab, 'mover')}", setting)
+        assert lab.pings("peer", "10.7.0.1")
+        for host in ("host2", "host1"):
+            lab.xe("host1", "vm-migrate", "vm=mover", f"host={host}")
+            require_once(lab, "mover")
+            eventually(lambda: lab.pings("peer", "10.7.0.1"), f"it answers on {host}", 10.0)
+
+
 def test_what_its_lock_stops_is_stopped_on_the_way_too(pool: RunningLab) -> None:
     """Frames from an address that is not its own, sent all the time: nobody hears one, whatever host it is on."""
     script = "while :; do ping -c1 -W1 -I 10.7.0.66 10.7.0.2 >/dev/null 2>&1; done"

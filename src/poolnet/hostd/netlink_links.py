@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from poolnet.hostd import netlink_codec as codec
-from poolnet.hostd import netlink_deaf, netlink_limit, netlink_vxlan
+from poolnet.hostd import netlink_deaf, netlink_heard, netlink_limit, netlink_vxlan
 from poolnet.hostd.netlink import LinkError
 from poolnet.hostd.netlink_codec import Attribute, Ifla, Info, Link
 
@@ -92,6 +92,14 @@ class SetFarEnd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoteHeard:
+    """Has the bridge of a port take a MAC address to be behind it, as if it had just heard it there; not of a port that is gone."""
+
+    name: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetQueue:
     """Gives a link a token bucket through which all passes that it sends, or changes the one it has."""
 
@@ -107,7 +115,7 @@ class Redirect:
     to: str
 
 
-Change = NewLink | SetLink | DeleteLinks | SetDeaf | SetFarEnd | SetQueue | Redirect
+Change = NewLink | SetLink | DeleteLinks | SetDeaf | SetFarEnd | NoteHeard | SetQueue | Redirect
 
 
 _MODULES: Final = {
@@ -204,6 +212,9 @@ class Links:
                 number = _index_of(name)
                 entries = (entry for entry in self._table(number) if entry.address == address)
                 return [_Message(name, *netlink_vxlan.deletion(number, entry)) for entry in entries]
+            case NoteHeard(name=name, mac=mac):
+                port = _index_of(name)
+                return [_Message(name, *netlink_heard.message(port, mac))] if port else []
             case SetQueue(name=name, queue=queue):
                 return [_Message(name, *netlink_limit.queue_message(_index_of(name), queue))]
             case Redirect(name=name, to=to):

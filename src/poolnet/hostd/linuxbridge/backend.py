@@ -28,7 +28,7 @@ from poolnet.hostd.linuxbridge.observe import observe
 from poolnet.hostd.linuxbridge.trunks import guests_of, locks_of
 from poolnet.hostd.linuxbridge.tunnels import ends
 from poolnet.hostd.netlink import LinkError, Netlink, NetlinkWatch
-from poolnet.hostd.netlink_links import OUR_GROUP, LinkRefused, Links, SetDeaf
+from poolnet.hostd.netlink_links import OUR_GROUP, LinkRefused, Links, NoteHeard, SetDeaf
 from poolnet.hostd.nics import is_nic
 from poolnet.hostd.run import CommandFailed, run
 from poolnet.hostnet.advance import Touched, advance, touched_by, with_vlans
@@ -157,12 +157,22 @@ class LinuxBridgeBackend:
                 ) from error
 
     async def announce(self, devices: Collection[str]) -> None:
-        """See `Backend.announce`. What is sent from an uplink goes out, and to no port of the bridge."""
+        """See `Backend.announce`. What is sent from an uplink goes out, and not to the bridge itself, which is told besides."""
         try:
             network = await self.observe()
         except BackendGone as error:
             LOG.warning("guests were not announced", devices=sorted(devices), error=str(error))
             return
+        guests = guests_of(network)
+        here = [
+            NoteHeard(name=name, mac=lock.mac)
+            for name, lock in locks_of(network).items()
+            if guests[name] in devices and lock.mac
+        ]
+        try:
+            await self._links.change(here)
+        except (LinkError, OSError, ValueError) as error:
+            LOG.warning("guests were not announced", devices=sorted(devices), error=str(error))
         tunnels = {
             bridge.uplink.device: [end.name for end in ends(bridge.uplink)]
             for bridge in network.bridges
