@@ -182,9 +182,11 @@ class Listener:
 
     async def _start(self, client: socket.socket, slot: Slot) -> None:
         """Gives a client its protocol, after the TLS handshake if there is one."""
+        has_transport = False
         try:
             if self._tls is not None:
                 await self._before_handshake(slot.machine)
+            has_transport = True
             await self._loop.connect_accepted_socket(
                 lambda: self._make_protocol(slot),
                 client,
@@ -195,7 +197,13 @@ class Listener:
             slot.release()
         except BaseException:
             slot.release()
-            client.close()
+            if has_transport:
+                # It may begin its handshake in spite of that, and closes the socket when that fails. One that is closed under
+                # it has a number that the next socket gets, which nobody hears any more when it gives up.
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
+            else:
+                client.close()
             raise
 
 

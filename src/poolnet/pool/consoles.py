@@ -26,10 +26,10 @@ async def connect(api_socket: Path, member: str) -> tuple[asyncio.StreamReader, 
         one.setblocking(False)
         one.bind(_PREFIX + f"{member}/{os.getpid()}/{next(_NUMBERS)}".encode())
         await asyncio.get_running_loop().sock_connect(one, str(api_socket))
-        return await asyncio.open_unix_connection(sock=one)
     except BaseException:
         one.close()
         raise
+    return await asyncio.open_unix_connection(sock=one)  # which closes it, whatever becomes of it
 
 
 def member_of(peer: socket.socket) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import pytest
 
-from poolnet.api.listener import LOCAL, Budget, machine_of
+from poolnet.api.listener import LOCAL, Budget, Listener, machine_of
 
 
 @pytest.mark.parametrize(
@@ -35,3 +38,36 @@ def test_one_machine_does_not_shut_the_others_out_and_all_of_them_not_local_root
             slot.release()
     assert budget.used == 0
     assert budget.take("a") is not None
+
+
+def test_a_socket_that_a_transport_has_is_not_closed_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transport may live on for its goodbye, and then stop to read from a number that is another socket's by then.
+
+    What asyncio makes of a handshake that is done at the very moment of the end is a stand-in: the moment cannot be hit.
+    """
+
+    async def body() -> None:
+        taken: list[socket.socket] = []
+        under_way = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        async def take(_: object, client: socket.socket, **__: object) -> None:
+            taken.append(client)
+            under_way.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(loop, "connect_accepted_socket", take)
+        opened = socket.create_server(("127.0.0.1", 0))
+        opened.setblocking(False)
+        listener = Listener(
+            opened, lambda _: asyncio.Protocol(), Budget(10, 2, of_machine=5), handshake_timeout_s=1.0
+        )
+        with socket.create_connection(("127.0.0.1", listener.port), timeout=10) as client:
+            async with asyncio.timeout(10):
+                await under_way.wait()
+            await listener.close()
+            assert taken[0].fileno() >= 0
+            assert client.recv(1) == b"", "the client hears of it all the same"
+        taken[0].close()
+
+    asyncio.run(body())
