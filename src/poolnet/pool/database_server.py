@@ -110,8 +110,9 @@ class Keeper:
                 self._stop()
                 return
             if number == signal.SIGHUP:
-                self._trust(anew=False)
                 self._look()
+                if self._wanted is not None:  # else it would put files where all is being removed
+                    self._trust(anew=False)
             if number == signal.SIGUSR1:
                 self._forget_former()
             self._check()
@@ -181,8 +182,14 @@ class Keeper:
         if not self._file.was_made_for(wanted):
             self._file.forget()
         if wanted is None:
-            with suppress(OSError):  # what the cluster is may be kept there, also without a server
-                self._directory.rmdir()
+            self._clear()
+
+    def _clear(self) -> None:
+        """Removes the directory, unless something is in it besides: what the cluster is may be kept there, also without a server."""
+        with suppress(OSError):
+            for name in (AUTHORITIES, f"{AUTHORITIES}.new"):
+                (self._directory / name).unlink(missing_ok=True)
+            self._directory.rmdir()
 
     def _check(self) -> None:
         if self._server is not None and self._cannot_write.is_set():
