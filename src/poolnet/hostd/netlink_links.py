@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -155,6 +156,7 @@ class Links:
         self._tables_of = tables_of
         self._known: Mapping[str, Link] | None = None
         self._numbers = count(1)
+        self._one_tells = threading.Lock()
 
     def __enter__(self) -> Self:
         """Begins to listen. Raises OSError."""
@@ -234,6 +236,12 @@ class Links:
                 return [one for part in parts for one in _deletion(part)]
 
     def _send(self, messages: Sequence[_Message]) -> None:
+        # A thread that took another's answers would leave that waiting for ever; one whose caller was
+        # cancelled runs on beside the next caller's.
+        with self._one_tells:
+            self._exchange(messages)
+
+    def _exchange(self, messages: Sequence[_Message]) -> None:
         waiting = {next(self._numbers): message for message in messages}
         self._telling.send(
             b"".join(
