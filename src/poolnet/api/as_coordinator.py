@@ -118,9 +118,8 @@ async def start_coordinator(parts: Parts) -> Started:
     high_availability = await _open_failover(parts, coordinator, members[0], hosts, host, link, settled)
     events = _open_gate(parts, coordinator, credentials, members, host, hosts, high_availability)
     stack.push_async_callback(coordinator.stop)  # so that the calls under way end
-    stack.push_async_callback(
-        lambda: parts.server.close(parts.office.grace_s)
-    )  # the doors close before what is behind them
+    # The doors close before what is behind them.
+    stack.push_async_callback(lambda: parts.server.close(parts.office.grace_s))
     stack.callback(events.wake_all)
     facts = follow_facts(link=link, hosts=hosts, host=host, coordinator=coordinator, clock=parts.clock)
     background.start(facts, "facts")

@@ -339,13 +339,10 @@ class ClusterCalls:
     async def _ask(self, uuid: str, question: wire.KickServer | wire.ServeDatabase) -> None:
         """Has a host do that with its server. Raises OSError, ClusterTrouble, PeerGone, PeerDenied."""
         row = next(row for row in self._database.view.all(Host) if row.uuid == uuid)
-        if row.ref != self._host:
-            await self._members.ask(row.ref, question, wire.Granted, JOINS_S)
-        elif isinstance(question, wire.KickServer):
-            await self._place.files.kick(question.server.raft)
+        if row.ref == self._host:
+            await self._place.files.carry_out(question)
         else:
-            self._place.files.serve(question.server, question.join)
-            await self._place.files.serving()
+            await self._members.ask(row.ref, question, wire.Granted, JOINS_S)
 
     def _require_there(self, servers: Sequence[ClusterServer]) -> None:
         """Lets servers be used only if their hosts have the addresses at which they were started. Raises OPERATION_NOT_ALLOWED."""

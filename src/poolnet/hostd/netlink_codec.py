@@ -16,6 +16,9 @@ from typing import Final, TypeAlias
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
+RTM_NEWNEIGH: Final = 28
+RTM_DELNEIGH: Final = 29
+RTM_GETNEIGH: Final = 30
 RTM_NEWQDISC: Final = 36
 RTM_DELQDISC: Final = 37
 RTM_GETQDISC: Final = 38
@@ -30,6 +33,8 @@ IFF_LOWER_UP: Final = 0x10000
 
 _HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK: Final = struct.Struct("=BxHiII")  # struct ifinfomsg
+_NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")  # struct ndmsg
+_AF_BRIDGE: Final = 7
 _TRAFFIC: Final = struct.Struct("=BxxxiIII")  # struct tcmsg
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _NESTED: Final = 0x8000
@@ -51,6 +56,13 @@ class Ifla(IntEnum):
     LINKINFO = 18
     GROUP = 27
     EXT_MASK = 29
+
+
+class Nda(IntEnum):
+    """Attributes of a MAC address in a table, of <linux/neighbour.h>."""
+
+    DST = 1
+    LLADDR = 2
 
 
 class Info(IntEnum):
@@ -143,6 +155,22 @@ def dump_request(number: int) -> bytes:
 def link_body(index: int, flags: int, change: int, attributes: bytes) -> bytes:
     """The body of a message about one link; index 0 where a name says which."""
     return _LINK.pack(0, 0, index, flags, change) + attributes
+
+
+def neighbour_body(index: int, state: int, flags: int, attributes: bytes) -> bytes:
+    """The body of a message about a MAC address in the table of a bridge or of a device: NUD_* and NTF_* say what and where."""
+    return _NEIGHBOUR.pack(_AF_BRIDGE, index, state, flags, 0) + attributes
+
+
+def neighbours_dump_request(index: int, number: int) -> bytes:
+    """Asks for the whole table of the device with that number; the kernel looks for it in a `struct ifinfomsg`."""
+    return message(RTM_GETNEIGH, NLM_F_DUMP, number, _LINK.pack(_AF_BRIDGE, 0, index, 0, 0))
+
+
+def neighbour_in(body: bytes) -> tuple[int, int, dict[int, bytes]]:
+    """What a message tells of a MAC address: the number of the device, the flags and the attributes."""
+    _, index, _, flags, _ = _NEIGHBOUR.unpack_from(body)
+    return index, flags, dict(attributes_in(body, _NEIGHBOUR.size))
 
 
 def peer_data(name: str, group: int, mtu_bytes: int) -> Attribute:

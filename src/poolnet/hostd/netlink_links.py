@@ -292,8 +292,8 @@ class Links:
 
     def _table(self, index: int) -> list[netlink_vxlan.Entry]:
         """The table of a VXLAN device."""
-        answers = self._answers(lambda number: netlink_vxlan.dump_request(index, number))
-        bodies = (body for kind, body in answers if kind == netlink_vxlan.RTM_NEWNEIGH)
+        answers = self._answers(lambda number: codec.neighbours_dump_request(index, number))
+        bodies = (body for kind, body in answers if kind == codec.RTM_NEWNEIGH)
         return [entry for body in bodies if (entry := netlink_vxlan.entry_in(body, index)) is not None]
 
     def _answers(self, request: Callable[[int], bytes]) -> list[tuple[int, bytes]]:

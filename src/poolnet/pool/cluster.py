@@ -177,6 +177,15 @@ class ClusterFiles:
             raise ClusterTrouble(f"{command}: {error}") from error
         return str(answer)
 
+    async def carry_out(self, question: wire.KickServer | wire.ServeDatabase) -> None:
+        """Does what the coordinator asks of this host's server. Raises OSError, ClusterTrouble."""
+        match question:
+            case wire.KickServer(server=server):
+                await self.kick(server.raft)
+            case wire.ServeDatabase(server=server, join=join):
+                self.serve(server, join)
+                await self.serving()
+
     async def kick(self, raft: str) -> None:
         """Has the other servers go on without the one at that address, whatever its ids. Raises ClusterTrouble."""
         reason = ""
@@ -314,16 +323,12 @@ class ClusterSite:
     ) -> wire.Granted | wire.Denied:
         """Does what the coordinator asks."""
         try:
-            match opening:
-                case wire.UseCluster(cluster=cluster):
-                    if cluster == self.cluster:
-                        self._stop_other_server()  # it may have been started for what did not come to be
-                    self.use(cluster)
-                case wire.KickServer(server=server):
-                    await self.files.kick(server.raft)
-                case wire.ServeDatabase(server=server, join=join):
-                    self.files.serve(server, join)
-                    await self.files.serving()
+            if isinstance(opening, wire.UseCluster):
+                if opening.cluster == self.cluster:
+                    self._stop_other_server()  # it may have been started for what did not come to be
+                self.use(opening.cluster)
+            else:
+                await self.files.carry_out(opening)
         except (OSError, ClusterTrouble) as error:
             return wire.Denied(reason=str(error))
         return wire.Granted()

@@ -86,9 +86,8 @@ def _read(port: Mapping[str, Value], member: Mapping[str, Value]) -> BondOptions
         for key, value in config.items()
         if key.startswith("bond-") and key not in standard
     }
-    if (bond_mode, lacp_column) not in _WORDS[
-        mode
-    ]:  # what nobody asks for is no mode of ours, whatever it does
+    if (bond_mode, lacp_column) not in _WORDS[mode]:
+        # What nobody asks for is no mode of ours, whatever it does.
         properties |= {"bond_mode": bond_mode, "lacp": lacp_column}
     return BondOptions(
         mode=mode,
