@@ -99,6 +99,7 @@ class DatabaseMachine(RuleBasedStateMachine):
         self.pending = [empty()]
         self.client: Snapshot = {}
         self.token = 0
+        self.remember()
 
     @property
     def txn(self) -> Txn:
@@ -205,6 +206,7 @@ class DatabaseMachine(RuleBasedStateMachine):
         self.naive[Task] = {}
         self.client = {key: row for key, row in self.client.items() if key[0] != "task"}
         self.begin()
+        self.remember()
 
     @rule()
     def follow(self) -> None:
@@ -220,6 +222,21 @@ class DatabaseMachine(RuleBasedStateMachine):
         kept = {key: row for key, row in self.client.items() if key not in deleted}
         assert kept | {key: now[key] for key in created | modified} == now
         self.client, self.token = now, delta.number
+
+    @rule()
+    def remember(self) -> None:
+        """What is committed now; later everybody is to be told what differs from it."""
+        self.marks = {cls: self.database.view.mark(cls) for cls in CLASSES}
+        self.remembered = snapshot(self.database.view)
+
+    @invariant()
+    def whoever_remembers_is_told_what_changed(self) -> None:
+        for view in (self.database.view, *self.txns):
+            now = snapshot(view)
+            keys = now.keys() | self.remembered.keys()
+            differ = {key for key in keys if now.get(key) != self.remembered.get(key)}
+            told = {cls: view.changed_since(cls, mark) for cls, mark in self.marks.items()}
+            assert differ <= {(cls.wire_name, ref) for cls, refs in told.items() for ref in refs or ()}
 
     @invariant()
     def views_agree(self) -> None:

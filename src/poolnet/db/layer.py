@@ -22,6 +22,17 @@ class Layer(Protocol):
         """A number that grows with every change of what this layer shows."""
         ...
 
+    def mark(self, cls: type[Row]) -> int:
+        """A number that stands for the committed rows of a class as they are now; see `changed_since`."""
+        ...
+
+    def changed_since(self, cls: type[Row], mark: int) -> frozenset[str] | None:
+        """The rows that this layer shows other than they were committed at that mark: new ones and those gone, too.
+
+        A few more may be among them. None if nobody remembers how it was.
+        """
+        ...
+
     def stored(self, cls: type[R], ref: str) -> R | None:
         """Gives the row with its computed sets empty."""
         ...

@@ -62,6 +62,19 @@ class Overlay:
         """See `Layer`: both parts only grow."""
         return self._below.stamp + self._own_stamp
 
+    def mark(self, cls: type[Row]) -> int:
+        """See `Layer`."""
+        return self._below.mark(cls)
+
+    def changed_since(self, cls: type[Row], mark: int) -> frozenset[str] | None:
+        """See `Layer`."""
+        self._follow_below()
+        below = self._below.changed_since(cls, mark)
+        edits = self._edits.get(cls)
+        if below is None or edits is None:
+            return below
+        return below.union(edits.created, edits.updated, edits.destroyed, edits.touched)
+
     def stored(self, cls: type[R], ref: str) -> R | None:
         """See `Layer`."""
         edits = self._edits.get(cls)

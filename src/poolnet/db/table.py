@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from itertools import islice
+from typing import Any, Final, Generic, TypeVar
 
 from poolnet.db.layer import filled
 from poolnet.db.shape import SHAPES, Shape, uuid_of
 from poolnet.model.types import Ref, Row
 
 R = TypeVar("R", bound=Row)
+
+CHANGES_REMEMBERED: Final = 8192
+"""Of each class; who was away for longer looks at all rows."""
 
 
 class Table(Generic[R]):
@@ -20,7 +25,17 @@ class Table(Generic[R]):
     still true: whatever changes a row, or one of its computed sets, calls `forget`.
     """
 
-    __slots__ = ("_filled", "_fragments", "_listings", "_shape", "index", "rows", "uuids")
+    __slots__ = (
+        "_changed",
+        "_changes",
+        "_filled",
+        "_fragments",
+        "_listings",
+        "_shape",
+        "index",
+        "rows",
+        "uuids",
+    )
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
@@ -30,6 +45,24 @@ class Table(Generic[R]):
         self._filled: dict[str, R] = {}
         self._fragments: dict[str, dict[str, tuple[Ref[R], bytes]]] = {}
         self._listings: dict[str, tuple[tuple[Ref[R], bytes], ...]] = {}
+        self._changes = 0
+        self._changed: deque[str] = deque(maxlen=CHANGES_REMEMBERED)  # what the last of them concerned
+
+    @property
+    def mark(self) -> int:
+        """How often something changed so far."""
+        return self._changes
+
+    def changed_since(self, mark: int) -> frozenset[str] | None:
+        """The rows that have come, changed (computed sets, too) or gone since that mark; None if that is forgotten."""
+        later = self._changes - mark
+        if later > len(self._changed):
+            return None
+        return frozenset(islice(reversed(self._changed), later))
+
+    def _note(self, ref: str) -> None:
+        self._changes += 1
+        self._changed.append(ref)
 
     def insert(self, row: R) -> None:
         """Adds a new row at the end."""
@@ -39,6 +72,7 @@ class Table(Generic[R]):
         if uuid := self._uuid(row):
             self.uuids[uuid] = row.ref
         self._listings.clear()
+        self._note(row.ref)
 
     def replace(self, row: R) -> None:
         """Puts a new version in the place of a row."""
@@ -69,12 +103,15 @@ class Table(Generic[R]):
         for fragments in self._fragments.values():
             fragments.pop(ref, None)
         self._listings.clear()
+        self._note(ref)
 
     def forget_all(self) -> None:
         """Drops what was cached of all rows."""
         self._filled.clear()
         self._fragments.clear()
         self._listings.clear()
+        self._changes += 1
+        self._changed.clear()
 
     def filled(self, ref: str, fill: Callable[[R], R]) -> R | None:
         """Gives a row with its computed sets, which `fill` adds when they are not cached."""
@@ -132,6 +169,14 @@ class Tables:
     def table(self, cls: type[R]) -> Table[R]:
         """Gives one class's table; KeyError for a class that is not in the database."""
         return self._tables[cls]
+
+    def mark(self, cls: type[Row]) -> int:
+        """See `Layer`."""
+        return self._tables[cls].mark
+
+    def changed_since(self, cls: type[Row], mark: int) -> frozenset[str] | None:
+        """See `Layer`."""
+        return self._tables[cls].changed_since(mark)
 
     def stored(self, cls: type[R], ref: str) -> R | None:
         """See `Layer`."""

@@ -50,6 +50,10 @@ class View:
         """Gives a row, or None for the null reference and for one whose object is gone."""
         return self._layer.row(cls, ref)
 
+    def stored(self, cls: type[R], ref: Ref[R]) -> R | None:
+        """Gives a row with its computed sets empty: the same object as long as nobody writes to it."""
+        return self._layer.stored(cls, ref)
+
     def all(self, cls: type[R]) -> Iterator[R]:
         """Gives the rows of a class in creation order; changing them meanwhile is allowed, new ones are not seen."""
         for ref in self._layer.refs(cls):
@@ -60,6 +64,17 @@ class View:
     def refs(self, cls: type[R]) -> Sequence[Ref[R]]:
         """Gives the references of a class in creation order."""
         return self._layer.refs(cls)
+
+    def mark(self, cls: type[Row]) -> int:
+        """Gives a number that stands for the committed rows of a class as they are now."""
+        return self._layer.mark(cls)
+
+    def changed_since(self, cls: type[Row], mark: int) -> frozenset[str] | None:
+        """Gives the rows that are seen here other than they were committed at that mark, those that have gone included.
+
+        None if nobody remembers how it was.
+        """
+        return self._layer.changed_since(cls, mark)
 
     def count(self, cls: type[Row]) -> int:
         """Says how many rows a class has."""
