@@ -7,13 +7,24 @@ out, never guessed, so that the rest of the host's network stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Final
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from poolnet.db.txn import View
-from poolnet.hostnet.links import link_settings
+from poolnet.hostnet.derived_before import (
+    Changed,
+    Guests,
+    Lower,
+    Mark,
+    Parts,
+    Shared,
+    VlanPart,
+    changed,
+    mark,
+)
+from poolnet.hostnet.links import link_settings, of_network
 from poolnet.hostnet.sriov import function_of, sriov_nics
 from poolnet.hostnet.state import (
     NO_IP,
@@ -98,30 +109,54 @@ def derive(view: View, host: Ref[Host]) -> HostNetwork:
     here that an attached VIF of a VM here uses, or that are to persist. Ports are the attached VIFs of the VMs that
     run or are paused here, but those whose traffic is disabled.
     """
-    return _Derivation(_Read(view), host, _Parts()).result()
+    return _Derivation(_Read(view), host, Parts(), None).result()
 
 
 class Deriver:
-    """Derives again and again, and makes only those bridges and ports anew whose rows have changed.
+    """Derives again and again, and looks only at those hosts, bridges and ports whose rows have changed.
 
     What it gives is what `derive` gives, and parts that are as before are the same objects.
     """
 
     def __init__(self) -> None:
-        self._parts: dict[Ref[Host], _Parts] = {}
+        self._parts: dict[Ref[Host], Parts] = {}
+        self._mark: Mark | None = None
+        self._upto: set[Ref[Host]] = set()  # the hosts whose parts are those of the mark
 
     def derive(self, view: View, hosts: Iterable[Ref[Host]]) -> dict[Ref[Host], HostNetwork]:
         """The desired states of these hosts; `view` must not change meanwhile. See `derive`."""
         read, found = _Read(view), {}
+        since = changed(view, self._mark, read.shared) if self._mark is not None else None
+        known, self._upto = self._upto, set()
+        self._mark = mark(view, read.shared)
         for host in hosts:
-            derivation = _Derivation(read, host, self._parts.get(host) or _Parts())
-            found[host] = derivation.result()
-            self._parts[host] = derivation.parts
+            parts = self._parts.get(host) or Parts()
+            if since is None or host not in known:
+                found[host] = self._anew(read, host, parts, None)
+            elif read.has_sriov or since.touches(host, parts) or not _is_closed_as(view, host, parts):
+                found[host] = self._anew(read, host, parts, since)
+            else:
+                assert parts.state is not None  # noqa: S101 - for the type checker: hosts in `known` have one
+                found[host] = parts.state
+            self._upto.add(host)
         return found
+
+    def _anew(self, read: _Read, host: Ref[Host], before: Parts, since: Changed | None) -> HostNetwork:
+        derivation = _Derivation(read, host, before, since)
+        state = derivation.parts.state = derivation.result()
+        self._parts[host] = derivation.parts
+        return state
 
     def forget(self, host: Ref[Host]) -> None:
         """Remembers nothing of a host that has left."""
         self._parts.pop(host, None)
+        self._upto.discard(host)
+
+
+def _is_closed_as(view: View, host: Ref[Host], parts: Parts) -> bool:
+    """Is the port for HTTP to be as it was? That is all that a host's own row says here."""
+    row = view.find(Host, host)
+    return parts.state is not None and parts.state.http_closed == (row is not None and row.https_only)
 
 
 def drift_policy(pool: Pool | None) -> DriftPolicy:
@@ -165,19 +200,26 @@ class _Read:
     def __init__(self, view: View) -> None:
         self.view = view
         self.pool = next(iter(view.all(Pool)), None)
-        self._networks: dict[Ref[Network], Network | None] = {}
+        # Without their computed sets, which say nothing here and change with each VIF and PIF.
+        stored = ((ref, view.stored(Network, ref)) for ref in view.refs(Network))
+        self.networks = {ref: row for ref, row in stored if row is not None}
+        self.persistent = tuple(ref for ref, row in self.networks.items() if "persist" in row.other_config)
+        """The networks that every host is to have a bridge for."""
 
-    def network(self, ref: Ref[Network]) -> Network | None:
-        """The network; None when it is gone."""
-        try:
-            return self._networks[ref]
-        except KeyError:
-            return self._networks.setdefault(ref, self.view.find(Network, ref))
+    @property
+    def shared(self) -> Shared:
+        """What another derivation is to compare with."""
+        return Shared(self.pool, self.networks, self.persistent)
 
     @cached_property
-    def persistent(self) -> tuple[Ref[Network], ...]:
-        """The networks that every host is to have a bridge for."""
-        return tuple(row.ref for row in self.view.all(Network) if "persist" in row.other_config)
+    def with_purpose(self) -> frozenset[Ref[Network]]:
+        """The networks with a purpose of NBD."""
+        return frozenset(ref for ref, row in self.networks.items() if row.purpose)
+
+    @cached_property
+    def link_values(self) -> Mapping[Ref[Network], Mapping[str, str]]:
+        """The settings of bridges' own interfaces, of the few networks that have any."""
+        return {ref: values for ref, row in self.networks.items() if (values := of_network(row))}
 
     @cached_property
     def has_sriov(self) -> bool:
@@ -185,59 +227,93 @@ class _Read:
         return bool(self.view.count(NetworkSriov))
 
 
-@dataclass(slots=True)
-class _Parts:
-    """Bridges and ports, each with all that it was made from: rows, which never change, and values."""
+class _LowerRows(NamedTuple):
+    """The PIF that VLANs are on, and its network."""
 
-    bridges: dict[Ref[PIF], tuple[tuple[object, ...], Bridge]] = field(default_factory=dict)
-    ports: dict[Ref[VIF], tuple[tuple[object, ...], GuestPort]] = field(default_factory=dict)
+    lower: Lower
+    pif: PIF
+    network: Network
+
+
+_BY_DEVICE: Final = attrgetter("device", "uuid")
+_NOTHING: Final[Mapping[Ref[PIF], VlanPart]] = {}
 
 
 class _Derivation:
-    """The host's rows, read once, and the bridges found so far by name."""
+    """The host's rows, read once, and the bridges found so far by name.
 
-    def __init__(self, read: _Read, host: Ref[Host], before: _Parts) -> None:
+    `since` says what has changed since `before` was made; None if nobody knows.
+    """
+
+    def __init__(self, read: _Read, host: Ref[Host], before: Parts, since: Changed | None) -> None:
         view = read.view
         self._read = read
         self._before = before
-        self.parts = _Parts()
+        self._since = since
         self._view = view
+        self._host = host
         self._row = view.find(Host, host)
         self._pool = read.pool
-        self._pifs = sorted(view.where(PIF, host=host), key=lambda pif: (pif.device, pif.uuid))
-        self._attached = [pif for pif in self._pifs if pif.currently_attached and pif.managed]
-        self._gateway = _chosen(self._attached, "defaultroute")
-        self._dns = _chosen(self._attached, "peerdns")
-        self._vms = [
-            vm
-            for vm in view.where(VM, resident_on=host)
-            if vm.power_state in (VmPowerState.RUNNING, VmPowerState.PAUSED) and vm.domid > 0
-        ]
-        self._vifs = [
-            (vm, vif) for vm in self._vms for vif in view.where(VIF, VM=vm.ref) if vif.currently_attached
-        ]
-        self._networks: dict[Ref[Network], Network | None] = {}
+        self._pifs = self._all_pifs()
+        self._attached = [pif for pif in self._pifs.values() if pif.currently_attached and pif.managed]
+        candidates = _with_addresses(self._attached)
+        self._gateway = _chosen(candidates, "defaultroute")
+        self._dns = _chosen(candidates, "peerdns")
+        self._guests = self._all_guests()
+        self.parts = Parts(pifs=self._pifs, guests=self._guests)
+        self._lowers: dict[Ref[PIF], _LowerRows | None] = {}
         self._bridges: dict[str, Bridge] = {}
+        self._values: dict[str, Mapping[str, str]] = {}  # of the bridges' own interfaces
         self._nics: set[str] = set()
         self._tags: set[tuple[str, int]] = set()
 
+    def _all_pifs(self) -> Mapping[Ref[PIF], PIF]:
+        since, before = self._since, self._before.pifs
+        if since is None:
+            rows: Iterable[PIF] = self._view.where(PIF, host=self._host)
+        else:
+            stale = [ref for ref in since.pifs if ref in before]
+            new = since.pifs_of.get(self._host, ())
+            if not stale and not new:
+                return before
+            kept = dict(before)
+            for ref in stale:
+                del kept[Ref(ref)]
+            rows = (*kept.values(), *new)
+        return {pif.ref: pif for pif in sorted(rows, key=_BY_DEVICE)}
+
+    def _all_guests(self) -> Guests:
+        view, before = self._view, self._before.guests
+        if self._since is not None and before is not None and not self._since.is_guest_of(self._host, before):
+            return before
+        vms = [
+            vm
+            for vm in view.where(VM, resident_on=self._host)
+            if vm.power_state in (VmPowerState.RUNNING, VmPowerState.PAUSED) and vm.domid > 0
+        ]
+        pairs = [(vm, vif) for vm in vms for vif in view.where(VIF, VM=vm.ref) if vif.currently_attached]
+        return Guests(
+            pairs=pairs,
+            vms=frozenset(vm.ref for vm in vms),
+            vifs=frozenset(vif.ref for _, vif in pairs),
+            networks=frozenset(vif.network for _, vif in pairs),
+        )
+
     def result(self) -> HostNetwork:
         """Puts the state together."""
-        pifs = sorted(
-            self._attached, key=lambda pif: (not is_null(pif.VLAN_master_of), not pif.bond_master_of)
-        )
-        for pif in pifs:
-            self._add_pif(pif)
-        self._add_internal()
-        ports = sorted(self._ports(), key=lambda port: port.device)
+        self._add_pifs()
+        here = {pif.network for pif in self._pifs.values()}
+        self.parts.networks = frozenset((*here, *self._guests.networks, *self._read.persistent))
+        self._add_internal(here)
         management = next((pif for pif in self._attached if pif.management), None)
         network = self._network(management.network) if management else None
+        pifs = self._pifs.values()
         return HostNetwork(
             bridges=tuple(self._bridges[name] for name in sorted(self._bridges)),
-            ports=tuple(ports),
-            links=link_settings(self._bridges.values(), self._pifs, self._by_bridge()),
+            ports=self._all_ports(),
+            links=link_settings(self._bridges.values(), pifs, self._values),
             management_bridge=network.bridge if network and network.bridge in self._bridges else "",
-            sriov=sriov_nics(self._view, self._pifs, self._functions()) if self._read.has_sriov else (),
+            sriov=sriov_nics(self._view, pifs, self._functions()) if self._read.has_sriov else (),
             nbd_bridges=tuple(sorted(self._nbd_bridges())),
             http_closed=self._row is not None and self._row.https_only,
             drift=drift_policy(self._pool),
@@ -245,22 +321,31 @@ class _Derivation:
 
     def _nbd_bridges(self) -> Iterable[str]:
         """The bridges of the networks with a purpose of NBD that have a PIF here."""
-        networks = {self._network(pif.network) for pif in self._attached}
-        return {
-            network.bridge
-            for network in networks
-            if network is not None and network.purpose and network.bridge in self._bridges
-        }
-
-    def _by_bridge(self) -> dict[str, Network]:
-        return {network.bridge: network for network in self._networks.values() if network is not None}
+        if not self._read.with_purpose:
+            return ()
+        networks = self._read.with_purpose & {pif.network for pif in self._attached}
+        bridges = {self._read.networks[ref].bridge for ref in networks}
+        return bridges & self._bridges.keys()
 
     def _network(self, ref: Ref[Network]) -> Network | None:
-        if ref not in self._networks:
-            self._networks[ref] = self._read.network(ref)
-        return self._networks[ref]
+        return self._read.networks.get(ref)
 
     # --- bridges of PIFs ---------------------------------------------------------------------------------------
+
+    def _add_pifs(self) -> None:
+        """Bonds first, then NICs and tunnels, then the VLANs on all of them."""
+        vlans: list[PIF] = []
+        others: list[PIF] = []
+        for pif in self._attached:
+            (others if is_null(pif.VLAN_master_of) else vlans).append(pif)
+        self.parts.has_tunnels = any(pif.tunnel_access_PIF_of for pif in others)
+        for pif in sorted(others, key=lambda pif: not pif.bond_master_of):
+            self._add_pif(pif)
+        before = self._before.vlans if self._since is not None else _NOTHING
+        for pif in vlans:
+            part = before.get(pif.ref)
+            if part is None or not self._add_as_before(pif, part):
+                self._add_pif(pif)
 
     def _add_pif(self, pif: PIF) -> None:
         network = self._network(pif.network)
@@ -270,7 +355,7 @@ class _Derivation:
             self._add_vlan(pif, network)
         elif pif.tunnel_access_PIF_of:
             uplink = tunnel_uplink(self._view, pif, network)
-            self._add(self._bridge(pif, network, mac=pif.MAC, uplink=uplink))
+            self._add(self._bridge(pif, network, mac=pif.MAC, uplink=uplink), network.ref)
         elif not pif.sriov_logical_PIF_of:
             self._add_uplink(pif, network)
 
@@ -280,34 +365,79 @@ class _Derivation:
         if uplink is None or self._nics & set(uplink.members):
             return False
         self._nics |= set(uplink.members)
-        self._add(self._bridge(pif, network, mac=pif.MAC, ip=ip, uplink=uplink))
+        self._add(self._bridge(pif, network, mac=pif.MAC, ip=ip, uplink=uplink), network.ref)
+        return True
+
+    def _add_as_before(self, pif: PIF, part: VlanPart) -> bool:
+        """Adds a VLAN's bridge that is known, unless something may be other than it was; says whether it could."""
+        since = self._since
+        if (
+            since is None
+            or pif.ref in since.pifs
+            or part.network in since.networks
+            or part.vlan in since.vlans
+            or part.gives != (pif is self._gateway, pif is self._dns)
+        ):
+            return False
+        lower = self._lower(part.tagged)
+        if lower is None or lower.lower != part.lower or part.lower.bridge not in self._bridges:
+            return False
+        self.parts.bridges[pif.ref] = self._before.bridges[pif.ref]
+        self.parts.vlans[pif.ref] = part
+        if part.bridge.name not in self._bridges and self._takes_tag(part.lower.bridge, part.tag):
+            self._add(part.bridge, part.network)
         return True
 
     def _add_vlan(self, pif: PIF, network: Network) -> None:
         vlan = self._view.find(VLAN, pif.VLAN_master_of)
-        tagged = self._view.find(PIF, vlan.tagged_PIF) if vlan is not None else None
-        lower = self._network(tagged.network) if tagged is not None else None
-        if vlan is None or tagged is None or lower is None or not 0 <= vlan.tag <= VLAN_TAG_MAX:
+        rows = self._lower(vlan.tagged_PIF) if vlan is not None else None
+        if vlan is None or rows is None or not 0 <= vlan.tag <= VLAN_TAG_MAX:
             return
-        if tagged.VLAN != -1 or tagged.tunnel_access_PIF_of or tagged.sriov_logical_PIF_of:
+        lower = rows.lower
+        if lower.bridge not in self._bridges and not self._add_uplink(rows.pif, rows.network, NO_IP):
             return
-        if lower.bridge not in self._bridges and not (
-            lower.bridge and self._add_uplink(tagged, lower, NO_IP)
-        ):
+        if not self._takes_tag(lower.bridge, vlan.tag):
             return
-        if self._bridges[lower.bridge].parent or (lower.bridge, vlan.tag) in self._tags:
-            return
-        self._tags.add((lower.bridge, vlan.tag))
-        self._add(
-            self._bridge(
-                pif,
-                network,
-                mac=tagged.MAC,
-                parent=lower.bridge,
-                vlan_tag=vlan.tag,
-                uuids=(network.uuid, lower.uuid),
-            )
+        bridge = self._bridge(
+            pif,
+            network,
+            mac=lower.mac,
+            parent=lower.bridge,
+            vlan_tag=vlan.tag,
+            uuids=(network.uuid, lower.network_uuid),
         )
+        self._add(bridge, network.ref)
+        self.parts.vlans[pif.ref] = VlanPart(
+            network=network.ref,
+            vlan=vlan.ref,
+            tagged=rows.pif.ref,
+            lower=lower,
+            tag=vlan.tag,
+            gives=(pif is self._gateway, pif is self._dns),
+            bridge=bridge,
+        )
+
+    def _takes_tag(self, bridge: str, tag: int) -> bool:
+        """Whether a bridge can have a VLAN with this tag; it is taken then."""
+        if self._bridges[bridge].parent or (bridge, tag) in self._tags:
+            return False
+        self._tags.add((bridge, tag))
+        return True
+
+    def _lower(self, ref: Ref[PIF]) -> _LowerRows | None:
+        """What VLANs on that PIF take over from it; None where there can be none."""
+        if ref not in self._lowers:
+            self._lowers[ref] = self._find_lower(ref)
+        return self._lowers[ref]
+
+    def _find_lower(self, ref: Ref[PIF]) -> _LowerRows | None:
+        pif = self._pifs.get(ref)
+        network = self._network(pif.network) if pif is not None else None
+        if pif is None or network is None or not network.bridge:
+            return None
+        if pif.VLAN != -1 or pif.tunnel_access_PIF_of or pif.sriov_logical_PIF_of:
+            return None
+        return _LowerRows(Lower(network.bridge, network.uuid, pif.MAC), pif, network)
 
     def _bridge(
         self,
@@ -348,8 +478,10 @@ class _Derivation:
         """The keys of pool and network; the network's win (spec §24.5)."""
         return {**(self._pool.other_config if self._pool else {}), **network.other_config}
 
-    def _add(self, bridge: Bridge) -> None:
+    def _add(self, bridge: Bridge, network: Ref[Network]) -> None:
         self._bridges[bridge.name] = bridge
+        if network in self._read.link_values:
+            self._values[bridge.name] = self._read.link_values[network]
 
     def _uplink(self, pif: PIF) -> Uplink | None:
         if not pif.bond_master_of:
@@ -381,7 +513,7 @@ class _Derivation:
         is_ipv6 = pif.primary_address_type is PrimaryAddressType.IPV6
         static = mode6 in (Ipv6Mode.STATIC, Ipv6Mode.AUTOCONF) if is_ipv6 else mode4 is Ipv4Mode.STATIC
         dhcp = Ipv4Mode.DHCP is mode4 or Ipv6Mode.DHCP is mode6
-        return IpConfig(
+        found = IpConfig(
             ipv4_mode=mode4,
             ipv4_address=address4,
             ipv4_gateway=plain_address(pif.gateway, 4) if is_gateway and mode4 is Ipv4Mode.STATIC else "",
@@ -396,13 +528,12 @@ class _Derivation:
             dhcp_routes=is_gateway and (dhcp or mode6 is Ipv6Mode.AUTOCONF),
             dhcp_dns=is_dns and dhcp,
         )
+        return NO_IP if found == NO_IP else found  # most bridges have this one, which is known at a glance
 
     # --- internal networks and guests --------------------------------------------------------------------------
 
-    def _add_internal(self) -> None:
-        here = {pif.network for pif in self._pifs}
-        used = {vif.network for _, vif in self._vifs}
-        for ref in sorted({*used, *self._read.persistent} - here):
+    def _add_internal(self, here: set[Ref[Network]]) -> None:
+        for ref in sorted({*self._guests.networks, *self._read.persistent} - here):
             network = self._network(ref)
             if (
                 network is None
@@ -418,12 +549,29 @@ class _Derivation:
                     network_uuids=(network.uuid,),
                     ip=_himn_ip(network) if himn(network) else NO_IP,
                     fail_mode_secure=self._merged(network).get("vswitch-controller-fail-mode") == "secure",
-                )
+                ),
+                ref,
             )
 
-    def _ports(self) -> Iterable[GuestPort]:
+    def _all_ports(self) -> tuple[GuestPort, ...]:
+        """The ports of guests, sorted; those that are known, if nothing may be other than it was."""
+        before, since, networks = self._before, self._since, self._guests.networks
+        names = {row.bridge for ref in networks if (row := self._network(ref)) is not None}
+        self.parts.bridges_of_guests = frozenset(names & self._bridges.keys())
+        if (
+            since is not None
+            and before.state is not None
+            and self._guests is before.guests
+            and since.networks.isdisjoint(networks)
+            and self.parts.bridges_of_guests == before.bridges_of_guests
+        ):
+            self.parts.ports = before.ports
+            return before.state.ports
+        return tuple(sorted(self._ports(), key=lambda port: port.device))
+
+    def _ports(self) -> Iterator[GuestPort]:
         taken: set[str] = set()
-        for vm, vif in self._vifs:
+        for vm, vif in self._guests.pairs:
             network = self._network(vif.network)
             mode = effective_mode(vif, network)
             if network is None or network.bridge not in self._bridges or mode is LockMode.DISABLED:
@@ -454,8 +602,8 @@ class _Derivation:
 
     def _functions(self) -> Iterable[tuple[VIF, VirtualFunction]]:
         """The virtual functions that VIFs here have. What a lock would say of addresses no NIC can hold."""
-        here = {pif.network: pif for pif in self._pifs}
-        for _, vif in self._vifs:
+        here = {pif.network: pif for pif in self._pifs.values()}
+        for _, vif in self._guests.pairs:
             if is_null(vif.reserved_pci) or vif.network not in here:
                 continue
             mode = effective_mode(vif, self._network(vif.network))
@@ -470,13 +618,9 @@ class _Derivation:
                 yield vif, function
 
 
-def _chosen(attached: Sequence[PIF], key: str) -> PIF | None:
-    """The PIF that gives the host its gateway or DNS (spec §24.4), of those that are attached.
-
-    One that asks for it by `key`, else the management PIF, else any that has an address mode in the family of its own
-    primary address type.
-    """
-    candidates = [
+def _with_addresses(attached: Iterable[PIF]) -> Sequence[PIF]:
+    """The PIFs that have an address mode in the family of their own primary address type."""
+    return [
         pif
         for pif in attached
         if (
@@ -485,6 +629,10 @@ def _chosen(attached: Sequence[PIF], key: str) -> PIF | None:
             else pif.ip_configuration_mode is not IpConfigurationMode.NONE
         )
     ]
+
+
+def _chosen(candidates: Sequence[PIF], key: str) -> PIF | None:
+    """The PIF that gives the host its gateway or DNS (spec §24.4): one that asks for it by `key`, else the management PIF."""
     asking = [pif for pif in candidates if pif.other_config.get(key) == "true"]
     management = [pif for pif in candidates if pif.management]
     return next(iter(asking or management or candidates), None)

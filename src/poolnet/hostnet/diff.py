@@ -9,12 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
+from operator import attrgetter
+from typing import Final
 
 from poolnet.hostnet.disturbance import management_chain, rivals, step_disturbance
 from poolnet.hostnet.functions import function_steps
 from poolnet.hostnet.laws import ImpossibleStateError, contradictions
 from poolnet.hostnet.match import same_kind, settle
-from poolnet.hostnet.schedule import BridgeStep, address_claims, bridge_claims, schedule, uplink_claims
+from poolnet.hostnet.schedule import (
+    BridgeStep,
+    Claim,
+    address_claims,
+    bridge_claims,
+    schedule,
+    uplink_claims,
+)
 from poolnet.hostnet.state import NO_IP, Bridge, GuestPort, HostNetwork
 from poolnet.hostnet.steps import (
     AddPort,
@@ -35,6 +45,8 @@ from poolnet.hostnet.steps import (
     SetManagement,
     Step,
 )
+
+_BY_NAME: Final = attrgetter("name")
 
 
 def diff(observed: HostNetwork, desired: HostNetwork) -> Plan:
@@ -61,12 +73,16 @@ def diff(observed: HostNetwork, desired: HostNetwork) -> Plan:
         steps.append(OpenNbdPort(old=observed.nbd_bridges, new=settled.nbd_bridges))
     if observed.http_closed != desired.http_closed:
         steps.append(CloseHttp(old=observed.http_closed, new=desired.http_closed))
-    steps += _link_steps(observed, settled)
-    steps += function_steps(observed, settled, _serving(observed, settled))
+    if observed.links != settled.links:
+        steps += _link_steps(observed, settled)
+    if observed.sriov != settled.sriov:
+        steps += function_steps(observed, settled, _serving(observed, settled))
     steps += bridges.last_steps()
+    if not steps:
+        return Plan(steps=(), disturbance=Disturbance.NONE)
     chain = management_chain(observed) | management_chain(desired)
     near = chain | rivals(observed) | rivals(desired)
-    most = max((step_disturbance(step, near) for step in steps), default=Disturbance.NONE)
+    most = max(step_disturbance(step, near) for step in steps)
     return Plan(steps=tuple(steps), disturbance=most)
 
 
@@ -100,6 +116,8 @@ def _port_steps(
     `destroyed` are the bridges that are destroyed first, even if they are made again: no port can stay on
     them.
     """
+    if observed == settled and not destroyed:
+        return [], []
     before = {port.device: port for port in observed}
     after = {port.device: port for port in settled}
     stays = {device for device in before if device in after and before[device].bridge not in destroyed}
@@ -130,38 +148,43 @@ class _BridgeChanges:
     """
 
     def __init__(self, observed: HostNetwork, settled: HostNetwork, desired: HostNetwork) -> None:
-        self._seen = {bridge.name: bridge for bridge in sorted(observed.bridges, key=_parents_first)}
-        self._settled = {bridge.name: bridge for bridge in sorted(settled.bridges, key=_parents_first)}
-        self._desired = {bridge.name: bridge for bridge in sorted(desired.bridges, key=_parents_first)}
-        self._claimed = {claim for bridge in self._desired.values() for claim in bridge_claims(bridge)}
-        wanted = {port.device: port.bridge for port in desired.ports}
-        left = {port.bridge for port in observed.ports if wanted.get(port.device, port.bridge) != port.bridge}
+        self._seen = _parents_first(observed.bridges)
+        self._settled = _parents_first(settled.bridges)
+        self._desired = _parents_first(desired.bridges)
         again = self._made_again()
-        late = self._destroyed_last(left, again)
+        late = self._destroyed_last(_left(observed.ports, desired.ports), again)
         self.early = frozenset((self._seen.keys() - self._desired.keys() - late) | again)
         self._late = late
         self._kept = self._seen.keys() & self._settled.keys() - again
         self._changed = [
             (self._seen[name], bridge)
             for name, bridge in self._settled.items()
-            if name in self._kept and self._seen[name] != bridge
+            if (seen := self._seen.get(name)) is not bridge and name in self._kept and seen != bridge
         ]
+
+    @cached_property
+    def _claimed(self) -> frozenset[Claim]:
+        """What the bridges have that are to be."""
+        return frozenset(claim for bridge in self._desired.values() for claim in bridge_claims(bridge))
 
     def _made_again(self) -> frozenset[str]:
         """The bridges of both states that cannot change in place, and the VLANs on them."""
         again: set[str] = set()
         for name, seen in self._seen.items():  # parents come first
-            if name not in self._desired:
+            wanted = self._desired.get(name)
+            if wanted is None:
                 continue
             orphan = bool(seen.parent) and (seen.parent in again or seen.parent not in self._seen)
-            if orphan or not same_kind(seen, self._desired[name]):
+            if orphan or (seen is not wanted and not same_kind(seen, wanted)):
                 again.add(name)
         return frozenset(again)
 
     def _destroyed_last(self, left: set[str], again: frozenset[str]) -> frozenset[str]:
         """The bridges that go but must outlive the moves away from those that are in `left`."""
-        tags = {(bridge.parent, bridge.vlan_tag) for bridge in self._desired.values() if bridge.parent}
         gone = [bridge for name, bridge in self._seen.items() if name not in self._desired]
+        if not gone:
+            return frozenset()
+        tags = {(bridge.parent, bridge.vlan_tag) for bridge in self._desired.values() if bridge.parent}
         late = {
             bridge.name
             for bridge in gone
@@ -233,5 +256,16 @@ class _BridgeChanges:
         return [name for name in reversed(self._seen) if name in chosen]
 
 
-def _parents_first(bridge: Bridge) -> tuple[bool, str]:
-    return (bool(bridge.parent), bridge.name)
+def _parents_first(bridges: Iterable[Bridge]) -> dict[str, Bridge]:
+    """By name, in an order in which each comes after its parent."""
+    ordered = sorted(bridges, key=_BY_NAME)
+    parents, vlans = [one for one in ordered if not one.parent], [one for one in ordered if one.parent]
+    return {bridge.name: bridge for bridge in (*parents, *vlans)}
+
+
+def _left(observed: tuple[GuestPort, ...], desired: tuple[GuestPort, ...]) -> set[str]:
+    """The bridges from which ports move to another one."""
+    if observed == desired:
+        return set()
+    wanted = {port.device: port.bridge for port in desired}
+    return {port.bridge for port in observed if wanted.get(port.device, port.bridge) != port.bridge}

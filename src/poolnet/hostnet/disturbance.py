@@ -47,10 +47,12 @@ def rivals(network: HostNetwork) -> frozenset[str]:
     """The bridges with an address in a subnet of the management address: what is sent there may leave by them."""
     bridge = network.bridge(network.management_bridge)
     managed = subnets(bridge.ip) if bridge is not None else ()
+    if not managed:
+        return frozenset()
     return frozenset(
         other.name
         for other in network.bridges
-        if other.ip != NO_IP
+        if other.ip is not NO_IP
         and any(
             one.version == near.version and one.overlaps(near)
             for one in subnets(other.ip)

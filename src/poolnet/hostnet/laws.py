@@ -7,7 +7,7 @@ handed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from poolnet.hostnet.state import Bridge, HostNetwork
@@ -51,7 +51,8 @@ def _bridge_contradictions(network: HostNetwork) -> Iterator[str]:
     for parent, tag in _repeated((b.parent, b.vlan_tag) for b in network.bridges if b.parent):
         yield f"VLAN {tag} is on {parent} twice"
     for bridge in network.bridges:
-        yield from _kind_contradictions(bridge, by_name)
+        if not _is_sound(bridge, by_name):
+            yield from _kind_contradictions(bridge, by_name)
     if network.management_bridge and network.management_bridge not in by_name:
         yield f"the management bridge {network.management_bridge} does not exist"
     for name in network.nbd_bridges:
@@ -59,7 +60,16 @@ def _bridge_contradictions(network: HostNetwork) -> Iterator[str]:
             yield f"the bridge {name} with an open NBD port does not exist"
 
 
-def _kind_contradictions(bridge: Bridge, by_name: dict[str, Bridge]) -> Iterator[str]:
+def _is_sound(bridge: Bridge, by_name: Mapping[str, Bridge]) -> bool:
+    """Has a bridge no contradictions of `_kind_contradictions`? Of hundreds on a host, hardly ever one has."""
+    if not bridge.parent:
+        return bridge.vlan_tag == -1
+    parent = by_name.get(bridge.parent)
+    is_alone = bridge.uplink is None and 0 <= bridge.vlan_tag <= VLAN_TAG_MAX
+    return is_alone and parent is not None and not parent.parent
+
+
+def _kind_contradictions(bridge: Bridge, by_name: Mapping[str, Bridge]) -> Iterator[str]:
     if not bridge.parent:
         if bridge.vlan_tag != -1:
             yield f"bridge {bridge.name} has the tag {bridge.vlan_tag} but no parent"
@@ -96,4 +106,7 @@ def _function_contradictions(network: HostNetwork) -> Iterator[str]:
 
 
 def _repeated(items: Iterable[T]) -> list[T]:
-    return [item for item, count in Counter(items).items() if count > 1]
+    known = list(items)
+    if len(set(known)) == len(known):
+        return []
+    return [item for item, count in Counter(known).items() if count > 1]

@@ -19,14 +19,12 @@ _SPEED_MAX: Final = 2**31 - 1
 
 
 def link_settings(
-    bridges: Iterable[Bridge], pifs: Iterable[PIF], networks: Mapping[str, Network]
+    bridges: Iterable[Bridge], pifs: Iterable[PIF], of_bridges: Mapping[str, Mapping[str, str]]
 ) -> tuple[LinkSettings, ...]:
-    """The settings of the bridges' NICs, from their PIFs, and of the bridges, from their networks; sorted by name."""
+    """The settings of the bridges' NICs, from their PIFs, and of bridges' own interfaces, as given; sorted by name."""
     by_device = {pif.device: pif for pif in pifs if pif.physical}
-    found: dict[str, dict[str, str]] = {}
+    found = dict(of_bridges)
     for bridge in bridges:
-        network = networks.get(bridge.name)
-        found[bridge.name] = dict(_values(network.other_config)) if network is not None else {}
         for nic in bridge.uplink.members if bridge.uplink is not None else ():
             if nic in by_device:
                 found[nic] = of_nic(by_device[nic])
@@ -41,6 +39,11 @@ def of_nic(pif: PIF) -> dict[str, str]:
     """The settings of a NIC. The property `gro` that is on, as it is at first, leaves the NIC what it has by itself."""
     by_property = {"gro": "off"} if pif.properties.get("gro") == "off" else {}
     return by_property | dict(_values(pif.other_config))
+
+
+def of_network(network: Network) -> dict[str, str]:
+    """The settings of the interfaces of a network's bridges."""
+    return dict(_values(network.other_config))
 
 
 def _values(other_config: Mapping[str, str]) -> Iterator[tuple[str, str]]:

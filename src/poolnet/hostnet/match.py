@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from ipaddress import ip_interface, ip_network
-from typing import TypeAlias
+from operator import attrgetter
+from typing import Final, TypeAlias
 
 from poolnet.hostnet.state import (
     Bridge,
@@ -23,6 +24,8 @@ from poolnet.hostnet.state import (
     VirtualFunction,
 )
 
+_BY_NAME: Final = attrgetter("name")
+_BY_DEVICE: Final = attrgetter("device")
 _Part: TypeAlias = Bridge | GuestPort | LinkSettings | VirtualFunction
 
 
@@ -59,16 +62,20 @@ def settle(observed: HostNetwork, desired: HostNetwork) -> HostNetwork:
         desired,
         nbd_bridges=tuple(sorted(set(desired.nbd_bridges))),
         bridges=tuple(
-            _settle_bridge(bridges.get(wanted.name), wanted)
-            for wanted in sorted(desired.bridges, key=lambda bridge: bridge.name)
+            [
+                wanted if (seen := bridges.get(wanted.name)) is wanted else _settle_bridge(seen, wanted)
+                for wanted in sorted(desired.bridges, key=_BY_NAME)
+            ]
         ),
         ports=tuple(
-            _settle_port(ports.get(wanted.device), wanted)
-            for wanted in sorted(desired.ports, key=lambda port: port.device)
+            [
+                wanted if (at := ports.get(wanted.device)) is wanted else _settle_port(at, wanted)
+                for wanted in sorted(desired.ports, key=_BY_DEVICE)
+            ]
         ),
         links=tuple(
             replace(link, values=tuple(sorted(link.values)))
-            for link in sorted(desired.links, key=lambda link: link.name)
+            for link in sorted(desired.links, key=_BY_NAME)
             if link.values
         ),
         sriov=_settle_functions(observed.sriov, desired.sriov),
@@ -205,7 +212,7 @@ def _compare_sets(
             yield f"{noun} {name} is missing"
         elif desired is None:
             yield f"{noun} {name} should not exist"
-        else:
+        elif there is not desired:
             yield from _compare_fields(f"{noun} {name}", there, desired)
 
 

@@ -32,8 +32,10 @@ def schedule(bridges: Iterable[Bridge], steps: Iterable[BridgeStep]) -> list[Bri
     is kept. Where bridges exchange what they have, one of them lets go of it first, in an extra step. Should
     nothing help (two bridges are to have the same address for good), the given order decides.
     """
-    holdings = _Holdings(bridges)
     pending = list(steps)
+    if not pending:
+        return []
+    holdings = _Holdings(bridges)
     done: list[BridgeStep] = []
     while pending:
         waiting: list[BridgeStep] = []
@@ -82,7 +84,8 @@ class _Holdings:
         self._holders: defaultdict[Claim, set[str]] = defaultdict(set)
         for bridge in bridges:
             self._names.add(bridge.name)
-            self._swap(bridge.name, frozenset(), bridge_claims(bridge))
+            if bridge.uplink is not None or bridge.ip is not NO_IP:  # most VLANs have neither
+                self._swap(bridge.name, frozenset(), bridge_claims(bridge))
 
     def allow(self, step: BridgeStep) -> bool:
         name, _, gained = _exchange(step)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from poolnet.hostnet.derive import derive
+from poolnet.db.database import Database
+from poolnet.db.engine_memory import MemoryEngine
+from poolnet.db.table import CHANGES_REMEMBERED
+from poolnet.hostnet.derive import Deriver, derive
 from poolnet.hostnet.laws import contradictions
 from poolnet.hostnet.state import BondMode as StateBondMode
 from poolnet.hostnet.state import (
@@ -18,6 +22,7 @@ from poolnet.hostnet.state import (
     PortLock,
     Uplink,
 )
+from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.vif import VIF
@@ -32,7 +37,8 @@ from poolnet.model.enums import (
     VifLockingMode,
 )
 from poolnet.model.types import Ref
-from tests.unit.rules.world import LOCAL, World
+from poolnet.rules import startup
+from tests.unit.rules.world import GREETING, LOCAL, World, facts_with
 
 
 def bridge(state: HostNetwork, name: str) -> Bridge:
@@ -363,3 +369,55 @@ def test_a_thousand_vifs_are_derived_quickly() -> None:
         times.append(time.process_time() - began)
     assert len(state.ports) == 1000
     assert min(times) < 0.2  # 0.03 s on a quiet machine of 2020; the margin is for slow and busy ones
+
+
+def committed() -> tuple[Database, World, Ref[Host]]:
+    """A pool of two hosts whose rows are committed, and a transaction to change it."""
+    database = Database.open(MemoryEngine())
+    ctx = replace(World.new(nics=2).ctx, txn=database.begin())
+    startup.first_boot(ctx, "11111111-1111-1111-1111-111111111111", GREETING, facts_with(2))
+    other = World(ctx=ctx).host(nics=2)
+    for pif in ctx.txn.where(PIF, host=other):
+        ctx.txn.update(PIF, pif.ref, currently_attached=True)
+    database.commit_now(ctx.txn.changes())
+    return database, World(ctx=replace(ctx, txn=database.begin())), other
+
+
+def test_a_vif_elsewhere_is_no_reason_to_look_at_a_host_again() -> None:
+    """Though the network that both have says then that it has one VIF more."""
+    database, w, other = committed()
+    (local,) = {*database.view.refs(Host)} - {other}
+    shared = next(row.network for row in w.txn.where(PIF, host=local, device="eth0"))
+    deriver = Deriver()
+    before = deriver.derive(database.view, (local, other))
+    w.vif(vm := w.vm(), shared)
+    w.call("VM.start_on", vm=vm, host=local, start_paused=False, force=False)
+    after = deriver.derive(w.txn, (local, other))
+    assert after[other] is before[other]
+    assert len(after[local].ports) == 1
+    w.txn.update(Network, shared, other_config={"ethtool-gso": "off"})
+    later = deriver.derive(w.txn, (local, other))
+    assert all(len(later[host].links) == len(before[host].links) + 1 for host in later)
+
+
+def test_what_many_commits_have_changed_is_found_all_the_same() -> None:
+    """Nobody remembers so many; then everything is looked at."""
+    database, _, _ = committed()
+    deriver = Deriver()
+    deriver.derive(database.view, database.view.refs(Host))
+    pif = next(row for row in database.view.all(PIF) if row.device == "eth0")
+
+    def set_mtu(mtu_bytes: int) -> None:
+        txn = database.begin()
+        txn.update(PIF, pif.ref, MTU=mtu_bytes)
+        database.commit_now(txn.changes())
+
+    mark = database.view.mark(PIF)
+    set_mtu(1400)
+    assert database.view.changed_since(PIF, mark) == frozenset((str(pif.ref),))
+    for number in range(CHANGES_REMEMBERED):
+        set_mtu(1000 + number % 2)
+    assert database.view.changed_since(PIF, mark) is None
+    set_mtu(1300)
+    state = deriver.derive(database.view, database.view.refs(Host))[pif.host]
+    assert bridge(state, "xenbr0").mtu_bytes == 1300

@@ -1,0 +1,170 @@
+"""What of a host's state still holds since it was derived last? `derive` asks, and makes only the rest anew.
+
+A part holds while no row that it was made from has changed; the database says which have. A pool of 64 hosts has some
+hundred thousand rows, and a call changes a few of them on each host, or on one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from poolnet.db.txn import View
+from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork
+from poolnet.model.classes.bond import Bond
+from poolnet.model.classes.host import Host
+from poolnet.model.classes.network import Network
+from poolnet.model.classes.network_sriov import NetworkSriov
+from poolnet.model.classes.pci import PCI
+from poolnet.model.classes.pif import PIF
+from poolnet.model.classes.pool import Pool
+from poolnet.model.classes.tunnel import Tunnel
+from poolnet.model.classes.vif import VIF
+from poolnet.model.classes.vlan import VLAN
+from poolnet.model.classes.vm import VM
+from poolnet.model.types import Ref, Row
+
+_ROW_BY_ROW: Final[tuple[type[Row], ...]] = (PIF, VLAN, Network, VIF, VM)
+_AS_A_WHOLE: Final[tuple[type[Row], ...]] = (Bond, Tunnel, NetworkSriov, PCI)  # few, and seldom
+
+
+class Lower(NamedTuple):
+    """What a VLAN's bridge takes over from the NIC or bond that it is on."""
+
+    bridge: str
+    network_uuid: str
+    mac: str
+
+
+class VlanPart(NamedTuple):
+    """A VLAN's bridge, and what it was made from, besides the PIF."""
+
+    network: Ref[Network]
+    vlan: Ref[VLAN]
+    tagged: Ref[PIF]
+    lower: Lower
+    tag: int
+    gives: tuple[bool, bool]  # the default route and the name servers
+    bridge: Bridge
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a host's state was put together from. Rows never change, so parts of the same rows are the same."""
+
+    state: HostNetwork | None = None
+    bridges: dict[Ref[PIF], tuple[tuple[object, ...], Bridge]] = field(default_factory=dict)
+    ports: dict[Ref[VIF], tuple[tuple[object, ...], GuestPort]] = field(default_factory=dict)
+    pifs: Mapping[Ref[PIF], PIF] = field(default_factory=dict)  # in the order of their devices
+    vlans: dict[Ref[PIF], VlanPart] = field(default_factory=dict)
+    has_tunnels: bool = False
+    networks: frozenset[Ref[Network]] = frozenset()
+    guests: Guests | None = None
+    bridges_of_guests: frozenset[str] = frozenset()
+    """Of the bridges that guests' networks would have, those that are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """The VMs that are live on a host, and their VIFs that are attached."""
+
+    pairs: Sequence[tuple[VM, VIF]]
+    vms: frozenset[Ref[VM]]
+    vifs: frozenset[Ref[VIF]]
+    networks: frozenset[Ref[Network]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What is the same for all hosts. Networks are without their computed sets."""
+
+    pool: Pool | None
+    networks: Mapping[Ref[Network], Network]
+    persistent: tuple[Ref[Network], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the database showed at a time: its commits, and what a transaction had changed that may not be committed."""
+
+    commits: Mapping[type[Row], int]
+    pending: Mapping[type[Row], frozenset[str]]
+    shared: Shared
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The rows that a view shows other than they were at a mark."""
+
+    pifs: frozenset[str]
+    vlans: frozenset[str]
+    networks: frozenset[str]
+    vifs: frozenset[str]
+    vms: frozenset[str]
+    pifs_of: Mapping[Ref[Host], Sequence[PIF]]
+    """Those PIFs that are there now, by their host."""
+    guests_of: frozenset[Ref[Host]]
+    """Where those VMs and VIFs are now."""
+
+    def is_guest_of(self, host: Ref[Host], guests: Guests) -> bool:
+        """Has a VM or VIF come, changed or gone there?"""
+        return (
+            host in self.guests_of
+            or not self.vms.isdisjoint(guests.vms)
+            or not self.vifs.isdisjoint(guests.vifs)
+        )
+
+    def touches(self, host: Ref[Host], parts: Parts) -> bool:
+        """May any part of this host's state be another one now? What is not followed row by row is not asked."""
+        return (
+            parts.guests is None
+            or bool(self.vlans)
+            or host in self.pifs_of
+            or (parts.has_tunnels and bool(self.pifs))  # they lead to the addresses of others
+            or any(ref in parts.pifs for ref in self.pifs)
+            or not self.networks.isdisjoint(parts.networks)
+            or self.is_guest_of(host, parts.guests)
+        )
+
+
+def mark(view: View, shared: Shared) -> Mark:
+    """Remembers what a view shows."""
+    commits = {cls: view.mark(cls) for cls in (*_ROW_BY_ROW, *_AS_A_WHOLE)}
+    pending = {cls: view.changed_since(cls, number) or frozenset() for cls, number in commits.items()}
+    return Mark(commits, pending, shared)
+
+
+def changed(view: View, before: Mark, now: Shared) -> Changed | None:
+    """What has changed since; None where that concerns all hosts, or nobody knows."""
+    if now.pool != before.shared.pool or now.persistent != before.shared.persistent:
+        return None
+    rows: dict[type[Row], frozenset[str]] = {}
+    for cls, number in before.commits.items():
+        since = view.changed_since(cls, number)
+        if since is None:
+            return None
+        rows[cls] = since | before.pending[cls]
+    if any(rows[cls] for cls in _AS_A_WHOLE):
+        return None
+    pifs_of: dict[Ref[Host], list[PIF]] = {}
+    for ref in rows[PIF]:
+        pif = view.find(PIF, Ref(ref))
+        if pif is not None:
+            pifs_of.setdefault(pif.host, []).append(pif)
+    vifs = (view.find(VIF, Ref(ref)) for ref in rows[VIF])
+    of_vms = {*rows[VM], *(vif.VM for vif in vifs if vif is not None)}
+    vms = (view.find(VM, Ref(ref)) for ref in of_vms)
+    return Changed(
+        pifs=rows[PIF],
+        vlans=rows[VLAN],
+        networks=frozenset(
+            ref
+            for ref in rows[Network]
+            if now.networks.get(Ref(ref)) is not before.shared.networks.get(Ref(ref))
+        ),
+        vifs=rows[VIF],
+        vms=rows[VM],
+        pifs_of=pifs_of,
+        guests_of=frozenset(vm.resident_on for vm in vms if vm is not None),
+    )
