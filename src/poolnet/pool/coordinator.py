@@ -144,6 +144,8 @@ class Coordinator:
         self._local_host = local_host
         self._clock = clock
         self._counters = counters
+        self._worked_out: dict[Any, Any] = {}
+        self._worked_out_of = -1  # the stamp of the database that it is about
         self._servers = servers
         self._queue: list[_Pending] = []
         self._writes: list[_Write] = []
@@ -291,9 +293,12 @@ class Coordinator:
         Raises:
             Failure: The rule's refusal.
         """
-        result: Value = call.rule(
-            self.context(self._database.begin(), call.session, call.task), **call.arguments
-        )
+        stamp = self._database.view.layer.stamp
+        if stamp != self._worked_out_of:
+            self._worked_out_of, self._worked_out = stamp, {}
+        context = self.context(self._database.begin(), call.session, call.task)
+        context.worked_out = self._worked_out
+        result: Value = call.rule(context, **call.arguments)
         return result
 
     async def write(self, change: Callable[[Txn], Value]) -> Value:

@@ -94,6 +94,8 @@ class CallContext:
         hostname_changes: The new names of hosts.
         storage_actions: What the rule wants done with storage: host, action, in this order.
         servers: The uuids of the hosts with a server of the cluster that the pool's database is on.
+        worked_out: What calls that only read have worked out about this state of the database, for the next such calls; None for
+            calls that change it.
     """
 
     txn: Txn
@@ -108,6 +110,7 @@ class CallContext:
     hostname_changes: list[tuple[Ref[Host], str]] = field(default_factory=list)
     storage_actions: list[tuple[Ref[Host], StorageAction]] = field(default_factory=list)
     servers: frozenset[str] = frozenset()
+    worked_out: dict[Any, Any] | None = None
 
     def new_ref(self) -> Ref[Any]:
         """Gives a fresh reference, unrelated to any uuid (spec §1.3)."""

@@ -61,10 +61,10 @@ def explain_placement(ctx: CallContext, *, vms: tuple[Ref[VM], ...]) -> str:
     view = ctx.txn
     rows = [view.get(VM, ref) for ref in vms] if vms else [vm for vm in view.all(VM) if _is_guest(vm)]
     hosts = tuple(view.all(Host))
-    matrix = _Matrix(ctx, hosts)
+    matrix, possible = _Matrix(ctx, hosts), [_possible(host) for host in hosts]
     answer = {
         "hosts": [{"host": host.uuid, "name-label": host.name_label} for host in hosts],
-        "vms": [_row(vm, hosts, matrix.cells(vm)) for vm in rows],
+        "vms": [_row(vm, hosts, possible, matrix.cells(vm)) for vm in rows],
     }
     return msgspec.json.encode(answer).decode()
 
@@ -73,11 +73,19 @@ def _is_guest(vm: VM) -> bool:
     return not vm.is_a_template and not vm.is_control_domain and not vm.is_a_snapshot
 
 
-def _row(vm: VM, hosts: Sequence[Host], cells: Sequence[Sequence[Reason]]) -> dict[str, Any]:
-    listed: list[dict[str, Any]] = []
-    for host, reasons in zip(hosts, cells, strict=True):
+def _possible(host: Host) -> msgspec.Raw:
+    """A host that can run a VM, and nothing is to be said of it: written once, for all VMs."""
+    cell = {"host": host.uuid, "possible": True, "obstacles": (), "remarks": ()}
+    return msgspec.Raw(msgspec.json.encode(cell))
+
+
+def _row(
+    vm: VM, hosts: Sequence[Host], possible: Sequence[msgspec.Raw], cells: Sequence[Sequence[Reason]]
+) -> dict[str, Any]:
+    listed: list[dict[str, Any] | msgspec.Raw] = []
+    for host, plain, reasons in zip(hosts, possible, cells, strict=True):
         if not reasons:
-            listed.append({"host": host.uuid, "possible": True, "obstacles": (), "remarks": ()})
+            listed.append(plain)
             continue
         refusals = [reason for reason in reasons if reason.failure is not None]
         listed.append(
@@ -100,44 +108,70 @@ def _obstacle(reason: Reason, failure: errors.Failure | None) -> dict[str, Any]:
     return {"error": code, "because": reason.because, "fix": reason.fix}
 
 
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A network on each of the hosts: what is to be said of it there, and on which hosts there is nothing to be said."""
+
+    reach: Reach
+    remarks: Sequence[Sequence[Reason]]
+    plain: frozenset[int]
+
+
 class _Matrix:
     """What is asked once for all VMs: hosts, and networks on hosts."""
 
     def __init__(self, ctx: CallContext, hosts: Sequence[Host]) -> None:
         self._view: View = ctx.txn
         self._hosts = hosts
-        self._reaches = Reaches(ctx)
+        self._reaches = Reaches.shared(ctx)
         self._of_hosts = [_host_reasons(ctx, host) for host in hosts]
-        self._remarks: dict[Ref[Network], list[tuple[Reason, ...]]] = {}
+        self._well = frozenset(index for index, reasons in enumerate(self._of_hosts) if not reasons)
+        self._columns: dict[Ref[Network], _Column] = {}
 
     def cells(self, vm: VM) -> list[list[Reason]]:
         """The reasons on each host."""
         vifs = self._view.where(VIF, VM=vm.ref)
         everywhere = list(self._of_vm(vm, vifs))
-        reaches = [(vif, self._reaches.of(vif.network), self._remarks_on(vif.network)) for vif in vifs]
+        columns = [(vif, self._column(vif.network)) for vif in vifs]
         on_functions = any(self._reaches.is_sriov(vif.network) for vif in vifs)
-        cells = []
+        plain = self._well.intersection(*(column.plain for _, column in columns))
+        if everywhere or on_functions:
+            plain = frozenset()
+        nothing: list[Reason] = []
+        cells = [nothing] * len(self._hosts)
         for index, host in enumerate(self._hosts):
+            if index in plain:
+                continue
             reasons = [*self._of_hosts[index], *everywhere]
-            for vif, reach, remarks in reaches:
-                if not reach.has(host.ref):
-                    reasons.append(_missing(self._view, reach, vm, vif, host))
-                elif reach.is_bonded(self._view, host.ref):
-                    reasons.append(_bonded(self._view, reach, vif, host))
+            for vif, column in columns:
+                if not column.reach.has(host.ref):
+                    reasons.append(_missing(self._view, column.reach, vm, vif, host))
+                elif column.reach.is_bonded(self._view, host.ref):
+                    reasons.append(_bonded(self._view, column.reach, vif, host))
                 else:
-                    reasons += remarks[index]
+                    reasons += column.remarks[index]
             if on_functions:
                 reasons += _capacity(self._view, vifs, host)
-            cells.append(list(dict.fromkeys(reasons)) if reasons else reasons)
+            cells[index] = list(dict.fromkeys(reasons))
         return cells
 
-    def _remarks_on(self, network: Ref[Network]) -> list[tuple[Reason, ...]]:
-        if network not in self._remarks:
-            reach = self._reaches.of(network)
-            self._remarks[network] = [
-                tuple(_remarks(self._view, reach.network, reach.pifs.get(host.ref))) for host in self._hosts
-            ]
-        return self._remarks[network]
+    def _column(self, ref: Ref[Network]) -> _Column:
+        known = self._columns.get(ref)
+        if known is None:
+            known = self._columns[ref] = self._made_column(self._reaches.of(ref))
+        return known
+
+    def _made_column(self, reach: Reach) -> _Column:
+        network = reach.network
+        remarks: list[Sequence[Reason]] = []
+        plain = []
+        for index, host in enumerate(self._hosts):
+            pif = reach.pifs.get(host.ref)
+            is_plain = pif is None or (pif.currently_attached and max(network.MTU, 1) <= pif.MTU)
+            remarks.append(() if is_plain else tuple(_remarks(self._view, network, pif)))
+            if not remarks[-1] and reach.usable(self._view, host.ref):
+                plain.append(index)
+        return _Column(reach, remarks, frozenset(plain))
 
     def _of_vm(self, vm: VM, vifs: Sequence[VIF]) -> Iterator[Reason]:
         """What keeps a VM from every host."""

@@ -54,9 +54,9 @@ class Reach:
 
 
 class Reaches:
-    """What all questions of one call about placement have in common, worked out when it is asked for first.
+    """What all questions about placement have in common, worked out when it is asked for first.
 
-    It is of one state of the database: whoever changes something makes a new one.
+    It is of one state of the database: whoever changes something makes a new one. Calls that only read share one (`shared`).
     """
 
     def __init__(self, ctx: CallContext) -> None:
@@ -67,6 +67,16 @@ class Reaches:
         self._together: dict[frozenset[Ref[Network]], tuple[Ref[Host], ...]] = {}
         self._sriov: dict[Ref[Network], bool] = {}
         self._open: tuple[Ref[Host], ...] | None = None
+
+    @classmethod
+    def shared(cls, ctx: CallContext) -> Reaches:
+        """That of all calls that only read, as long as the database stays as it is; a new one for others."""
+        if ctx.worked_out is None:
+            return cls(ctx)
+        known: Reaches | None = ctx.worked_out.get(cls)
+        if known is None:
+            known = ctx.worked_out[cls] = cls(ctx)
+        return known
 
     def of(self, network: Ref[Network]) -> Reach:
         """One network's."""

@@ -20,7 +20,7 @@ from poolnet.rules.allowed import refresh_vif, refresh_vm, require_vm
 from poolnet.rules.context import CallContext
 from poolnet.rules.defaults import VIF_DEVICES, generated_mac
 from poolnet.rules.ha_plan import require_agile
-from poolnet.rules.placement import possible_hosts, require_can_boot
+from poolnet.rules.placement import Reaches, possible_hosts, require_can_boot
 from poolnet.rules.vif import NO_DOMAIN
 from poolnet.rules.vif import remove as remove_vif
 
@@ -143,7 +143,7 @@ def get_allowed_VIF_devices(ctx: CallContext, *, vm: Ref[VM]) -> tuple[str, ...]
 def get_possible_hosts(ctx: CallContext, *, vm: Ref[VM]) -> tuple[Ref[Host], ...]:
     """The hosts on which the VM could start (spec §17.1)."""
     ctx.txn.get(VM, vm)
-    return possible_hosts(ctx, vm)
+    return possible_hosts(ctx, vm, Reaches.shared(ctx))
 
 
 def assert_can_boot_here(ctx: CallContext, *, self: Ref[VM], host: Ref[Host]) -> None:
