@@ -465,7 +465,15 @@ class Rollouts:
         self._applied[host] = work.desired
 
     async def _converge_guarded(self, host: Ref[Host], rollout: str) -> None:
-        """Switches a member that could be cut off by it: it goes back unless it and the coordinator meet again."""
+        """Switches a member that could be cut off by it: it goes back unless it and the coordinator meet again.
+
+        To its end: a host whose address moves loses its connection by that, and with it whoever brings it in step. One that is
+        left to itself half way goes back, and is moved, and left, again.
+        """
+        await _to_its_end(self._switch_and_meet(host, rollout))
+
+    async def _switch_and_meet(self, host: Ref[Host], rollout: str) -> None:
+        """See `_converge_guarded`. Raises HostGone, HostRefused."""
         view = self._database.view
         row = view.find(Host, host)
         self._hosts.expect(host, row.address if row is not None else "")
