@@ -110,6 +110,9 @@ class PoolDoor:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves one connection."""
+        if self._listener is None:  # closed since the connection was accepted: nobody would end it any more
+            writer.close()
+            return
         task = asyncio.current_task()
         shown = writer.get_extra_info("ssl_object")
         if trusted.refused_at_door(self._files, shown):

@@ -252,6 +252,27 @@ def test_a_revoked_certificate_opens_no_door_and_is_not_believed(tmp_path: Path,
     asyncio.run(body())
 
 
+def test_a_closed_door_serves_nobody_whose_connection_it_had_just_accepted(
+    tmp_path: Path, free_port: int
+) -> None:
+    """The next one to serve would be a server that has ended; nobody would end that connection."""
+
+    async def body() -> None:
+        files = PoolFiles(tmp_path / "a")
+        pki.make_pool(files, POOL, FIRST, NOW)
+        door = PoolDoor(Hello(), files, "127.0.0.1", free_port)
+        door.open()
+        await door.close()
+        one, other = socket.socketpair()
+        with one:
+            reader, writer = await asyncio.open_connection(sock=other)
+            await asyncio.wait_for(door.serve(reader, writer), 10)
+            one.settimeout(10)
+            assert one.recv(1) == b""
+
+    asyncio.run(body())
+
+
 def test_in_an_emergency_a_host_believes_others_but_lets_no_stranger_in(tmp_path: Path) -> None:
     long_ago = NOW - 4000 * DAY
     old = PoolFiles(tmp_path / "old")
