@@ -147,14 +147,13 @@ class Known:
 
     ask: Callable[[Seen], str]
     may_be: set[str]
-    may_come: str = ""
-    """What it may yet become: nobody heard of the end of a call, which may still be under way."""
+    may_come: set[str] = field(default_factory=set)
+    """What it may yet become: nobody heard of the end of calls, which may still be under way."""
 
     def is_seen(self, answer: str) -> None:
         """Notes what it is, now that the pool has come together."""
-        if answer == self.may_come:
-            self.may_come = ""
-        self.may_be = {answer, self.may_come} - {""}
+        self.may_come.discard(answer)
+        self.may_be = {answer, *self.may_come}
 
 
 Ended = Callable[[bool, bool], None]
@@ -262,9 +261,16 @@ class Chaos:
 
         def ended(succeeded: bool, refused: bool) -> None:
             may_be = {wanted} if succeeded else {before} if refused else {before, wanted}
-            self.known[name] = Known(ask, may_be, wanted if len(may_be) > 1 else "")
+            self._now_known(name, ask, may_be, set() if succeeded or refused else {wanted})
 
         return ended
+
+    def _now_known(
+        self, name: str, ask: Callable[[Seen], str], may_be: set[str], may_come: set[str] | None = None
+    ) -> None:
+        """Notes what an answer may be; what an earlier call may yet make of it, it still may."""
+        coming = self.known[name].may_come if name in self.known else set()
+        self.known[name] = Known(ask, {*may_be, *coming}, {*(may_come or ()), *coming})
 
     def _address(self, trial: Trial, seen: Seen) -> tuple[Sequence[str], Ended]:
         members = [host for host in HOSTS if seen.host(host)["uuid"] != seen.coordinator()]
@@ -290,9 +296,10 @@ class Chaos:
             may_be = {"Running", "Halted"}
 
             def ended(succeeded: bool, refused: bool) -> None:
-                self.known["the VM"] = Known(
-                    state, {"Halted"} if succeeded else may_be, "" if succeeded else "Halted"
-                )
+                if succeeded:
+                    self._now_known("the VM", state, {"Halted"})
+                else:
+                    self._now_known("the VM", state, may_be, {"Halted"})
 
             return ("vm-shutdown", f"uuid={self.vm}", "--force"), ended
         words = ("vm-start", f"uuid={self.vm}", f"on={host}")
