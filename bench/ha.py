@@ -7,7 +7,6 @@ then: reading each protected VM, and its VIFs. A pool with little memory left is
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from statistics import median
 import structlog
 
 from bench.figure import Figure, duration
-from bench.simulated import converge_all, pool_of, running_vm, uplink, vlans
+from bench.simulated import converge_all, pool_of, running_vm, settled, uplink, vlans
 from poolnet.api.as_coordinator import Started
 from poolnet.db.txn import Txn, View
 from poolnet.model.classes.host import Host
@@ -51,17 +50,13 @@ def figures() -> list[Figure]:
 async def _measure() -> list[Figure]:
     async with pool_of(HOSTS) as started:
         await _populate(started)
-        gc.collect()
-        gc.freeze()
-        try:
+        with settled():
             floor_s = _times(lambda: _read(started.coordinator.view))
             found = []
             for room, spare in SPARE_BYTES.items():
                 await started.coordinator.write(partial(_leave, spare))
                 found += _figures(started, room, floor_s)
             return found
-        finally:
-            gc.unfreeze()
 
 
 async def _populate(started: Started) -> None:

@@ -7,7 +7,6 @@ floor is what cannot be left out: working out the desired state of every host, a
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import resource
@@ -19,7 +18,17 @@ from typing import Any
 import structlog
 
 from bench.figure import Figure, percentile
-from bench.simulated import ask, call, converge_all, network_named, pool_of, running_vm, uplink, vlans
+from bench.simulated import (
+    ask,
+    call,
+    converge_all,
+    network_named,
+    pool_of,
+    running_vm,
+    settled,
+    uplink,
+    vlans,
+)
 from poolnet.api.as_coordinator import Started
 from poolnet.db.txn import Txn
 from poolnet.hostnet.derive import derive
@@ -113,12 +122,8 @@ async def _measure(hosts: int) -> _Point:
     point = _Point(hosts)
     async with pool_of(hosts) as started:
         await _populate(started)
-        gc.collect()
-        gc.freeze()
-        try:
+        with settled():
             await _time(started, point)
-        finally:
-            gc.unfreeze()
     point.bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
     return point
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.unit.rules.world import NETWORK_RECORD, VIF_RECORD, VM_RECORD
 
 from poolnet.api.as_coordinator import Started
+from poolnet.api.collector import settle
 from poolnet.db.database import Database
 from poolnet.db.engine_sqlite import SqliteEngine
 from poolnet.lab.simulated.host import SimulatedHost, nic_of
@@ -24,6 +26,18 @@ from poolnet.model.types import Ref
 from poolnet.pool.coordinator import RuleCall
 from poolnet.rules.catalog import RULES
 from poolnet.rules.context import CallContext, Session
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Has the garbage collector do as in a server that has started."""
+    before = gc.get_threshold()
+    settle()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @asynccontextmanager
