@@ -143,7 +143,12 @@ class Deriver:
 
     def _anew(self, read: _Read, host: Ref[Host], before: Parts, since: Changed | None) -> HostNetwork:
         derivation = _Derivation(read, host, before, since)
-        state = derivation.parts.state = derivation.result()
+        try:
+            state = derivation.result()
+        except _InTheWayError:
+            derivation = _Derivation(read, host, before, None)
+            state = derivation.result()
+        derivation.parts.state = state
         self._parts[host] = derivation.parts
         return state
 
@@ -155,7 +160,7 @@ class Deriver:
 
 def _is_closed_as(view: View, host: Ref[Host], parts: Parts) -> bool:
     """Is the port for HTTP to be as it was? That is all that a host's own row says here."""
-    row = view.find(Host, host)
+    row = view.stored(Host, host)
     return parts.state is not None and parts.state.http_closed == (row is not None and row.https_only)
 
 
@@ -236,7 +241,10 @@ class _LowerRows(NamedTuple):
 
 
 _BY_DEVICE: Final = attrgetter("device", "uuid")
-_NOTHING: Final[Mapping[Ref[PIF], VlanPart]] = {}
+
+
+class _InTheWayError(Exception):
+    """A VLAN cannot be beside those that were there before: which of them comes first is to be found out anew."""
 
 
 class _Derivation:
@@ -252,7 +260,7 @@ class _Derivation:
         self._since = since
         self._view = view
         self._host = host
-        self._row = view.find(Host, host)
+        self._row = view.stored(Host, host)
         self._pool = read.pool
         self._pifs = self._all_pifs()
         self._attached = [pif for pif in self._pifs.values() if pif.currently_attached and pif.managed]
@@ -261,6 +269,10 @@ class _Derivation:
         self._dns = _chosen(candidates, "peerdns")
         self._guests = self._all_guests()
         self.parts = Parts(pifs=self._pifs, guests=self._guests)
+        if since is not None:
+            self.parts.bridges = dict(before.bridges)
+            for ref in since.pifs:
+                self.parts.bridges.pop(Ref(ref), None)
         self._lowers: dict[Ref[PIF], _LowerRows | None] = {}
         self._bridges: dict[str, Bridge] = {}
         self._values: dict[str, Mapping[str, str]] = {}  # of the bridges' own interfaces
@@ -341,11 +353,49 @@ class _Derivation:
         self.parts.has_tunnels = any(pif.tunnel_access_PIF_of for pif in others)
         for pif in sorted(others, key=lambda pif: not pif.bond_master_of):
             self._add_pif(pif)
-        before = self._before.vlans if self._since is not None else _NOTHING
-        for pif in vlans:
-            part = before.get(pif.ref)
-            if part is None or not self._add_as_before(pif, part):
+        if not self._add_known_vlans(vlans):
+            for pif in vlans:
                 self._add_pif(pif)
+            self.parts.vlans.is_whole = len(self.parts.vlans.parts) == len(vlans)
+        self.parts.vlans.gives = self._gives
+        self.parts.vlans.lowers = {ref: rows.lower for ref, rows in self._lowers.items() if rows is not None}
+
+    @property
+    def _gives(self) -> tuple[Ref[PIF] | None, Ref[PIF] | None]:
+        """The PIFs that give the host its default route and its name servers."""
+        gateway, dns = self._gateway, self._dns
+        return gateway.ref if gateway is not None else None, dns.ref if dns is not None else None
+
+    def _add_known_vlans(self, vlans: Sequence[PIF]) -> bool:
+        """Adds the bridges of VLANs that are known, all at once, then those that are not; says whether it could.
+
+        Raises _InTheWayError.
+        """
+        before, since = self._before.vlans, self._since
+        if since is None or not before.is_whole or before.gives != self._gives:
+            return False
+        for ref, lower in before.lowers.items():
+            rows = self._lower(ref)
+            if rows is None or rows.lower != lower or lower.bridge not in self._bridges:
+                return False
+            if self._bridges[lower.bridge].parent:
+                return False
+        again = before.touched(since)
+        known = before.without(again)
+        if not self._bridges.keys().isdisjoint(known.bridges):
+            return False
+        self.parts.vlans = known
+        self._bridges.update(known.bridges)
+        self._tags |= known.tags
+        for network in self._read.link_values.keys() & known.of_networks.keys():
+            name = known.parts[known.of_networks[network]].name
+            self._values[name] = self._read.link_values[network]
+        for pif in vlans:
+            if pif.ref not in known.parts:
+                self._add_pif(pif)
+                if pif.ref not in known.parts:
+                    raise _InTheWayError
+        return True
 
     def _add_pif(self, pif: PIF) -> None:
         network = self._network(pif.network)
@@ -368,26 +418,6 @@ class _Derivation:
         self._add(self._bridge(pif, network, mac=pif.MAC, ip=ip, uplink=uplink), network.ref)
         return True
 
-    def _add_as_before(self, pif: PIF, part: VlanPart) -> bool:
-        """Adds a VLAN's bridge that is known, unless something may be other than it was; says whether it could."""
-        since = self._since
-        if (
-            since is None
-            or pif.ref in since.pifs
-            or part.network in since.networks
-            or part.vlan in since.vlans
-            or part.gives != (pif is self._gateway, pif is self._dns)
-        ):
-            return False
-        lower = self._lower(part.tagged)
-        if lower is None or lower.lower != part.lower or part.lower.bridge not in self._bridges:
-            return False
-        self.parts.bridges[pif.ref] = self._before.bridges[pif.ref]
-        self.parts.vlans[pif.ref] = part
-        if part.bridge.name not in self._bridges and self._takes_tag(part.lower.bridge, part.tag):
-            self._add(part.bridge, part.network)
-        return True
-
     def _add_vlan(self, pif: PIF, network: Network) -> None:
         vlan = self._view.find(VLAN, pif.VLAN_master_of)
         rows = self._lower(vlan.tagged_PIF) if vlan is not None else None
@@ -407,15 +437,8 @@ class _Derivation:
             uuids=(network.uuid, lower.network_uuid),
         )
         self._add(bridge, network.ref)
-        self.parts.vlans[pif.ref] = VlanPart(
-            network=network.ref,
-            vlan=vlan.ref,
-            tagged=rows.pif.ref,
-            lower=lower,
-            tag=vlan.tag,
-            gives=(pif is self._gateway, pif is self._dns),
-            bridge=bridge,
-        )
+        part = VlanPart(network.ref, vlan.ref, lower.bridge, vlan.tag, bridge.name)
+        self.parts.vlans.add(pif.ref, part, bridge)
 
     def _takes_tag(self, bridge: str, tag: int) -> bool:
         """Whether a bridge can have a VLAN with this tag; it is taken then."""

@@ -6,7 +6,7 @@ hundred thousand rows, and a call changes a few of them on each host, or on one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -42,11 +42,56 @@ class VlanPart(NamedTuple):
 
     network: Ref[Network]
     vlan: Ref[VLAN]
-    tagged: Ref[PIF]
-    lower: Lower
+    lower: str
     tag: int
-    gives: tuple[bool, bool]  # the default route and the name servers
-    bridge: Bridge
+    name: str
+
+
+@dataclass(slots=True)
+class Vlans:
+    """The VLANs of a host, as they are taken over all together: each is its PIF's, and none is in the way of another."""
+
+    parts: dict[Ref[PIF], VlanPart] = field(default_factory=dict)
+    bridges: dict[str, Bridge] = field(default_factory=dict)
+    tags: set[tuple[str, int]] = field(default_factory=set)
+    of_networks: dict[Ref[Network], Ref[PIF]] = field(default_factory=dict)
+    of_rows: dict[Ref[VLAN], Ref[PIF]] = field(default_factory=dict)
+    lowers: dict[Ref[PIF], Lower] = field(default_factory=dict)
+    gives: tuple[Ref[PIF] | None, Ref[PIF] | None] = (None, None)
+    """The PIFs of the default route and the name servers."""
+    is_whole: bool = False
+    """Whether all VLANs that are attached are among them."""
+
+    def add(self, pif: Ref[PIF], part: VlanPart, bridge: Bridge) -> None:
+        """One more."""
+        self.parts[pif] = part
+        self.bridges[part.name] = bridge
+        self.tags.add((part.lower, part.tag))
+        self.of_networks[part.network] = self.of_rows[part.vlan] = pif
+
+    def without(self, pifs: Iterable[Ref[PIF]]) -> Vlans:
+        """A copy without these."""
+        rest = Vlans(
+            parts=dict(self.parts),
+            bridges=dict(self.bridges),
+            tags=set(self.tags),
+            of_networks=dict(self.of_networks),
+            of_rows=dict(self.of_rows),
+            lowers=dict(self.lowers),
+            gives=self.gives,
+            is_whole=self.is_whole,
+        )
+        for pif in pifs:
+            part = rest.parts.pop(pif)
+            del rest.bridges[part.name], rest.of_networks[part.network], rest.of_rows[part.vlan]
+            rest.tags.discard((part.lower, part.tag))
+        return rest
+
+    def touched(self, since: Changed) -> set[Ref[PIF]]:
+        """The PIFs of which a row has changed."""
+        found: set[Ref[PIF]] = {Ref(ref) for ref in since.pifs if ref in self.parts}
+        found |= {self.of_networks[Ref(ref)] for ref in since.networks if ref in self.of_networks}
+        return found | {self.of_rows[Ref(ref)] for ref in since.vlans if ref in self.of_rows}
 
 
 @dataclass(slots=True)
@@ -57,7 +102,7 @@ class Parts:
     bridges: dict[Ref[PIF], tuple[tuple[object, ...], Bridge]] = field(default_factory=dict)
     ports: dict[Ref[VIF], tuple[tuple[object, ...], GuestPort]] = field(default_factory=dict)
     pifs: Mapping[Ref[PIF], PIF] = field(default_factory=dict)  # in the order of their devices
-    vlans: dict[Ref[PIF], VlanPart] = field(default_factory=dict)
+    vlans: Vlans = field(default_factory=Vlans)
     has_tunnels: bool = False
     networks: frozenset[Ref[Network]] = frozenset()
     guests: Guests | None = None
@@ -89,7 +134,7 @@ class Mark:
     """What the database showed at a time: its commits, and what a transaction had changed that may not be committed."""
 
     commits: Mapping[type[Row], int]
-    pending: Mapping[type[Row], frozenset[str]]
+    pending: Mapping[type[Row], Mapping[str, Row | None]]
     shared: Shared
 
 
@@ -119,7 +164,7 @@ class Changed:
         """May any part of this host's state be another one now? What is not followed row by row is not asked."""
         return (
             parts.guests is None
-            or bool(self.vlans)
+            or any(ref in parts.vlans.of_rows for ref in self.vlans)
             or host in self.pifs_of
             or (parts.has_tunnels and bool(self.pifs))  # they lead to the addresses of others
             or any(ref in parts.pifs for ref in self.pifs)
@@ -131,7 +176,10 @@ class Changed:
 def mark(view: View, shared: Shared) -> Mark:
     """Remembers what a view shows."""
     commits = {cls: view.mark(cls) for cls in (*_ROW_BY_ROW, *_AS_A_WHOLE)}
-    pending = {cls: view.changed_since(cls, number) or frozenset() for cls, number in commits.items()}
+    pending = {
+        cls: {ref: view.find(cls, Ref(ref)) for ref in view.changed_since(cls, number) or ()}
+        for cls, number in commits.items()
+    }
     return Mark(commits, pending, shared)
 
 
@@ -144,7 +192,10 @@ def changed(view: View, before: Mark, now: Shared) -> Changed | None:
         since = view.changed_since(cls, number)
         if since is None:
             return None
-        rows[cls] = since | before.pending[cls]
+        pending = before.pending[cls]
+        # What was pending then and is committed now has changed nothing.
+        same = {ref for ref, row in pending.items() if view.find(cls, Ref(ref)) == row}
+        rows[cls] = (since | pending.keys()) - same
     if any(rows[cls] for cls in _AS_A_WHOLE):
         return None
     pifs_of: dict[Ref[Host], list[PIF]] = {}
@@ -159,9 +210,7 @@ def changed(view: View, before: Mark, now: Shared) -> Changed | None:
         pifs=rows[PIF],
         vlans=rows[VLAN],
         networks=frozenset(
-            ref
-            for ref in rows[Network]
-            if now.networks.get(Ref(ref)) is not before.shared.networks.get(Ref(ref))
+            ref for ref in rows[Network] if now.networks.get(Ref(ref)) != before.shared.networks.get(Ref(ref))
         ),
         vifs=rows[VIF],
         vms=rows[VM],
