@@ -121,6 +121,39 @@ def test_management_is_put_back_whatever_the_pool_wants(host: Host) -> None:
     eventually(lambda: host.has_alert("put back", name), "it is told of", NOTICED_WITHIN_S)
 
 
+def test_an_address_put_beside_is_taken_away_or_left(host: Host) -> None:
+    host.policy("repair")
+    beside = "10.9.0.77/32"
+    host.run("ip", "address", "add", beside, "dev", host.bridge)
+    eventually(
+        lambda: host.has_alert("put back", f"bridge {host.bridge}: ip.strange_addresses is {beside}"),
+        "it is missed",
+        NOTICED_WITHIN_S,
+    )
+    assert host.addresses() == {ADDRESS}
+
+
+def test_an_address_put_beside_the_managements_is_left_if_the_pool_wants_that(host: Host) -> None:
+    """It does not cut the host off; and some put one there that moves between hosts."""
+    host.policy("leave")
+    beside = "192.0.2.177/32"
+    host.run("ip", "address", "add", beside, "dev", "xenbr0")
+    eventually(lambda: host.has_alert("left as it is", beside), "it is missed", NOTICED_WITHIN_S)
+    assert beside in host.run("ip", "-4", "address", "show", "dev", "xenbr0")
+    assert xe(host.lab, "host1", "host-network-drift")[1].splitlines()[-1].split()[2:] == [
+        "ip.strange_addresses",
+        "-",
+        "-",
+        beside,
+    ]
+    host.policy("repair")
+    eventually(
+        lambda: beside not in host.run("ip", "-4", "address", "show", "dev", "xenbr0"),
+        "it is put back",
+        NOTICED_WITHIN_S,
+    )
+
+
 def test_what_can_be_taken_over_is_and_the_host_stays_as_it_was_made(host: Host) -> None:
     host.policy("adopt")
     other = "10.9.0.7/24"

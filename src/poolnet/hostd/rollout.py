@@ -20,7 +20,7 @@ from poolnet.hostd.apply import Applier, undo_of
 from poolnet.hostd.backend import ApplyFailed
 from poolnet.hostd.checkpoint import Checkpoint, Journal, NotWritten
 from poolnet.hostd.reach import Before, Reach
-from poolnet.hostnet.drift import NAME_SERVERS, Change, changes
+from poolnet.hostnet.drift import BESIDE, NAME_SERVERS, Change, changes
 from poolnet.hostnet.protocol import (
     AwaitsConfirm,
     Confirm,
@@ -496,7 +496,7 @@ class Rollouts:
 
 
 def _is_vital(found: Sequence[Change], confirmed: HostNetwork) -> bool:
-    """Is something of it a guest's port, or what carries the management? Name servers carry nothing."""
+    """Is something of it a guest's port, or what carries the management? Name servers and further addresses carry nothing."""
     names = {confirmed.management_bridge}
     bridge = confirmed.bridge(confirmed.management_bridge)
     below = confirmed.bridge(bridge.parent) if bridge is not None and bridge.parent else bridge
@@ -505,7 +505,7 @@ def _is_vital(found: Sequence[Change], confirmed: HostNetwork) -> bool:
     return any(
         change.subject.startswith("port ")
         or change.field == "management_bridge"
-        or (change.subject.partition(" ")[2] in names and change.field not in NAME_SERVERS)
+        or (change.subject.partition(" ")[2] in names and change.field not in NAME_SERVERS | BESIDE)
         for change in found
     )
 

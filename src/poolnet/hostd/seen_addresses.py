@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
+from ipaddress import ip_interface
 
 from poolnet.hostd.netlink import Addresses, same_addresses
 from poolnet.hostnet.state import NO_IP, IpConfig, Ipv4Mode, Ipv6Mode
 
 
 def as_seen(asked: IpConfig, there: Addresses) -> IpConfig:
-    """What was asked for, without what the kernel does not have."""
+    """What was asked for, without what the kernel does not have; with what it has besides."""
+    strange = _strange(asked, there)
     if asked == NO_IP:
-        return NO_IP
-    if asked.ipv4_mode is Ipv4Mode.STATIC and not same_addresses([asked.ipv4_address], there.ipv4):
+        return replace(NO_IP, strange_addresses=strange) if strange else NO_IP
+    if strange != asked.strange_addresses:
+        asked = replace(asked, strange_addresses=strange)
+    if asked.ipv4_mode is Ipv4Mode.STATIC and not _has(there.ipv4, asked.ipv4_address):
         asked = replace(asked, ipv4_address=there.ipv4[0] if there.ipv4 else "")
     if asked.ipv4_mode is Ipv4Mode.STATIC and asked.ipv4_gateway != there.gateway:
         asked = replace(asked, ipv4_gateway=there.gateway)
     if asked.ipv6_mode is Ipv6Mode.STATIC and not same_addresses(asked.ipv6_addresses, there.ipv6):
         asked = replace(asked, ipv6_addresses=there.ipv6)
     return asked
+
+
+def _strange(asked: IpConfig, there: Addresses) -> tuple[str, ...]:
+    """The addresses that somebody else has put there. What comes by a lease or a router cannot be told from them.
+
+    Another address in the place of the one that was asked for is that one, changed; of IPv6, all that differ are told so.
+    """
+    strange: list[str] = []
+    if asked.ipv4_mode is Ipv4Mode.NONE:
+        strange += there.ipv4
+    elif asked.ipv4_mode is Ipv4Mode.STATIC and _has(there.ipv4, asked.ipv4_address):
+        strange += (text for text in there.ipv4 if not _has((text,), asked.ipv4_address))
+    elif asked.ipv4_mode is Ipv4Mode.STATIC:
+        strange += there.ipv4[1:]
+    if asked.ipv6_mode is Ipv6Mode.NONE:
+        strange += there.ipv6
+    return tuple(sorted(strange))
+
+
+def _has(there: Collection[str], address: str) -> bool:
+    return any(ip_interface(text) == ip_interface(address) for text in there)

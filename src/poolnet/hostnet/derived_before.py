@@ -164,6 +164,7 @@ class Changed:
         """May any part of this host's state be another one now? What is not followed row by row is not asked."""
         return (
             parts.guests is None
+            or (not parts.vlans.is_whole and bool(self.vlans))  # one may fit now
             or any(ref in parts.vlans.of_rows for ref in self.vlans)
             or host in self.pifs_of
             or (parts.has_tunnels and bool(self.pifs))  # they lead to the addresses of others

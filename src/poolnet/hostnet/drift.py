@@ -19,6 +19,8 @@ ABSENT: Final = "absent"
 PRESENT: Final = "present"
 NAME_SERVERS: Final = frozenset(("ip.dns_servers", "ip.dns_search"))
 """The fields of a bridge that the host has in a file, not on an interface."""
+BESIDE: Final = frozenset(("ip.strange_addresses",))
+"""The fields of a bridge that say what is there besides: what is wanted works all the same."""
 
 Fields = Mapping[tuple[str, str], str]
 """The values of a state's fields, as texts, by subject (`bridge xenbr1`) and field (`ip.ipv4_address`)."""

@@ -352,6 +352,8 @@ def _ip_details(config: IpConfig) -> Iterator[str]:
         yield "DNS " + " ".join(config.dns_servers)
     if config.dns_search:
         yield "DNS search " + " ".join(config.dns_search)
+    for address in config.strange_addresses:
+        yield f"address {address}, which somebody has put there"
     for route in config.routes:
         yield f"route {route}"
     if config.dhcp_routes:

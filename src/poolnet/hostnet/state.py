@@ -100,7 +100,8 @@ class IpConfig:
     `ipv4_address` is `A.B.C.D/len` and set only in static mode; `ipv6_addresses` likewise. Gateways are set only on
     the bridge that gives the host its default route, DNS only on the one that gives it its name servers (spec §24.4).
     `dhcp_routes` and `dhcp_dns` say whether a DHCP lease on this bridge may set them; in the modes DHCP and AUTOCONF of
-    IPv6 it is routers that announce the default route.
+    IPv6 it is routers that announce the default route. `strange_addresses` are those that somebody has put beside, where no
+    lease or router gives any (`A.B.C.D/len`, sorted); nobody wants any.
     """
 
     ipv4_mode: Ipv4Mode = Ipv4Mode.NONE
@@ -114,6 +115,7 @@ class IpConfig:
     routes: tuple[str, ...] = ()  # "SUBNET/LEN via GATEWAY"
     dhcp_routes: bool = False
     dhcp_dns: bool = False
+    strange_addresses: tuple[str, ...] = ()
 
 
 NO_IP = IpConfig()

@@ -421,3 +421,25 @@ def test_what_many_commits_have_changed_is_found_all_the_same() -> None:
     set_mtu(1300)
     state = deriver.derive(database.view, database.view.refs(Host))[pif.host]
     assert bridge(state, "xenbr0").mtu_bytes == 1300
+
+
+def test_a_vlan_that_was_in_the_way_of_another_is_not_any_more() -> None:
+    """Only the row of the VLAN changes then, of which the host had nothing."""
+    database, w, other = committed()
+    (local,) = {*database.view.refs(Host)} - {other}
+    tagged = next(pif for pif in w.txn.where(PIF, host=local) if pif.device == "eth1")
+    first, second = (w.vlan(tagged.ref, tag, w.network(bridge=f"blue{tag}")) for tag in (10, 20))
+    w.txn.update(VLAN, second, tag=10)
+    database.commit_now(w.txn.changes())
+    deriver = Deriver()
+
+    def tags() -> list[int]:
+        state = deriver.derive(database.view, (local,))[local]
+        return sorted(bridge.vlan_tag for bridge in state.bridges if bridge.parent)
+
+    assert tags() == [10]
+    for vlan, tag, expected in ((second, 30, [10, 30]), (first, 30, [30]), (first, 40, [30, 40])):
+        txn = database.begin()
+        txn.update(VLAN, vlan, tag=tag)
+        database.commit_now(txn.changes())
+        assert tags() == expected
