@@ -190,7 +190,7 @@ class Chaos:
 
     async def carry_out(self, group: Sequence[Trial]) -> list[Outcome]:
         """Makes the changes while the accidents happen, and looks at what is left."""
-        seen = await self._see()
+        seen = await self._see_soon()
         coordinators = {seen.coordinator(), *(self._next_coordinator(trial, seen) for trial in group)}
         if self._cluster:
             coordinators = {host["uuid"] for host in seen.all("host")}
@@ -357,6 +357,17 @@ class Chaos:
     async def _see(self) -> Seen:
         """The pool's records, as the first host's console has them. Raises NotAnswered, Denied."""
         return Seen(await self._consoles["host1"].records(*CLASSES))
+
+    async def _see_soon(self) -> Seen:
+        """The same, also while the role moves: an earlier call may yet be carried out."""
+        deadline = time.monotonic() + SETTLES_WITHIN_S
+        while True:
+            try:
+                return await self._see()
+            except (NotAnswered, Denied):
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(LOOK_S)
 
     async def _settled(self) -> list[str]:
         """What is wrong once the pool has had time to come together."""

@@ -6,7 +6,9 @@ confirmed or reverted, and names the rollout: if the confirmed state is of the s
 and the journal is only a leftover. It need not outlive a power cut unless it says more than that: the network goes back to
 the confirmed state at every start, whatever is found.
 
-A disk that is full or read-only stops changes, and never the way back: what cannot be written is said, and kept in memory.
+A disk that is full or read-only stops changes, and never the way back: what cannot be written is said, and kept in memory. A
+change that others wait for is written down before it begins (`prepared.json`): its confirmation, which may be that of a change
+that all hosts have been told of, then only gives a file another name.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ T = TypeVar("T")
 UNKNOWN: Final = "?"
 CONFIRMED: Final = "confirmed.json"
 COPY: Final = "confirmed.copy.json"
+PREPARED: Final = "prepared.json"
 
 
 class NotWritten(Exception):
@@ -63,6 +66,8 @@ class Checkpoint:
     def __init__(self, state_dir: Path) -> None:
         self._confirmed_path = state_dir / CONFIRMED
         self._copy_path = state_dir / COPY
+        self._prepared_path = state_dir / PREPARED
+        self._prepared: Confirmed | None = None
         self._journal_path = state_dir / "journal.json"
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
@@ -95,6 +100,24 @@ class Checkpoint:
                 self._journal_path.unlink(missing_ok=True)
             raise NotWritten(self._journal_path, error) from error
         self.journal = journal
+
+    def prepare(self, rollout: str, network: HostNetwork) -> None:
+        """Writes down what is to be confirmed, so that a disk which has filled up by then is not in the way.
+
+        Raises NotWritten.
+        """
+        confirmed = Confirmed(rollout=rollout, network=network)
+        try:
+            write_durably(self._prepared_path, _encoded(confirmed))
+        except OSError as error:
+            self._forget_prepared()
+            raise NotWritten(self._prepared_path, error) from error
+        self._prepared = confirmed
+
+    def _forget_prepared(self) -> None:
+        self._prepared = None
+        with suppress(OSError):  # one that is left is replaced by the next
+            self._prepared_path.unlink(missing_ok=True)
 
     def confirm(self, rollout: str, network: HostNetwork) -> None:
         """Makes a state the confirmed one, durably; the change is over.
@@ -129,6 +152,7 @@ class Checkpoint:
         On a disk that cannot be written `journal` stays, as the file does: at the next start it leads to the confirmed
         state once more. The next call tries again.
         """
+        self._forget_prepared()
         try:
             self._journal_path.unlink(missing_ok=True)
             self.journal = None
@@ -140,7 +164,11 @@ class Checkpoint:
         content = _encoded(confirmed)
         before = self.confirmed
         try:
-            write_durably(self._confirmed_path, content)
+            if confirmed == self._prepared:
+                self._prepared_path.replace(self._confirmed_path)
+                _sync(self._confirmed_path.parent)
+            else:
+                write_durably(self._confirmed_path, content)
         except OSError as error:
             # It may have been replaced and not be durable: the daemon must not find one thing and remember another.
             with suppress(OSError):

@@ -267,7 +267,8 @@ class Rollouts:
             undo = undo_of((*staged.guests_before, *staged.guests_after))
             before = await self._reach.look(self._confirmed()) if command.reachable else Before()
             switched = _Switched(command.rollout, staged.desired, undo, before)
-            self._begin(Journal(rollout=command.rollout, undo_guests=undo))
+            prepared = None if command.confirm_within_s is None else staged.desired
+            self._begin(Journal(rollout=command.rollout, undo_guests=undo), prepared)
             try:
                 async with asyncio.timeout_at(None if command.confirm_within_s is None else deadline):
                     guests = staged.guests_before, staged.guests_after
@@ -470,11 +471,14 @@ class Rollouts:
         if self._unfinished is not None:
             await self._go_back(self._unfinished)
 
-    def _begin(self, journal: Journal) -> None:
-        """Notes that a change is under way. Raises ApplyFailed; then nothing is changed."""
+    def _begin(self, journal: Journal, prepared: HostNetwork | None = None) -> None:
+        """Notes that a change is under way, and what may have to be confirmed. Raises ApplyFailed; then nothing is changed."""
         try:
             self._checkpoint.begin(journal)
+            if prepared is not None:
+                self._checkpoint.prepare(journal.rollout, prepared)
         except NotWritten as error:
+            self._checkpoint.end()
             raise ApplyFailed(Fault.SWITCH_FAILED, f"nothing is changed: {error}") from error
 
     async def _disarm(self, switched: _Switched) -> None:

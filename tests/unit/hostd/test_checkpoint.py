@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -109,6 +110,45 @@ def test_what_may_not_be_durable_is_not_confirmed_and_not_found_later(
     for one in (checkpoint, Checkpoint(tmp_path)):
         assert one.confirmed == Confirmed(rollout="before", network=EMPTY)
         assert one.journal == JOURNAL
+
+
+def test_what_was_prepared_is_confirmed_though_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All hosts may have been told of the change by then."""
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.confirm("before", EMPTY)
+    checkpoint.begin(JOURNAL)
+    checkpoint.prepare("r", STATE)
+    assert read_confirmed(tmp_path) == Confirmed(rollout="before", network=EMPTY)
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", full_for_writing(full))
+        checkpoint.confirm("r", STATE)
+    assert Checkpoint(tmp_path).confirmed == Confirmed(rollout="r", network=STATE)
+    assert not (tmp_path / "prepared.json").exists()
+    assert not (tmp_path / "journal.json").exists()
+
+
+@pytest.mark.parametrize("rollout", ["r", "other"])
+def test_what_was_prepared_is_not_confirmed_when_something_else_is(tmp_path: Path, rollout: str) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.prepare("r", STATE)
+    checkpoint.confirm(rollout, EMPTY)
+    assert Checkpoint(tmp_path).confirmed == Confirmed(rollout=rollout, network=EMPTY)
+    assert not (tmp_path / "prepared.json").exists()
+
+
+def full_for_writing(full: Callable[..., int]) -> Callable[..., int]:
+    real = os.open
+
+    def opened(path: str, flags: int, *more: int) -> int:
+        return full() if flags & os.O_CREAT else real(path, flags, *more)
+
+    return opened
 
 
 def test_a_change_that_cannot_be_noted_is_not_under_way(tmp_path: Path, failing: list[bool]) -> None:
