@@ -193,6 +193,10 @@ class Members:
             await wire.write(writer, _denied(str(error), "HOST_MASTER_CANNOT_TALK_BACK", remote.seen_at))
             return
         await self._end_session(row.ref)
+        if (
+            self._hosts.remote(row.ref) is not remote
+        ):  # it was declared down meanwhile, and is there after all
+            self._hosts.add(row.ref, remote)
         session = _Session(row.ref, remote, writer)
         session.task = asyncio.current_task()
         self._sessions[row.ref] = session
@@ -382,7 +386,8 @@ class Members:
 
         def change(txn: Txn) -> None:
             row = txn.find(Host, host)
-            if row is not None and txn.exists(HostMetrics, row.metrics):
+            back = host in self._sessions  # it has greeted before this was carried out
+            if row is not None and not back and txn.exists(HostMetrics, row.metrics):
                 txn.update(HostMetrics, row.metrics, live=False)
 
         try:

@@ -1,0 +1,170 @@
+"""How the coordinator keeps its members, when they come at the moment at which they are given up.
+
+What a member says at its own door, and what brings it in step, is played here: `tests/lab/test_pool…` have whole hosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from poolnet.db.database import Database
+from poolnet.db.engine_memory import MemoryEngine
+from poolnet.db.txn import Txn
+from poolnet.hostnet.facts import HostFacts
+from poolnet.model.classes.host_metrics import HostMetrics
+from poolnet.model.classes.pool import Pool
+from poolnet.pool import members as members_module
+from poolnet.pool import pki, wire
+from poolnet.pool.authority import PoolFiles
+from poolnet.pool.hosts import PoolHosts, RemoteHost
+from poolnet.pool.members import Members
+from poolnet.pool.membership import Role
+from poolnet.pool.pace import Pace
+from tests.unit.db.rows import a_host, a_ref, a_uuid, create
+
+TERM = 4
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+
+
+class Writer:
+    """A coordinator that writes when it may."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.may = asyncio.Event()
+        self.asked = asyncio.Event()
+
+    def on_stray(self, hear: Callable[..., None]) -> None:
+        pass
+
+    def forget(self, host: Any) -> None:
+        pass
+
+    async def write(self, change: Callable[[Txn], None]) -> None:
+        self.asked.set()
+        await self.may.wait()
+        txn = self._database.begin()
+        change(txn)
+        await self._database.commit(txn.changes())
+
+
+class Stage:
+    """A coordinator and a member that was up when the database was last written."""
+
+    def __init__(self, directory: Path) -> None:
+        self.me, other = a_host("me"), a_host("other")
+        metrics = HostMetrics(ref=a_ref(), uuid=a_uuid(), live=True, last_updated=NOW)
+        self.database = Database.open(MemoryEngine())
+        create(self.database, self.me, other, metrics, Pool(ref=a_ref(), uuid=a_uuid()))
+        txn = self.database.begin()
+        txn.update(type(other), other.ref, metrics=metrics.ref)
+        self.database.commit_now(txn.changes())
+        self.other, self.metrics = other, metrics.ref
+        files = PoolFiles(directory)
+        pki.make_pool(files, "pool", self.me.uuid, datetime.now(UTC))
+        self.writer = Writer(self.database)
+        self.hosts = PoolHosts(self.me.ref, cast("Any", None), HostFacts())
+        self.members = Members(
+            database=self.database,
+            coordinator=cast("Any", self.writer),
+            hosts=self.hosts,
+            local_host=self.me.ref,
+            files=files,
+            users_file=directory / "users",
+            epoch="epoch",
+            term=TERM,
+            port=1,
+            pace=Pace(silence_s=0.3),
+            clock=lambda: NOW,
+        )
+        self.members.open()
+
+    async def greeted(self) -> wire.Welcome:
+        """The member greets, and stays."""
+        accepted: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+        server = await asyncio.start_server(lambda *streams: accepted.put_nowait(streams), "127.0.0.1", 0)
+        reader, self.theirs = await asyncio.open_connection(*server.sockets[0].getsockname())
+        greeting = wire.Greet(
+            version=wire.VERSION,
+            number=0,
+            epoch="",
+            started=True,
+            term=TERM,
+            coordinator_uuid=self.me.uuid,
+        )
+        theirs, self.ours = await accepted.get()
+        self.serving = asyncio.create_task(self.members.serve(self.other.uuid, greeting, theirs, self.ours))
+        server.close()
+        welcome: wire.Welcome = await asyncio.wait_for(wire.read(reader, wire.Welcome), 10)
+        return welcome
+
+    async def close(self) -> None:
+        self.theirs.close()
+        self.serving.cancel()
+        await asyncio.gather(self.serving, return_exceptions=True)
+        self.ours.close()
+        await asyncio.gather(self.ours.wait_closed(), self.theirs.wait_closed(), return_exceptions=True)
+        await self.members.close()
+        self.database.close()
+
+
+@pytest.fixture(autouse=True)
+def played(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def bring_in(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Members, "_bring_in", bring_in)
+    monkeypatch.setattr(members_module, "WATCH_S", 0.01)
+
+
+def test_a_member_that_is_given_up_while_it_greets_takes_part_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stayed connected, and each change said that it was down: for good, as nothing ended the connection."""
+
+    async def run() -> None:
+        stage = Stage(tmp_path)
+
+        async def ask(*_: object) -> wire.Pong:
+            stage.members.drop(stage.other.ref)
+            return wire.Pong(role=Role.MEMBER, term=TERM)
+
+        monkeypatch.setattr(RemoteHost, "ask", ask)
+        assert (await stage.greeted()).term == TERM
+        assert stage.other.ref in stage.hosts.reachable()
+        assert stage.hosts.connected(stage.other.ref)
+        await stage.close()
+
+    asyncio.run(run())
+
+
+def test_a_member_that_greets_before_it_is_noted_that_it_is_down_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        stage = Stage(tmp_path)
+
+        async def ask(*_: object) -> wire.Pong:
+            return wire.Pong(role=Role.MEMBER, term=TERM)
+
+        monkeypatch.setattr(RemoteHost, "ask", ask)
+        watching = asyncio.create_task(stage.members.watch())
+        await asyncio.wait_for(stage.writer.asked.wait(), 10)
+        assert stage.other.ref not in stage.hosts.reachable()
+        await stage.greeted()
+        before = stage.database.feed.changes_since(0).number
+        stage.writer.may.set()
+        await asyncio.sleep(0.1)
+        assert stage.database.view.get(HostMetrics, stage.metrics).live
+        assert stage.database.feed.changes_since(0).number == before
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await stage.close()
+
+    asyncio.run(run())
