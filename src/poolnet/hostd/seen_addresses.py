@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
-from ipaddress import ip_interface
 
 from poolnet.hostd.netlink import Addresses, same_addresses
 from poolnet.hostnet.state import NO_IP, IpConfig, Ipv4Mode, Ipv6Mode
@@ -17,7 +15,9 @@ def as_seen(asked: IpConfig, there: Addresses) -> IpConfig:
         return replace(NO_IP, strange_addresses=strange) if strange else NO_IP
     if strange != asked.strange_addresses:
         asked = replace(asked, strange_addresses=strange)
-    if asked.ipv4_mode is Ipv4Mode.STATIC and not _has(there.ipv4, asked.ipv4_address):
+    if asked.ipv4_mode is Ipv4Mode.STATIC and not any(
+        same_addresses((text,), (asked.ipv4_address,)) for text in there.ipv4
+    ):
         asked = replace(asked, ipv4_address=there.ipv4[0] if there.ipv4 else "")
     if asked.ipv4_mode is Ipv4Mode.STATIC and asked.ipv4_gateway != there.gateway:
         asked = replace(asked, ipv4_gateway=there.gateway)
@@ -34,14 +34,9 @@ def _strange(asked: IpConfig, there: Addresses) -> tuple[str, ...]:
     strange: list[str] = []
     if asked.ipv4_mode is Ipv4Mode.NONE:
         strange += there.ipv4
-    elif asked.ipv4_mode is Ipv4Mode.STATIC and _has(there.ipv4, asked.ipv4_address):
-        strange += (text for text in there.ipv4 if not _has((text,), asked.ipv4_address))
     elif asked.ipv4_mode is Ipv4Mode.STATIC:
-        strange += there.ipv4[1:]
+        others = [text for text in there.ipv4 if not same_addresses((text,), (asked.ipv4_address,))]
+        strange += others if len(others) < len(there.ipv4) else others[1:]
     if asked.ipv6_mode is Ipv6Mode.NONE:
         strange += there.ipv6
     return tuple(sorted(strange))
-
-
-def _has(there: Collection[str], address: str) -> bool:
-    return any(ip_interface(text) == ip_interface(address) for text in there)

@@ -7,7 +7,7 @@ hundred thousand rows, and a call changes a few of them on each host, or on one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from poolnet.db.txn import View
@@ -71,15 +71,13 @@ class Vlans:
 
     def without(self, pifs: Iterable[Ref[PIF]]) -> Vlans:
         """A copy without these."""
-        rest = Vlans(
+        rest = replace(
+            self,
             parts=dict(self.parts),
             bridges=dict(self.bridges),
             tags=set(self.tags),
             of_networks=dict(self.of_networks),
             of_rows=dict(self.of_rows),
-            lowers=dict(self.lowers),
-            gives=self.gives,
-            is_whole=self.is_whole,
         )
         for pif in pifs:
             part = rest.parts.pop(pif)

@@ -193,9 +193,8 @@ class Members:
             await wire.write(writer, _denied(str(error), "HOST_MASTER_CANNOT_TALK_BACK", remote.seen_at))
             return
         await self._end_session(row.ref)
-        if (
-            self._hosts.remote(row.ref) is not remote
-        ):  # it was declared down meanwhile, and is there after all
+        if self._hosts.remote(row.ref) is not remote:
+            # It was declared down meanwhile, and is there after all.
             self._hosts.add(row.ref, remote)
         session = _Session(row.ref, remote, writer)
         session.task = asyncio.current_task()

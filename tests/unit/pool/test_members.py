@@ -29,6 +29,7 @@ from poolnet.pool.pace import Pace
 from tests.unit.db.rows import a_host, a_ref, a_uuid, create
 
 TERM = 4
+PONG = wire.Pong(role=Role.MEMBER, term=TERM)
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 
 
@@ -119,7 +120,11 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
     async def bring_in(*_: object) -> None:
         await asyncio.Event().wait()
 
+    async def ask(*_: object) -> wire.Pong:
+        return PONG
+
     monkeypatch.setattr(Members, "_bring_in", bring_in)
+    monkeypatch.setattr(RemoteHost, "ask", ask)
     monkeypatch.setattr(members_module, "WATCH_S", 0.01)
 
 
@@ -133,7 +138,7 @@ def test_a_member_that_is_given_up_while_it_greets_takes_part_all_the_same(
 
         async def ask(*_: object) -> wire.Pong:
             stage.members.drop(stage.other.ref)
-            return wire.Pong(role=Role.MEMBER, term=TERM)
+            return PONG
 
         monkeypatch.setattr(RemoteHost, "ask", ask)
         assert (await stage.greeted()).term == TERM
@@ -144,16 +149,10 @@ def test_a_member_that_is_given_up_while_it_greets_takes_part_all_the_same(
     asyncio.run(run())
 
 
-def test_a_member_that_greets_before_it_is_noted_that_it_is_down_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_member_that_greets_before_it_is_noted_that_it_is_down_is_not(tmp_path: Path) -> None:
     async def run() -> None:
         stage = Stage(tmp_path)
 
-        async def ask(*_: object) -> wire.Pong:
-            return wire.Pong(role=Role.MEMBER, term=TERM)
-
-        monkeypatch.setattr(RemoteHost, "ask", ask)
         watching = asyncio.create_task(stage.members.watch())
         await asyncio.wait_for(stage.writer.asked.wait(), 10)
         assert stage.other.ref not in stage.hosts.reachable()
