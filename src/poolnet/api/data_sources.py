@@ -14,7 +14,7 @@ from poolnet.api.dispatch import Call, Own, Result
 from poolnet.api.locks import AskedHosts
 from poolnet.db.database import Database
 from poolnet.db.txn import View
-from poolnet.hostnet.derive import vif_device
+from poolnet.hostnet.derive_port import vif_device
 from poolnet.hostnet.protocol import LinkRate, ReadTraffic, Traffic
 from poolnet.model import errors
 from poolnet.model.classes.host import Host

@@ -18,7 +18,7 @@ from poolnet.api.http import HttpServer
 from poolnet.db.database import Database
 from poolnet.db.feed import Published
 from poolnet.db.txn import View
-from poolnet.hostnet.derive import himn
+from poolnet.hostnet.derive_bridge import himn
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.pif import PIF

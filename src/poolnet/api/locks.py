@@ -18,7 +18,8 @@ from poolnet.api.dispatch import Call, Own, Result
 from poolnet.db.database import Database
 from poolnet.db.txn import View
 from poolnet.hostnet import protocol
-from poolnet.hostnet.derive import derive, effective_mode, vif_device
+from poolnet.hostnet.derive import derive
+from poolnet.hostnet.derive_port import effective_mode, vif_device
 from poolnet.hostnet.state import GuestPort, LockMode, PortLock
 from poolnet.lock.packet_text import PacketTextError, frame_of
 from poolnet.lock.packets import CORPUS

@@ -8,56 +8,39 @@ out, never guessed, so that the rest of the host's network stands.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 from poolnet.db.txn import View
-from poolnet.hostnet.derived_before import (
-    Changed,
-    Guests,
+from poolnet.hostnet.derive_bridge import (
     Lower,
-    Mark,
-    Parts,
-    Shared,
-    VlanPart,
-    changed,
-    mark,
+    Sources,
+    bond_options,
+    bridge_of,
+    internal_bridge,
+    vlan_sources,
 )
-from poolnet.hostnet.links import link_settings, of_network
+from poolnet.hostnet.derive_port import effective_mode, port_of, port_sources, rate_of, vif_device
+from poolnet.hostnet.derive_read import Read
+from poolnet.hostnet.derived_before import Changed, Guests, Mark, Parts, VlanPart, changed, mark
+from poolnet.hostnet.links import link_settings
 from poolnet.hostnet.sriov import function_of, sriov_nics
 from poolnet.hostnet.state import (
     NO_IP,
-    BondMode,
-    BondOptions,
+    VLAN_TAG_MAX,
     Bridge,
     DriftPolicy,
     GuestPort,
     HostNetwork,
     IpConfig,
-    Ipv4Mode,
-    Ipv6Mode,
     LockMode,
-    PortLock,
     Uplink,
     VirtualFunction,
 )
 from poolnet.hostnet.tunnels import tunnel_uplink
-from poolnet.hostnet.written import (
-    ipv4_with_prefix,
-    ipv6_with_prefixes,
-    is_number,
-    listed,
-    plain_address,
-    plain_addresses,
-    plain_prefixes,
-    reachable,
-    static_routes,
-)
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
-from poolnet.model.classes.network_sriov import NetworkSriov
 from poolnet.model.classes.pif import PIF
 from poolnet.model.classes.pool import Pool
 from poolnet.model.classes.vif import VIF
@@ -66,40 +49,12 @@ from poolnet.model.classes.vm import VM
 from poolnet.model.enums import (
     IpConfigurationMode,
     Ipv6ConfigurationMode,
-    NetworkDefaultLockingMode,
     PrimaryAddressType,
-    VifLockingMode,
     VmPowerState,
 )
 from poolnet.model.types import Ref, is_null
 
-MTU_BYTES_DEFAULT: Final = 1500
-MTU_BYTES_MIN: Final = 68  # RFC 791: every IPv4 link carries that much
-MTU_BYTES_MAX: Final = 65521  # what tap devices take: the bridges of a switch in user space are such
-VLAN_TAG_MAX: Final = 4094
-QOS_TIMESLICE_US: Final = 50000  # spec §15.10
-QOS_BYTES_MAX: Final = 2**32 - 2
-SHADOW_KEY: Final = "lock-shadow"  # of a VIF: its lock counts what it would stop, and stops nothing
 DRIFT_KEY: Final = "network-drift"  # of the pool
-HIMN_KEY: Final = "is_host_internal_management_network"
-
-_IPV4_MODES: Final[Mapping[IpConfigurationMode, Ipv4Mode]] = {
-    IpConfigurationMode.NONE: Ipv4Mode.NONE,
-    IpConfigurationMode.DHCP: Ipv4Mode.DHCP,
-    IpConfigurationMode.STATIC: Ipv4Mode.STATIC,
-}
-_IPV6_MODES: Final[Mapping[Ipv6ConfigurationMode, Ipv6Mode]] = {
-    Ipv6ConfigurationMode.NONE: Ipv6Mode.NONE,
-    Ipv6ConfigurationMode.DHCP: Ipv6Mode.DHCP,
-    Ipv6ConfigurationMode.STATIC: Ipv6Mode.STATIC,
-    Ipv6ConfigurationMode.AUTOCONF: Ipv6Mode.AUTOCONF,
-}
-_BOND_TIMES: Final = {
-    "miimon": "miimon_ms",
-    "updelay": "updelay_ms",
-    "downdelay": "downdelay_ms",
-    "rebalance-interval": "rebalance_interval_ms",
-}
 
 
 def derive(view: View, host: Ref[Host]) -> HostNetwork:
@@ -109,7 +64,7 @@ def derive(view: View, host: Ref[Host]) -> HostNetwork:
     here that an attached VIF of a VM here uses, or that are to persist. Ports are the attached VIFs of the VMs that
     run or are paused here, but those whose traffic is disabled.
     """
-    return _Derivation(_Read(view), host, Parts(), None).result()
+    return _Derivation(Read(view), host, Parts(), None).result()
 
 
 class Deriver:
@@ -125,7 +80,7 @@ class Deriver:
 
     def derive(self, view: View, hosts: Iterable[Ref[Host]]) -> dict[Ref[Host], HostNetwork]:
         """The desired states of these hosts; `view` must not change meanwhile. See `derive`."""
-        read, found = _Read(view), {}
+        read, found = Read(view), {}
         since = changed(view, self._mark, read.shared) if self._mark is not None else None
         known, self._upto = self._upto, set()
         self._mark = mark(view, read.shared)
@@ -141,7 +96,7 @@ class Deriver:
             self._upto.add(host)
         return found
 
-    def _anew(self, read: _Read, host: Ref[Host], before: Parts, since: Changed | None) -> HostNetwork:
+    def _anew(self, read: Read, host: Ref[Host], before: Parts, since: Changed | None) -> HostNetwork:
         derivation = _Derivation(read, host, before, since)
         try:
             state = derivation.result()
@@ -170,68 +125,6 @@ def drift_policy(pool: Pool | None) -> DriftPolicy:
     return next((policy for policy in DriftPolicy if policy.value == said), DriftPolicy.REPAIR)
 
 
-def himn(network: Network) -> bool:
-    """Is this the host internal management network (spec §7.9)?"""
-    return network.other_config.get(HIMN_KEY) == "true"
-
-
-def pif_mtu(pif: PIF, network: Network | None) -> int:
-    """The MTU in bytes of a PIF's bridge: its own key `mtu`, else its network's (spec §9.1), kept to what can be."""
-    return _mtu(pif.other_config, network)
-
-
-def vif_mtu(vif: VIF, network: Network | None) -> int:
-    """The MTU in bytes of a VIF: its own key `mtu`, else its network's (spec §15.1), kept to what can be."""
-    return _mtu(vif.other_config, network)
-
-
-def effective_mode(vif: VIF, network: Network | None) -> LockMode:
-    """What a VIF may do: its own mode, or its network's default (spec §15.8)."""
-    if vif.locking_mode is not VifLockingMode.NETWORK_DEFAULT:
-        return LockMode(vif.locking_mode.value)
-    if network is not None and network.default_locking_mode is NetworkDefaultLockingMode.DISABLED:
-        return LockMode.DISABLED
-    return LockMode.UNLOCKED
-
-
-def vif_device(domid: int, device: str) -> str:
-    """The name of a VIF's host end; `device` is the VIF's device number as text."""
-    return f"vif{domid}.{int(device)}"
-
-
-class _Read:
-    """What all hosts have in common, read once. It holds as long as the view does not change."""
-
-    def __init__(self, view: View) -> None:
-        self.view = view
-        self.pool = next(iter(view.all(Pool)), None)
-        # Without their computed sets, which say nothing here and change with each VIF and PIF.
-        stored = ((ref, view.stored(Network, ref)) for ref in view.refs(Network))
-        self.networks = {ref: row for ref, row in stored if row is not None}
-        self.persistent = tuple(ref for ref, row in self.networks.items() if "persist" in row.other_config)
-        """The networks that every host is to have a bridge for."""
-
-    @property
-    def shared(self) -> Shared:
-        """What another derivation is to compare with."""
-        return Shared(self.pool, self.networks, self.persistent)
-
-    @cached_property
-    def with_purpose(self) -> frozenset[Ref[Network]]:
-        """The networks with a purpose of NBD."""
-        return frozenset(ref for ref, row in self.networks.items() if row.purpose)
-
-    @cached_property
-    def link_values(self) -> Mapping[Ref[Network], Mapping[str, str]]:
-        """The settings of bridges' own interfaces, of the few networks that have any."""
-        return {ref: values for ref, row in self.networks.items() if (values := of_network(row))}
-
-    @cached_property
-    def has_sriov(self) -> bool:
-        """Does any NIC of any host have virtual functions?"""
-        return bool(self.view.count(NetworkSriov))
-
-
 class _LowerRows(NamedTuple):
     """The PIF that VLANs are on, and its network."""
 
@@ -253,7 +146,7 @@ class _Derivation:
     `since` says what has changed since `before` was made; None if nobody knows.
     """
 
-    def __init__(self, read: _Read, host: Ref[Host], before: Parts, since: Changed | None) -> None:
+    def __init__(self, read: Read, host: Ref[Host], before: Parts, since: Changed | None) -> None:
         view = read.view
         self._read = read
         self._before = before
@@ -405,7 +298,7 @@ class _Derivation:
             self._add_vlan(pif, network)
         elif pif.tunnel_access_PIF_of:
             uplink = tunnel_uplink(self._view, pif, network)
-            self._add(self._bridge(pif, network, mac=pif.MAC, uplink=uplink), network.ref)
+            self._add(self._bridge(Sources(pif, network, self._pool, pif.MAC, uplink=uplink)), network.ref)
         elif not pif.sriov_logical_PIF_of:
             self._add_uplink(pif, network)
 
@@ -415,7 +308,8 @@ class _Derivation:
         if uplink is None or self._nics & set(uplink.members):
             return False
         self._nics |= set(uplink.members)
-        self._add(self._bridge(pif, network, mac=pif.MAC, ip=ip, uplink=uplink), network.ref)
+        sources = Sources(pif, network, self._pool, pif.MAC, ip=ip, uplink=uplink)
+        self._add(self._bridge(sources), network.ref)
         return True
 
     def _add_vlan(self, pif: PIF, network: Network) -> None:
@@ -428,14 +322,7 @@ class _Derivation:
             return
         if not self._takes_tag(lower.bridge, vlan.tag):
             return
-        bridge = self._bridge(
-            pif,
-            network,
-            mac=lower.mac,
-            parent=lower.bridge,
-            vlan_tag=vlan.tag,
-            uuids=(network.uuid, lower.network_uuid),
-        )
+        bridge = self._bridge(vlan_sources(pif, network, self._pool, lower, vlan.tag))
         self._add(bridge, network.ref)
         part = VlanPart(network.ref, vlan.ref, lower.bridge, vlan.tag, bridge.name)
         self.parts.vlans.add(pif.ref, part, bridge)
@@ -462,44 +349,16 @@ class _Derivation:
             return None
         return _LowerRows(Lower(network.bridge, network.uuid, pif.MAC), pif, network)
 
-    def _bridge(
-        self,
-        pif: PIF,
-        network: Network,
-        *,
-        mac: str,
-        ip: IpConfig | None = None,
-        uplink: Uplink | None = None,
-        parent: str = "",
-        vlan_tag: int = -1,
-        uuids: tuple[str, ...] = (),
-    ) -> Bridge:
-        """A PIF's bridge; with the PIF's own addresses, unless `ip` says others."""
-        chosen = (pif is self._gateway, pif is self._dns)
-        made_from = (pif, network, self._pool, mac, ip, uplink, parent, vlan_tag, uuids, chosen)
+    def _bridge(self, sources: Sources) -> Bridge:
+        """A PIF's bridge; the one that is known, if it is made from the same."""
+        pif = sources.pif
+        if pif is self._gateway or pif is self._dns:
+            sources = sources._replace(is_gateway=pif is self._gateway, is_dns=pif is self._dns)
         before = self._before.bridges.get(pif.ref)
-        if before is not None and before[0] == made_from:
-            self.parts.bridges[pif.ref] = before
-            return before[1]
-        merged = {**self._merged(network), **pif.other_config}
-        bridge = Bridge(
-            name=network.bridge,
-            uplink=uplink,
-            parent=parent,
-            vlan_tag=vlan_tag,
-            mac=mac.lower() if mac.count(":") == 5 else "",
-            mtu_bytes=_bridge_mtu(pif, network),
-            network_uuids=uuids or (network.uuid,),
-            ip=self._ip(pif, network) if ip is None else ip,
-            igmp_snooping=bool(self._pool and self._pool.igmp_snooping_enabled and not parent),
-            fail_mode_secure=merged.get("vswitch-controller-fail-mode") == "secure",
-        )
-        self.parts.bridges[pif.ref] = (made_from, bridge)
-        return bridge
-
-    def _merged(self, network: Network) -> Mapping[str, str]:
-        """The keys of pool and network; the network's win (spec §24.5)."""
-        return {**(self._pool.other_config if self._pool else {}), **network.other_config}
+        if before is None or before[0] != sources:
+            before = sources, bridge_of(sources)
+        self.parts.bridges[pif.ref] = before
+        return before[1]
 
     def _add(self, bridge: Bridge, network: Ref[Network]) -> None:
         self._bridges[bridge.name] = bridge
@@ -517,41 +376,7 @@ class _Derivation:
             return None
         if len(members) == 1:  # spec §11.3: a bond of one member is a bridge with a plain port
             return Uplink(device=members[0], members=members)
-        return Uplink(device=pif.device, members=members, bond=_bond_options(bond, pif.other_config))
-
-    # --- addresses of the host ---------------------------------------------------------------------------------
-
-    def _ip(self, pif: PIF, network: Network) -> IpConfig:
-        """The host's addresses on a PIF's bridge; gateway and DNS only where they are chosen (spec §24.4)."""
-        is_gateway, is_dns = pif is self._gateway, pif is self._dns
-        mode4, address4 = _IPV4_MODES[pif.ip_configuration_mode], ""
-        if mode4 is Ipv4Mode.STATIC:
-            address4 = ipv4_with_prefix(pif.IP, pif.netmask)
-            mode4 = mode4 if address4 else Ipv4Mode.NONE
-        mode6 = _IPV6_MODES[pif.ipv6_configuration_mode]
-        addresses6: tuple[str, ...] = ()
-        if mode6 is Ipv6Mode.STATIC:
-            addresses6 = ipv6_with_prefixes(pif.IPv6)
-            mode6 = mode6 if addresses6 else Ipv6Mode.NONE
-        is_ipv6 = pif.primary_address_type is PrimaryAddressType.IPV6
-        static = mode6 in (Ipv6Mode.STATIC, Ipv6Mode.AUTOCONF) if is_ipv6 else mode4 is Ipv4Mode.STATIC
-        dhcp = Ipv4Mode.DHCP is mode4 or Ipv6Mode.DHCP is mode6
-        found = IpConfig(
-            ipv4_mode=mode4,
-            ipv4_address=address4,
-            ipv4_gateway=plain_address(pif.gateway, 4) if is_gateway and mode4 is Ipv4Mode.STATIC else "",
-            ipv6_mode=mode6,
-            ipv6_addresses=addresses6,
-            ipv6_gateway=plain_address(pif.ipv6_gateway, 6)
-            if is_gateway and mode6 is Ipv6Mode.STATIC
-            else "",
-            dns_servers=plain_addresses(pif.DNS.split(",")) if is_dns and static else (),
-            dns_search=listed(pif.other_config.get("domain", "")) if is_dns and static else (),
-            routes=reachable(static_routes(network.other_config.get("static-routes", "")), mode4, address4),
-            dhcp_routes=is_gateway and (dhcp or mode6 is Ipv6Mode.AUTOCONF),
-            dhcp_dns=is_dns and dhcp,
-        )
-        return NO_IP if found == NO_IP else found  # most bridges have this one, which is known at a glance
+        return Uplink(device=pif.device, members=members, bond=bond_options(bond, pif.other_config))
 
     # --- internal networks and guests --------------------------------------------------------------------------
 
@@ -565,16 +390,7 @@ class _Derivation:
                 or network.bridge in self._bridges
             ):
                 continue
-            self._add(
-                Bridge(
-                    name=network.bridge,
-                    mtu_bytes=_mtu({}, network),
-                    network_uuids=(network.uuid,),
-                    ip=_himn_ip(network) if himn(network) else NO_IP,
-                    fail_mode_secure=self._merged(network).get("vswitch-controller-fail-mode") == "secure",
-                ),
-                ref,
-            )
+            self._add(internal_bridge(network, self._pool), ref)
 
     def _all_ports(self) -> tuple[GuestPort, ...]:
         """The ports of guests, sorted; those that are known, if nothing may be other than it was."""
@@ -606,20 +422,10 @@ class _Derivation:
             yield self._port(vm, vif, network, mode, device)
 
     def _port(self, vm: VM, vif: VIF, network: Network, mode: LockMode, device: str) -> GuestPort:
-        made_from = (vif, network.bridge, network.uuid, vif_mtu(vif, network), mode, device, vm.uuid)
+        sources = port_sources(vif, network, mode, device, vm.uuid)
         before = self._before.ports.get(vif.ref)
-        if before is None or before[0] != made_from:
-            port = GuestPort(
-                device=device,
-                bridge=network.bridge,
-                lock=_lock(vif, mode),
-                mtu_bytes=_kept(vif.MTU) if vif.MTU > 0 else vif_mtu(vif, network),
-                rate_kbytes_per_s=_rate(vif),
-                vif_uuid=vif.uuid,
-                vm_uuid=vm.uuid,
-                network_uuid=network.uuid,
-            )
-            before = made_from, port
+        if before is None or before[0] != sources:
+            before = sources, port_of(sources)
         self.parts.ports[vif.ref] = before
         return before[1]
 
@@ -635,7 +441,7 @@ class _Derivation:
                 vif,
                 here[vif.network],
                 connected=mode is LockMode.UNLOCKED,
-                rate_kbytes_per_s=_rate(vif),
+                rate_kbytes_per_s=rate_of(vif),
             )
             if function is not None:
                 yield vif, function
@@ -659,67 +465,3 @@ def _chosen(candidates: Sequence[PIF], key: str) -> PIF | None:
     asking = [pif for pif in candidates if pif.other_config.get(key) == "true"]
     management = [pif for pif in candidates if pif.management]
     return next(iter(asking or management or candidates), None)
-
-
-def _bond_options(bond: Bond, other_config: Mapping[str, str]) -> BondOptions:
-    """How the members share traffic: the bond's mode and properties, overridden by the master's keys (spec §9.6)."""
-    overrides = {k.removeprefix("bond-"): v for k, v in other_config.items() if k.startswith("bond-")}
-    modes = {mode.value: mode for mode in BondMode}
-    times = {
-        field: int(overrides.pop(key))
-        for key, field in _BOND_TIMES.items()
-        if is_number(overrides.get(key, ""))
-    }
-    use_carrier = overrides.pop("use_carrier", "1")
-    mode = modes.get(overrides.pop("mode", ""), modes[bond.mode.value])
-    properties = {**bond.properties, **overrides}
-    return BondOptions(
-        mode=mode,
-        use_carrier=not is_number(use_carrier) or int(use_carrier) > 0,
-        properties=tuple(sorted(properties.items())),
-        **times,
-    )
-
-
-def _himn_ip(network: Network) -> IpConfig:
-    config = network.other_config
-    address = ipv4_with_prefix(config.get("ip_begin", ""), config.get("netmask", ""))
-    return IpConfig(ipv4_mode=Ipv4Mode.STATIC, ipv4_address=address) if address else NO_IP
-
-
-def _lock(vif: VIF, mode: LockMode) -> PortLock:
-    locked = mode is LockMode.LOCKED
-    return PortLock(
-        mode=mode,
-        mac=vif.MAC.lower(),
-        ipv4_allowed=plain_prefixes(vif.ipv4_allowed) if locked else (),
-        ipv6_allowed=plain_prefixes(vif.ipv6_allowed) if locked else (),
-        trunks=tuple(sorted({tag for tag in vif.trunks if 0 <= tag <= VLAN_TAG_MAX})),
-        shadow=locked and vif.other_config.get(SHADOW_KEY) == "true",
-    )
-
-
-def _rate(vif: VIF) -> int:
-    """The rate in kilobytes per second; 0 for none, another algorithm, or parameters out of range (spec §15.10)."""
-    params = vif.qos_algorithm_params
-    if vif.qos_algorithm_type != "ratelimit" or not is_number(params.get("kbps", "")):
-        return 0
-    timeslice = params.get("timeslice_us", str(QOS_TIMESLICE_US))
-    if not is_number(timeslice):
-        return 0
-    kbytes = int(params["kbps"])
-    return kbytes if 1 <= kbytes * 1024 * int(timeslice) // 1000000 <= QOS_BYTES_MAX else 0
-
-
-def _bridge_mtu(pif: PIF, network: Network) -> int:
-    """The MTU that an attached PIF was brought up with: later changes of its network wait for the next time (§7.8)."""
-    return _kept(pif.MTU) if pif.currently_attached and pif.MTU > 0 else pif_mtu(pif, network)
-
-
-def _mtu(other_config: Mapping[str, str], network: Network | None) -> int:
-    text = other_config.get("mtu", "")
-    return _kept(int(text) if is_number(text) else (network.MTU if network else MTU_BYTES_DEFAULT))
-
-
-def _kept(mtu_bytes: int) -> int:
-    return min(max(mtu_bytes, MTU_BYTES_MIN), MTU_BYTES_MAX)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from poolnet.db.txn import View
+from poolnet.hostnet.derive_bridge import Lower, Sources
+from poolnet.hostnet.derive_port import PortSources
 from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
@@ -27,14 +29,6 @@ from poolnet.model.types import Ref, Row
 
 _ROW_BY_ROW: Final[tuple[type[Row], ...]] = (PIF, VLAN, Network, VIF, VM)
 _AS_A_WHOLE: Final[tuple[type[Row], ...]] = (Bond, Tunnel, NetworkSriov, PCI)  # few, and seldom
-
-
-class Lower(NamedTuple):
-    """What a VLAN's bridge takes over from the NIC or bond that it is on."""
-
-    bridge: str
-    network_uuid: str
-    mac: str
 
 
 class VlanPart(NamedTuple):
@@ -97,8 +91,8 @@ class Parts:
     """What a host's state was put together from. Rows never change, so parts of the same rows are the same."""
 
     state: HostNetwork | None = None
-    bridges: dict[Ref[PIF], tuple[tuple[object, ...], Bridge]] = field(default_factory=dict)
-    ports: dict[Ref[VIF], tuple[tuple[object, ...], GuestPort]] = field(default_factory=dict)
+    bridges: dict[Ref[PIF], tuple[Sources, Bridge]] = field(default_factory=dict)
+    ports: dict[Ref[VIF], tuple[PortSources, GuestPort]] = field(default_factory=dict)
     pifs: Mapping[Ref[PIF], PIF] = field(default_factory=dict)  # in the order of their devices
     vlans: Vlans = field(default_factory=Vlans)
     has_tunnels: bool = False

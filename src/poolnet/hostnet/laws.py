@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from poolnet.hostnet.state import Bridge, HostNetwork
+from poolnet.hostnet.state import VLAN_TAG_MAX, Bridge, HostNetwork
 
 T = TypeVar("T")
-VLAN_TAG_MAX = 4094
 
 
 class ImpossibleStateError(ValueError):

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+VLAN_TAG_MAX: Final = 4094
 
 
 class Ipv4Mode(StrEnum):

@@ -13,7 +13,7 @@ import structlog
 
 from poolnet.db.changes import Changes
 from poolnet.db.txn import View
-from poolnet.hostnet.derive import SHADOW_KEY
+from poolnet.hostnet.derive_port import SHADOW_KEY
 from poolnet.model.classes.network import Network
 from poolnet.model.classes.vif import VIF
 from poolnet.model.classes.vm import VM

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from poolnet.hostnet.derive import himn
+from poolnet.hostnet.derive_bridge import himn
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics

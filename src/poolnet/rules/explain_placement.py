@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from poolnet.db.txn import View
-from poolnet.hostnet.derive import pif_mtu
+from poolnet.hostnet.mtu import pif_mtu
 from poolnet.hostnet.state import TunnelKind
 from poolnet.hostnet.tunnels import frame_bytes_max
 from poolnet.model import errors

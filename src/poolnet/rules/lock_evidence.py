@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from poolnet.db.txn import Txn, View
-from poolnet.hostnet.derive import vif_device
+from poolnet.hostnet.derive_port import vif_device
 from poolnet.hostnet.facts import PortFacts
 from poolnet.hostnet.protocol import DriftFound, LocksSeen, Offence
 from poolnet.model.alerts import (

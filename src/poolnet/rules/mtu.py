@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from poolnet.db.txn import Txn, View
-from poolnet.hostnet.derive import MTU_BYTES_MIN, pif_mtu, vif_mtu
+from poolnet.hostnet.mtu import MTU_BYTES_MIN, pif_mtu, vif_mtu
 from poolnet.hostnet.state import TunnelKind
 from poolnet.hostnet.tunnels import frame_bytes_max
 from poolnet.model.classes.host import Host

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from poolnet.hostnet.derive import MTU_BYTES_DEFAULT, himn
+from poolnet.hostnet.derive_bridge import himn
+from poolnet.hostnet.mtu import MTU_BYTES_DEFAULT
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network

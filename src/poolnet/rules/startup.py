@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from poolnet import __version__
 from poolnet.hostnet import protocol
-from poolnet.hostnet.derive import HIMN_KEY, himn
+from poolnet.hostnet.derive_bridge import HIMN_KEY, himn
 from poolnet.hostnet.facts import WAITING, HostFacts
 from poolnet.hostnet.state import IpConfig, Ipv4Mode, Ipv6Mode
 from poolnet.model import errors

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from poolnet.hostnet.derive import SHADOW_KEY
+from poolnet.hostnet.derive_port import SHADOW_KEY
 from poolnet.model import errors
 from poolnet.model.classes.vif import VIF
 from poolnet.model.roles import Role, allows, roles_with

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from poolnet.hostnet.derive import effective_mode
+from poolnet.hostnet.derive_port import effective_mode
 from poolnet.hostnet.state import LockMode
 from poolnet.model import errors
 from poolnet.model.classes.network import Network
