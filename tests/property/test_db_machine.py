@@ -250,7 +250,10 @@ class DatabaseMachine(RuleBasedStateMachine):
         for view, naive in ((self.database.view, self.naive), (self.txn, self.mine)):
             for network in (NULL, *NETWORKS):
                 expected = {ref for ref, vif in naive[VIF].items() if vif["network"] == network}
-                assert {row.ref for row in view.where(VIF, network=network)} == expected
+                found = view.where(VIF, network=network)
+                assert {row.ref for row in found} == expected
+                assert view.first(VIF, network=network) == next(iter(found), None)
+                assert view.layer.at_most(VIF, "network", network) >= len(found)
                 chosen = parse(f'field "network"="{network}"')
                 assert {row.ref for row in select(view, VIF, chosen)} == expected
             for label in TEXTS:

@@ -177,7 +177,7 @@ class CertificateCalls:
                 self._renewed = now
 
     async def _ask_by_uuid(self, uuid: str, what: wire.Certify) -> wire.Certified:
-        row = next(iter(self._database.view.where(Host, uuid=uuid)), None)
+        row = self._database.view.first(Host, uuid=uuid)
         if row is None:
             raise errors.uuid_invalid("host", uuid)
         return await self._ask(row.ref, what)

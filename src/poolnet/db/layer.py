@@ -53,6 +53,10 @@ class Layer(Protocol):
         """Gives the rows whose indexed attribute has this value."""
         ...
 
+    def at_most(self, cls: type[Row], attribute: str, value: object) -> int:
+        """Says how many rows `lookup` would give, or a few more: what it takes does not depend on how many."""
+        ...
+
     def by_uuid(self, cls: type[R], uuid: str) -> Ref[R] | None:
         """Gives the row with this uuid."""
         ...

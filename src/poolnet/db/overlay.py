@@ -141,6 +141,13 @@ class Overlay:
         own = edits.index.get(attribute, _NO_VALUES).get(value)
         return (*below, *own) if own else below
 
+    def at_most(self, cls: type[Row], attribute: str, value: object) -> int:
+        """See `Layer`."""
+        below = self._below.at_most(cls, attribute, value)
+        edits = self._edits.get(cls)
+        own = edits.index.get(attribute, _NO_VALUES).get(value) if edits is not None else None
+        return below + len(own) if own else below
+
     def by_uuid(self, cls: type[R], uuid: str) -> Ref[R] | None:
         """See `Layer`."""
         edits = self._edits.get(cls)

@@ -202,6 +202,10 @@ class Tables:
         refs: tuple[Ref[R], ...] = tuple(self._tables[cls].index[attribute].get(value, ()))
         return refs
 
+    def at_most(self, cls: type[Row], attribute: str, value: object) -> int:
+        """See `Layer`."""
+        return len(self._tables[cls].index[attribute].get(value, ()))
+
     def by_uuid(self, cls: type[R], uuid: str) -> Ref[R] | None:
         """See `Layer`."""
         ref: Ref[R] | None = self._tables[cls].uuids.get(uuid)

@@ -6,7 +6,7 @@ I/O, or makes anything durable: `Database.commit` does, with the `Changes` of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from poolnet.db.changes import Changes
@@ -109,15 +109,26 @@ class View:
         Raises:
             TypeError: a field is not a stored one.
         """
+        layer = self._layer
+        return tuple(
+            [row for ref in self._refs_where(cls, fields) if (row := layer.row(cls, ref)) is not None]
+        )
+
+    def first(self, cls: type[R], **fields: object) -> R | None:
+        """Gives the first of the rows that `where` would give; the others' computed sets are not looked for."""
+        return next((self._layer.row(cls, ref) for ref in self._refs_where(cls, fields)), None)
+
+    def _refs_where(self, cls: type[R], fields: Mapping[str, object]) -> Iterable[Ref[R]]:
+        """The rows with these values, as they are asked for. Raises TypeError."""
         shape, layer = SHAPES[cls], self._layer
         if not shape.stored.issuperset(fields):
             raise TypeError(f"{shape.name} has no stored fields {sorted(fields.keys() - shape.stored)}")
         indexed, candidates = self._candidates(cls, fields)
         checked = [(name, value) for name, value in fields.items() if name != indexed]
-        if checked:
-            stored = ((ref, layer.stored(cls, ref)) for ref in candidates)
-            candidates = [ref for ref, row in stored if row is not None and _has(row, checked)]
-        return tuple([row for ref in candidates if (row := layer.row(cls, ref)) is not None])
+        if not checked:
+            return candidates
+        stored = ((ref, layer.stored(cls, ref)) for ref in candidates)
+        return (ref for ref, row in stored if row is not None and _has(row, checked))
 
     def _candidates(self, cls: type[R], fields: Mapping[str, object]) -> tuple[str, Sequence[Ref[R]]]:
         """Gives the rows among which those with these values are, and the field of which that is certain, if any."""
@@ -125,10 +136,13 @@ class View:
         if fields.get("uuid"):
             ref = layer.by_uuid(cls, str(fields["uuid"]))
             return "uuid", () if ref is None else (ref,)
-        found = [
-            (name, layer.lookup(cls, name, fields[name])) for name in SHAPES[cls].indexed if name in fields
+        sizes = [
+            (layer.at_most(cls, name, fields[name]), name) for name in SHAPES[cls].indexed if name in fields
         ]
-        return min(found, key=lambda each: len(each[1])) if found else ("", layer.refs(cls))
+        if not sizes:
+            return "", layer.refs(cls)
+        _, name = min(sizes)
+        return name, layer.lookup(cls, name, fields[name])
 
 
 def _has(row: Row, fields: Sequence[tuple[str, object]]) -> bool:

@@ -260,5 +260,5 @@ class MemberDoor:
         return wire.Pong(role=membership.Role.MEMBER, connected=member.connected, term=member.term)
 
     def _own_host(self) -> Ref[Host] | None:
-        row = next(iter(self._database.view.where(Host, uuid=self._host_uuid)), None)
+        row = self._database.view.first(Host, uuid=self._host_uuid)
         return row.ref if row is not None else None

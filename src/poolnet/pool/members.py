@@ -170,7 +170,7 @@ class Members:
         self, uuid: str, greeting: wire.Greet, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Keeps a member that has greeted, until the connection ends. Raises OSError, IncompleteReadError, BadFrame."""
-        row = next(iter(self._database.view.where(Host, uuid=uuid)), None)
+        row = self._database.view.first(Host, uuid=uuid)
         if row is None or row.ref == self._local_host:
             await wire.write(writer, _denied("the host is not known", "HOST_UNKNOWN_TO_MASTER", uuid))
             return

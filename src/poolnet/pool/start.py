@@ -70,7 +70,7 @@ async def finish_decided(database: Database, state_dir: Path, link: HostLink) ->
 
     To be called before anybody looks at what the host runs; see `Rollouts.finish`.
     """
-    row = next(iter(database.view.where(Host, uuid=host_uuid(state_dir))), None)
+    row = database.view.first(Host, uuid=host_uuid(state_dir))
     rollout = row.other_config.get(DECIDED_KEY) if row is not None else None
     if rollout:
         with suppress(HostGone, HostRefused):

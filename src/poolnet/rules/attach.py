@@ -102,8 +102,8 @@ def attach_network(ctx: CallContext, ref: Ref[Network], host: Ref[Host], *, forc
     network = ctx.txn.get(Network, ref)
     if not network.managed:
         raise errors.bridge_not_available(network.bridge)
-    for pif in ctx.txn.where(PIF, network=ref):
-        if pif.host != host or not pif.managed or (pif.currently_attached and not force):
+    for pif in ctx.txn.where(PIF, network=ref, host=host):
+        if not pif.managed or (pif.currently_attached and not force):
             continue
         if is_bond_slave(ctx.txn, pif):
             raise errors.cannot_plug_bond_slave(pif.ref)
@@ -147,7 +147,7 @@ def refresh_address(ctx: CallContext, host: Ref[Host]) -> None:
 
     An address that is still awaited from the network leaves the old one until the host reports the new.
     """
-    management = next(iter(ctx.txn.where(PIF, host=host, management=True)), None)
+    management = ctx.txn.first(PIF, host=host, management=True)
     address = primary_address(management) if management else ""
     if management and not address and gets_address_by_itself(management):
         return

@@ -161,6 +161,6 @@ class CallContext:
         """
         if host == self.local_host:
             return True
-        row = row or self.txn.find(Host, host)
+        row = row or self.txn.stored(Host, host)
         metrics = self.txn.find(HostMetrics, row.metrics) if row is not None else None
         return metrics is not None and metrics.live

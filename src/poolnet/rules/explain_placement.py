@@ -290,7 +290,7 @@ def _counterpart(view: View, pif: PIF | None, host: Host) -> PIF | None:
     """A host's PIF on the network of another host's."""
     if pif is None:
         return None
-    return next((one for one in view.where(PIF, network=pif.network) if one.host == host.ref), None)
+    return view.first(PIF, network=pif.network, host=host.ref)
 
 
 def _nic(view: View, device: str, host: Host) -> PIF | None:

@@ -90,12 +90,12 @@ def is_bond_slave(view: View, pif: PIF) -> bool:
 
 def first_pif(view: View, network: Ref[Network]) -> PIF | None:
     """The network's first PIF, of any host; it says what kind of network this is."""
-    return next(iter(view.where(PIF, network=network)), None)
+    return view.first(PIF, network=network)
 
 
 def local_pif(view: View, network: Ref[Network], host: Ref[Host]) -> PIF | None:
     """The PIF that connects a host to a network, if any."""
-    return next((pif for pif in view.where(PIF, network=network) if pif.host == host), None)
+    return view.first(PIF, network=network, host=host)
 
 
 def is_sriov_network(view: View, network: Ref[Network]) -> bool:

@@ -147,7 +147,7 @@ def vlans_to_copy(view: View, host: Ref[Host], coordinator: Ref[Host]) -> Iterat
         tagged = view.find(PIF, vlan.tagged_PIF) if vlan is not None else None
         if vlan is None or tagged is None or local_pif(view, pif.network, host) is not None:
             continue
-        bases = [each for each in view.where(PIF, network=tagged.network) if each.host == host]
+        bases = view.where(PIF, network=tagged.network, host=host)
         if len(bases) != 1 or not is_null(bases[0].bond_slave_of):
             continue
         if view.where(VLAN, tagged_PIF=bases[0].ref, tag=vlan.tag) or not view.exists(Network, pif.network):

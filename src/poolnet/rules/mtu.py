@@ -34,7 +34,7 @@ def mtu_of_pif(view: View, pif: PIF) -> int:
 def mtu_of_vif(view: View, vif: VIF, host: Ref[Host]) -> int:
     """The MTU in bytes with which a VIF is plugged on a host: its own or its network's, as far as the PIF there goes."""
     wanted = vif_mtu(vif, view.find(Network, vif.network))
-    here = (pif for pif in view.where(PIF, network=vif.network) if pif.host == host and pif.managed)
+    here = (pif for pif in view.where(PIF, network=vif.network, host=host) if pif.managed)
     return min([wanted, *(pif.MTU for pif in here if pif.currently_attached and pif.MTU > 0)])
 
 

@@ -31,7 +31,7 @@ def create(ctx: CallContext, *, record: Mapping[str, Any]) -> Ref[PBD]:
     """
     txn = ctx.txn
     storage, host = txn.get(SR, record["SR"]), txn.get(Host, record["host"])
-    other = next((pbd for pbd in txn.where(PBD, SR=storage.ref) if pbd.host == host.ref), None)
+    other = txn.first(PBD, SR=storage.ref, host=host.ref)
     if other is not None:
         raise errors.pbd_exists(storage.ref, host.ref, other.ref)
     sr_rules.require_usable(record["device_config"])

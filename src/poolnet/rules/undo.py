@@ -113,7 +113,7 @@ def undo(
 
 def _managed_at(txn: Txn, host: Ref[Host]) -> tuple[object, ...]:
     """How a host gets the address that others find it at, and which one that is."""
-    pif = next(iter(txn.where(PIF, host=host, management=True)), None)
+    pif = txn.first(PIF, host=host, management=True)
     if pif is None:
         return ()
     return pif.ip_configuration_mode, pif.ipv6_configuration_mode, primary_address(pif)

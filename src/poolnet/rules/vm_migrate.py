@@ -92,7 +92,7 @@ def what_becomes_of(
 
     A VM that was paused meanwhile stays as it is.
     """
-    vm = next(iter(view.where(VM, uuid=guest.vm_uuid)), None)
+    vm = view.first(VM, uuid=guest.vm_uuid)
     if vm is None or vm.resident_on != host or vm.domid != guest.domid or vm.power_state not in LIVE:
         return protocol.DestroyGuest(vm_uuid=guest.vm_uuid)
     if vm.power_state is VmPowerState.RUNNING:
