@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poolnet.hostnet.diff import diff
-from poolnet.hostnet.laws import contradictions
+from poolnet.hostnet.diff_of_few import diff_of_few
+from poolnet.hostnet.laws import ImpossibleStateError, contradictions
 from poolnet.hostnet.match import mismatches, settle
 from poolnet.hostnet.show import plan_hash, show_plan
 from poolnet.hostnet.state import (
@@ -27,6 +29,7 @@ from poolnet.hostnet.steps import (
     EnableFunctions,
     MovePort,
     OpenNbdPort,
+    Plan,
     RemovePort,
     ReplaceBridge,
     ReplaceLock,
@@ -206,3 +209,37 @@ def test_a_plan_repairs_an_observed_state_that_lost_some_bridges(
     for step in diff(broken, b).steps:
         model.apply(step)
     assert model.state() == settle(broken, b)
+
+
+@st.composite
+def mostly_as(draw: st.DrawFn, sound: HostNetwork) -> HostNetwork:
+    """A state, which may contradict itself, that has some bridges of a sound one, and some of another."""
+    other = draw(networks())
+    kept = [bridge for bridge in sound.bridges if draw(st.integers(0, 3))]
+    names = {bridge.name for bridge in kept}
+    come = [bridge for bridge in other.bridges if draw(st.booleans())]
+    if draw(st.integers(0, 3)):
+        come = [bridge for bridge in come if bridge.name not in names]
+    desired = replace(
+        sound,
+        bridges=tuple(sorted((*kept, *come), key=lambda bridge: bridge.name)),
+        management_bridge=draw(st.sampled_from((sound, other))).management_bridge,
+        http_closed=other.http_closed,
+    )
+    return draw(st.sampled_from((desired, desired, desired, replace(desired, ports=other.ports))))
+
+
+@given(data=st.data())
+@settings(max_examples=400)
+def test_what_stays_need_not_be_looked_at(data: st.DataObject) -> None:
+    """The plan is the same, and so are the reasons why there is none."""
+    sound = data.draw(networks())
+    desired = data.draw(mostly_as(sound))
+
+    def answer(plan: Callable[[HostNetwork, HostNetwork], Plan]) -> object:
+        try:
+            return plan(sound, desired)
+        except ImpossibleStateError as error:
+            return sorted(error.reasons)
+
+    assert answer(diff_of_few) == answer(diff)

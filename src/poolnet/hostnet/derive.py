@@ -22,6 +22,7 @@ from poolnet.hostnet.derive_bridge import (
 )
 from poolnet.hostnet.derive_port import effective_mode, port_of, port_sources, rate_of, vif_device
 from poolnet.hostnet.derive_read import Read
+from poolnet.hostnet.derive_vlans import with_other_vlans
 from poolnet.hostnet.derived_before import Changed, Guests, Mark, Parts, VlanPart, changed, mark
 from poolnet.hostnet.links import link_settings
 from poolnet.hostnet.sriov import function_of, sriov_nics
@@ -88,13 +89,22 @@ class Deriver:
             parts = self._parts.get(host) or Parts()
             if since is None or host not in known:
                 found[host] = self._anew(read, host, parts, None)
-            elif read.has_sriov or since.touches(host, parts) or not _is_closed_as(view, host, parts):
-                found[host] = self._anew(read, host, parts, since)
             else:
-                assert parts.state is not None  # noqa: S101 - for the type checker: hosts in `known` have one
-                found[host] = parts.state
+                found[host] = self._again(read, host, parts, since)
             self._upto.add(host)
         return found
+
+    def _again(self, read: Read, host: Ref[Host], parts: Parts, since: Changed) -> HostNetwork:
+        guests, state = parts.guests, parts.state
+        if state is None or guests is None or not _is_closed_as(read.view, host, state):
+            return self._anew(read, host, parts, since)
+        if not read.has_sriov and not since.touches(host, parts):
+            return state
+        if not since.is_guest_of(host, guests):
+            state = with_other_vlans(read, host, parts, since)
+            if state is not None:
+                return state
+        return self._anew(read, host, parts, since)
 
     def _anew(self, read: Read, host: Ref[Host], before: Parts, since: Changed | None) -> HostNetwork:
         derivation = _Derivation(read, host, before, since)
@@ -113,10 +123,10 @@ class Deriver:
         self._upto.discard(host)
 
 
-def _is_closed_as(view: View, host: Ref[Host], parts: Parts) -> bool:
+def _is_closed_as(view: View, host: Ref[Host], state: HostNetwork) -> bool:
     """Is the port for HTTP to be as it was? That is all that a host's own row says here."""
     row = view.stored(Host, host)
-    return parts.state is not None and parts.state.http_closed == (row is not None and row.https_only)
+    return state.http_closed == (row is not None and row.https_only)
 
 
 def drift_policy(pool: Pool | None) -> DriftPolicy:
@@ -172,19 +182,17 @@ class _Derivation:
         self._nics: set[str] = set()
         self._tags: set[tuple[str, int]] = set()
 
-    def _all_pifs(self) -> Mapping[Ref[PIF], PIF]:
-        since, before = self._since, self._before.pifs
+    def _all_pifs(self) -> dict[Ref[PIF], PIF]:
+        """In the order of their devices."""
+        since = self._since
         if since is None:
             rows: Iterable[PIF] = self._view.where(PIF, host=self._host)
         else:
-            stale = [ref for ref in since.pifs if ref in before]
-            new = since.pifs_of.get(self._host, ())
-            if not stale and not new:
-                return before
-            kept = dict(before)
-            for ref in stale:
-                del kept[Ref(ref)]
-            rows = (*kept.values(), *new)
+            kept = dict(self._before.pifs)
+            for ref in since.pifs_here(self._host, self._before):
+                kept.pop(ref, None)
+            new = (self._view.find(PIF, ref) for ref in since.pifs_of.get(self._host, ()))
+            rows = (*kept.values(), *(pif for pif in new if pif is not None))
         return {pif.ref: pif for pif in sorted(rows, key=_BY_DEVICE)}
 
     def _all_guests(self) -> Guests:
@@ -208,7 +216,7 @@ class _Derivation:
         """Puts the state together."""
         self._add_pifs()
         here = {pif.network for pif in self._pifs.values()}
-        self.parts.networks = frozenset((*here, *self._guests.networks, *self._read.persistent))
+        self.parts.networks = {*here, *self._guests.networks, *self._read.persistent}
         self._add_internal(here)
         management = next((pif for pif in self._attached if pif.management), None)
         network = self._network(management.network) if management else None
@@ -243,6 +251,8 @@ class _Derivation:
         others: list[PIF] = []
         for pif in self._attached:
             (others if is_null(pif.VLAN_master_of) else vlans).append(pif)
+        stored = {pif.ref: self._view.stored(PIF, pif.ref) for pif in others}
+        self.parts.others = {ref: row for ref, row in stored.items() if row is not None}
         self.parts.has_tunnels = any(pif.tunnel_access_PIF_of for pif in others)
         for pif in sorted(others, key=lambda pif: not pif.bond_master_of):
             self._add_pif(pif)
@@ -324,7 +334,7 @@ class _Derivation:
             return
         bridge = self._bridge(vlan_sources(pif, network, self._pool, lower, vlan.tag))
         self._add(bridge, network.ref)
-        part = VlanPart(network.ref, vlan.ref, lower.bridge, vlan.tag, bridge.name)
+        part = VlanPart(network.ref, vlan.ref, vlan.tagged_PIF, lower.bridge, vlan.tag, bridge.name)
         self.parts.vlans.add(pif.ref, part, bridge)
 
     def _takes_tag(self, bridge: str, tag: int) -> bool:
@@ -395,8 +405,9 @@ class _Derivation:
     def _all_ports(self) -> tuple[GuestPort, ...]:
         """The ports of guests, sorted; those that are known, if nothing may be other than it was."""
         before, since, networks = self._before, self._since, self._guests.networks
-        names = {row.bridge for ref in networks if (row := self._network(ref)) is not None}
-        self.parts.bridges_of_guests = frozenset(names & self._bridges.keys())
+        names = self._names_of(networks)
+        self.parts.bridges_of_guests = names & self._bridges.keys()
+        self.parts.names_of_others = names | self._names_of(self._read.persistent)
         if (
             since is not None
             and before.state is not None
@@ -407,6 +418,9 @@ class _Derivation:
             self.parts.ports = before.ports
             return before.state.ports
         return tuple(sorted(self._ports(), key=lambda port: port.device))
+
+    def _names_of(self, networks: Iterable[Ref[Network]]) -> frozenset[str]:
+        return frozenset(row.bridge for ref in networks if (row := self._network(ref)) is not None)
 
     def _ports(self) -> Iterator[GuestPort]:
         taken: set[str] = set()

@@ -36,6 +36,7 @@ class VlanPart(NamedTuple):
 
     network: Ref[Network]
     vlan: Ref[VLAN]
+    tagged: Ref[PIF]
     lower: str
     tag: int
     name: str
@@ -74,10 +75,14 @@ class Vlans:
             of_rows=dict(self.of_rows),
         )
         for pif in pifs:
-            part = rest.parts.pop(pif)
-            del rest.bridges[part.name], rest.of_networks[part.network], rest.of_rows[part.vlan]
-            rest.tags.discard((part.lower, part.tag))
+            rest.remove(pif)
         return rest
+
+    def remove(self, pif: Ref[PIF]) -> None:
+        """One less."""
+        part = self.parts.pop(pif)
+        del self.bridges[part.name], self.of_networks[part.network], self.of_rows[part.vlan]
+        self.tags.discard((part.lower, part.tag))
 
     def touched(self, since: Changed) -> set[Ref[PIF]]:
         """The PIFs of which a row has changed."""
@@ -93,13 +98,18 @@ class Parts:
     state: HostNetwork | None = None
     bridges: dict[Ref[PIF], tuple[Sources, Bridge]] = field(default_factory=dict)
     ports: dict[Ref[VIF], tuple[PortSources, GuestPort]] = field(default_factory=dict)
-    pifs: Mapping[Ref[PIF], PIF] = field(default_factory=dict)  # in the order of their devices
+    pifs: dict[Ref[PIF], PIF] = field(default_factory=dict)
+    others: Mapping[Ref[PIF], PIF] = field(default_factory=dict)
+    """The PIFs that are attached and no VLANs, without their computed sets."""
     vlans: Vlans = field(default_factory=Vlans)
     has_tunnels: bool = False
-    networks: frozenset[Ref[Network]] = frozenset()
+    networks: set[Ref[Network]] = field(default_factory=set)
+    """Those that have a say here; some of PIFs that are gone may be among them."""
     guests: Guests | None = None
     bridges_of_guests: frozenset[str] = frozenset()
     """Of the bridges that guests' networks would have, those that are there."""
+    names_of_others: frozenset[str] = frozenset()
+    """The bridges that networks would have for the sake of guests, or because they are to persist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +133,10 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the database showed at a time: its commits, and what a transaction had changed that may not be committed."""
+    """What the database showed at a time: its commits, and what a transaction had changed that may not be committed.
+
+    Of rows, what is stored: what their computed sets are made from is followed itself.
+    """
 
     commits: Mapping[type[Row], int]
     pending: Mapping[type[Row], Mapping[str, Row | None]]
@@ -139,10 +152,15 @@ class Changed:
     networks: frozenset[str]
     vifs: frozenset[str]
     vms: frozenset[str]
-    pifs_of: Mapping[Ref[Host], Sequence[PIF]]
+    pifs_of: Mapping[Ref[Host], Sequence[Ref[PIF]]]
     """Those PIFs that are there now, by their host."""
+    pifs_gone: Sequence[Ref[PIF]]
     guests_of: frozenset[Ref[Host]]
     """Where those VMs and VIFs are now."""
+
+    def pifs_here(self, host: Ref[Host], parts: Parts) -> Sequence[Ref[PIF]]:
+        """Those PIFs that are on a host, or were there."""
+        return [*self.pifs_of.get(host, ()), *(ref for ref in self.pifs_gone if ref in parts.pifs)]
 
     def is_guest_of(self, host: Ref[Host], guests: Guests) -> bool:
         """Has a VM or VIF come, changed or gone there?"""
@@ -160,7 +178,7 @@ class Changed:
             or any(ref in parts.vlans.of_rows for ref in self.vlans)
             or host in self.pifs_of
             or (parts.has_tunnels and bool(self.pifs))  # they lead to the addresses of others
-            or any(ref in parts.pifs for ref in self.pifs)
+            or any(ref in parts.pifs for ref in self.pifs_gone)
             or not self.networks.isdisjoint(parts.networks)
             or self.is_guest_of(host, parts.guests)
         )
@@ -170,7 +188,7 @@ def mark(view: View, shared: Shared) -> Mark:
     """Remembers what a view shows."""
     commits = {cls: view.mark(cls) for cls in (*_ROW_BY_ROW, *_AS_A_WHOLE)}
     pending = {
-        cls: {ref: view.find(cls, Ref(ref)) for ref in view.changed_since(cls, number) or ()}
+        cls: {ref: view.stored(cls, Ref(ref)) for ref in view.changed_since(cls, number) or ()}
         for cls, number in commits.items()
     }
     return Mark(commits, pending, shared)
@@ -187,15 +205,15 @@ def changed(view: View, before: Mark, now: Shared) -> Changed | None:
             return None
         pending = before.pending[cls]
         # What was pending then and is committed now has changed nothing.
-        same = {ref for ref, row in pending.items() if view.find(cls, Ref(ref)) == row}
+        same = {ref for ref, row in pending.items() if view.stored(cls, Ref(ref)) == row}
         rows[cls] = (since | pending.keys()) - same
     if any(rows[cls] for cls in _AS_A_WHOLE):
         return None
-    pifs_of: dict[Ref[Host], list[PIF]] = {}
+    pifs_of: dict[Ref[Host], list[Ref[PIF]]] = {}
+    pifs_gone: list[Ref[PIF]] = []
     for ref in rows[PIF]:
-        pif = view.find(PIF, Ref(ref))
-        if pif is not None:
-            pifs_of.setdefault(pif.host, []).append(pif)
+        pif = view.stored(PIF, Ref(ref))
+        (pifs_of.setdefault(pif.host, []) if pif is not None else pifs_gone).append(Ref(ref))
     vifs = (view.find(VIF, Ref(ref)) for ref in rows[VIF])
     of_vms = {*rows[VM], *(vif.VM for vif in vifs if vif is not None)}
     vms = (view.find(VM, Ref(ref)) for ref in of_vms)
@@ -208,5 +226,6 @@ def changed(view: View, before: Mark, now: Shared) -> Changed | None:
         vifs=rows[VIF],
         vms=rows[VM],
         pifs_of=pifs_of,
+        pifs_gone=pifs_gone,
         guests_of=frozenset(vm.resident_on for vm in vms if vm is not None),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from poolnet.hostnet import protocol
-from poolnet.hostnet.diff import diff
+from poolnet.hostnet.diff_of_few import diff_of_few
 from poolnet.hostnet.facts import ARRIVING, DEPARTING, AddressFacts, GuestFacts, HostFacts, NicFacts
 from poolnet.hostnet.laws import ImpossibleStateError
 from poolnet.hostnet.show import network_hash, plan_hash
@@ -55,6 +55,7 @@ class SimulatedHost:
     guests: dict[str, GuestFacts] = field(default_factory=dict)
     _staged: dict[str, protocol.Stage] = field(default_factory=dict)
     _switched: _Switched | None = None
+    _known_addresses: tuple[HostNetwork, tuple[AddressFacts, ...]] = (EMPTY, ())
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -81,20 +82,26 @@ class SimulatedHost:
         return HostFacts(
             hostname=self.name,
             nics=self.nics,
-            addresses=tuple(
-                AddressFacts(
-                    bridge=bridge.name,
-                    ipv4=(bridge.ip.ipv4_address,) if bridge.ip.ipv4_address else (),
-                    gateway=bridge.ip.ipv4_gateway,
-                )
-                for bridge in self.network.bridges
-                if bridge.ip.ipv4_address
-            ),
+            addresses=self._addresses(),
             guests=tuple(self.guests.values()),
             memory_total_bytes=MEMORY_BYTES,
             memory_free_bytes=MEMORY_BYTES // 2,
             cpu_count=32,
         )
+
+    def _addresses(self) -> tuple[AddressFacts, ...]:
+        """Looked for once in each state: there are hundreds of bridges, and one or two addresses."""
+        of, known = self._known_addresses
+        if of is not self.network:
+            known = tuple(
+                AddressFacts(
+                    bridge=bridge.name, ipv4=(bridge.ip.ipv4_address,), gateway=bridge.ip.ipv4_gateway
+                )
+                for bridge in self.network.bridges
+                if bridge.ip.ipv4_address
+            )
+            self._known_addresses = self.network, known
+        return known
 
     async def answer(self, command: protocol.Command) -> protocol.Answer:
         """Carries a command out."""
@@ -148,7 +155,7 @@ class SimulatedHost:
         if busy is not None and not command.dry_run and busy.rollout != command.rollout:
             return _refused(protocol.Fault.BUSY, f"rollout {busy.rollout} waits", busy.rollout)
         try:
-            plan = diff(self.network, command.desired)
+            plan = diff_of_few(self.network, command.desired)
         except ImpossibleStateError as error:
             return _refused(protocol.Fault.MALFORMED, str(error))
         if not command.dry_run:
