@@ -22,7 +22,7 @@ from poolnet.hostd.nohypervisor import NoHypervisor
 from poolnet.hostd.process_stat import started_at
 from poolnet.hostd.run import CommandFailed
 from poolnet.hostnet import protocol
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 HOUR_NS = 3600 * 10**9
 
@@ -141,7 +141,8 @@ def test_a_hypervisor_is_found_by_its_domain(place: Place) -> None:
     words = ("sh", "-c", "read line", "qemu", "-uuid", domain)
     with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
         (place.run / "guests/vm.json").write_text(json.dumps({"state": "running", "domain": domain}))
-        assert list(fence_guard.running(place.run)) == [process.pid]
+        # A program that begins has no command line yet for a moment, though whoever started it is told that it has begun.
+        eventually(lambda: list(fence_guard.running(place.run)) == [process.pid], "it is not found")
         process.kill()
 
 
