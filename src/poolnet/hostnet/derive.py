@@ -328,6 +328,8 @@ class _Derivation:
         if vlan is None or rows is None or not 0 <= vlan.tag <= VLAN_TAG_MAX:
             return
         lower = rows.lower
+        if lower.bridge == network.bridge:
+            return
         if lower.bridge not in self._bridges and not self._add_uplink(rows.pif, rows.network, NO_IP):
             return
         if not self._takes_tag(lower.bridge, vlan.tag):

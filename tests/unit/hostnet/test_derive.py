@@ -423,6 +423,20 @@ def test_what_many_commits_have_changed_is_found_all_the_same() -> None:
     assert bridge(state, "xenbr0").mtu_bytes == 1300
 
 
+def test_a_vlan_cannot_be_on_the_bridge_that_would_be_its_own() -> None:
+    """No call makes such rows, but a database may have them: the bridge under the VLAN is the NIC's."""
+    database, w, other = committed()
+    (local,) = {*database.view.refs(Host)} - {other}
+    nic = next(pif for pif in w.txn.where(PIF, host=local) if pif.device == "eth1")
+    vlan = w.vlan(nic.ref, 10, w.network(bridge="blue"))
+    untagged = w.txn.get(VLAN, vlan).untagged_PIF
+    w.txn.update(PIF, nic.ref, currently_attached=False)
+    w.txn.update(PIF, untagged, network=nic.network)
+    state = derive(w.txn, local)
+    assert contradictions(state) == ()
+    assert not any(bridge.parent for bridge in state.bridges)
+
+
 def test_a_vlan_that_was_in_the_way_of_another_is_not_any_more() -> None:
     """Only the row of the VLAN changes then, of which the host had nothing."""
     database, w, other = committed()
