@@ -128,7 +128,10 @@ class Overlay:
 
     def lookup(self, cls: type[R], attribute: str, value: object) -> Sequence[Ref[R]]:
         """See `Layer`."""
-        below = self._below.lookup(cls, attribute, value)
+        return self._over(self._below.lookup(cls, attribute, value), cls, attribute, value)
+
+    def _over(self, below: Sequence[Ref[R]], cls: type[R], attribute: str, value: object) -> Sequence[Ref[R]]:
+        """What becomes of the rows that the layer below gives for a value."""
         edits = self._edits.get(cls)
         if edits is None:
             return below
@@ -289,7 +292,8 @@ class Overlay:
         computed = SHAPES[cls].computed
         fields = dict(edits.updated.get(ref, _NO_FIELDS))
         for name in edits.touched.get(ref, ()):
-            fields[name] = self.lookup(computed[name].other, computed[name].other_attribute, ref)
+            each = computed[name]
+            fields[name] = self._over(getattr(below, name), each.other, each.other_attribute, ref)
         return with_values(below, fields)
 
     def _update_uuid(self, edits: _Edits, old: Row, changed: Mapping[str, object]) -> None:

@@ -7,7 +7,7 @@ I/O, or makes anything durable: `Database.commit` does, with the `Changes` of a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from poolnet.db.changes import Changes
 from poolnet.db.layer import Layer
@@ -17,6 +17,7 @@ from poolnet.model.errors import handle_invalid, uuid_invalid
 from poolnet.model.types import Ref, Row
 
 R = TypeVar("R", bound=Row)
+_NOTHING: Final = object()  # what a row that is not there has in every field
 
 
 class View:
@@ -120,15 +121,27 @@ class View:
 
     def _refs_where(self, cls: type[R], fields: Mapping[str, object]) -> Iterable[Ref[R]]:
         """The rows with these values, as they are asked for. Raises TypeError."""
-        shape, layer = SHAPES[cls], self._layer
+        shape = SHAPES[cls]
         if not shape.stored.issuperset(fields):
             raise TypeError(f"{shape.name} has no stored fields {sorted(fields.keys() - shape.stored)}")
         indexed, candidates = self._candidates(cls, fields)
         checked = [(name, value) for name, value in fields.items() if name != indexed]
         if not checked:
             return candidates
-        stored = ((ref, layer.stored(cls, ref)) for ref in candidates)
-        return (ref for ref, row in stored if row is not None and _has(row, checked))
+        return self._with(cls, candidates, checked)
+
+    def _with(
+        self, cls: type[R], candidates: Sequence[Ref[R]], fields: Sequence[tuple[str, object]]
+    ) -> Iterator[Ref[R]]:
+        """Those of some rows with these values, looked at one by one."""
+        stored = self._layer.stored
+        for ref in candidates:
+            row = stored(cls, ref)
+            for name, value in fields:
+                if getattr(row, name, _NOTHING) != value:
+                    break
+            else:
+                yield ref
 
     def _candidates(self, cls: type[R], fields: Mapping[str, object]) -> tuple[str, Sequence[Ref[R]]]:
         """Gives the rows among which those with these values are, and the field of which that is certain, if any."""
@@ -143,10 +156,6 @@ class View:
             return "", layer.refs(cls)
         _, name = min(sizes)
         return name, layer.lookup(cls, name, fields[name])
-
-
-def _has(row: Row, fields: Sequence[tuple[str, object]]) -> bool:
-    return all(getattr(row, name) == value for name, value in fields)
 
 
 class Txn(View):

@@ -37,7 +37,8 @@ def of_calls(
     calls: Sequence[tuple[Audited | None, Decided | None]], view: View, plans: Mapping[Ref[Host], str]
 ) -> list[bytes]:
     """The notes of calls that are committed together, with the hash of each host's plan."""
-    by_uuid = {view.get(Host, host).uuid: plan for host, plan in plans.items()}
+    rows = ((view.stored(Host, host), plan) for host, plan in plans.items())
+    by_uuid = {row.uuid: plan for row, plan in rows if row is not None}
     return [
         entry_of(audited, SUCCESS, decided=decided, view=view, plans=by_uuid)
         for audited, decided in calls

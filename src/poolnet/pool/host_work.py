@@ -74,7 +74,7 @@ def guests_take_s(work: HostWork) -> float:
 
 def address_to_come(view: View, committed: View, host: Ref[Host]) -> str:
     """The management address that a host will have if it is another than it has."""
-    after, before = view.find(Host, host), committed.find(Host, host)
+    after, before = view.stored(Host, host), committed.stored(Host, host)
     if after is None or (before is not None and before.address == after.address):
         return ""
     return after.address

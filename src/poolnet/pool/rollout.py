@@ -353,7 +353,7 @@ class Rollouts:
     def _address_of_coordinator(self, view: View) -> str:
         """The management address of this host, as it is to be."""
         for host in self._hosts.reachable():
-            row = view.find(Host, host)
+            row = view.stored(Host, host)
             if self._hosts.is_local(host) and row is not None:
                 return row.address
         return ""
@@ -560,7 +560,7 @@ def _marked(view: View, armed: Mapping[Ref[Host], str]) -> tuple[Changes, ...]:
         return ()
     overlay = view.nested()
     for host, rollout in armed.items():
-        row = overlay.find(Host, host)
+        row = overlay.stored(Host, host)
         if row is not None:
             overlay.update(Host, host, other_config={**row.other_config, DECIDED_KEY: rollout})
     return (overlay.changes(),)
