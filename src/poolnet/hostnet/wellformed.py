@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Final, TypeAlias
 
 from poolnet.hostnet import protocol
-from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork, IpConfig, PortLock, Uplink
+from poolnet.hostnet.state import VLAN_TAG_MAX, Bridge, GuestPort, HostNetwork, IpConfig, PortLock, Uplink
 
 INTERFACE: Final = re.compile(r"(?!-)(?!\.{1,2}\Z)[A-Za-z0-9_.@+-]{1,15}\Z")
 MAC: Final = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\Z")
@@ -22,7 +22,6 @@ WORD: Final = re.compile(r"(?![-.])[A-Za-z0-9_:.+-]{0,64}\Z")
 KEY: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
 PCI: Final = re.compile(r"(?![-.])[A-Za-z0-9_:.-]{1,32}\Z")  # or of another bus; a name in sysfs
 MTU_MAX: Final = 65535
-TAG_MAX: Final = 4094
 TUNNEL_KEY_MAX: Final = 2**24 - 1
 DEVICE_MAX: Final = 9999
 DOMID_MAX: Final = 2**31 - 1
@@ -48,7 +47,7 @@ def malformed(network: HostNetwork) -> Iterator[str]:
             yield from _texts("a virtual function", PCI, [function.address])
             yield from _texts("a virtual function's MAC", MAC, [function.mac])
             yield from _texts("a VIF", IDENTITY, filter(None, [function.vif_uuid]))
-            yield from _range("a virtual function's tag", function.vlan_tag, 0, TAG_MAX)
+            yield from _range("a virtual function's tag", function.vlan_tag, 0, VLAN_TAG_MAX)
             yield from _range("a virtual function's rate", function.rate_mbits_per_s, 0, 2**31)
     yield from _texts("a bridge", INTERFACE, filter(None, [network.management_bridge]))
     yield from _texts("a bridge", INTERFACE, network.nbd_bridges)
@@ -81,14 +80,14 @@ def _guest_nic(nic: protocol.GuestNic) -> Iterator[str]:
     yield from _texts("a VIF's MAC", MAC, [nic.mac])
     yield from _range("a VIF's MTU", nic.mtu_bytes, 1, MTU_MAX)
     yield from _texts("a virtual function", PCI, filter(None, [nic.function]))
-    yield from _range("a virtual function's tag", nic.vlan_tag, 0, TAG_MAX)
+    yield from _range("a virtual function's tag", nic.vlan_tag, 0, VLAN_TAG_MAX)
 
 
 def _bridge(bridge: Bridge) -> Iterator[str]:
     yield from _texts("a bridge", INTERFACE, [bridge.name, *filter(None, [bridge.parent])])
     yield from _texts("a bridge's MAC", MAC, filter(None, [bridge.mac]))
     yield from _range("a bridge's MTU", bridge.mtu_bytes, 1, MTU_MAX)
-    yield from _range("a bridge's tag", bridge.vlan_tag, -1, TAG_MAX)
+    yield from _range("a bridge's tag", bridge.vlan_tag, -1, VLAN_TAG_MAX)
     yield from _texts("a network", IDENTITY, bridge.network_uuids)
     yield from _addresses(bridge.ip)
     if bridge.uplink is not None:
@@ -136,7 +135,7 @@ def _lock(lock: PortLock) -> Iterator[str]:
     for prefix in (*lock.ipv4_allowed, *lock.ipv6_allowed):
         yield from _parsed("an allowed address", _prefix, [prefix])
     for tag in lock.trunks:
-        yield from _range("a trunk's tag", tag, 0, TAG_MAX)
+        yield from _range("a trunk's tag", tag, 0, VLAN_TAG_MAX)
 
 
 def _texts(what: str, pattern: re.Pattern[str], texts: Iterable[str]) -> Iterator[str]:

@@ -67,7 +67,7 @@ def move_vlans(ctx: CallContext, source: Ref[PIF], target: Ref[PIF]) -> None:
     Where the other has a VLAN with that tag, the VIFs of the first's network go to that VLAN's network instead.
     """
     for vlan in ctx.txn.where(VLAN, tagged_PIF=source):
-        there = next((v for v in ctx.txn.where(VLAN, tagged_PIF=target) if v.tag == vlan.tag), None)
+        there = ctx.txn.first(VLAN, tagged_PIF=target, tag=vlan.tag)
         old = ctx.txn.find(PIF, vlan.untagged_PIF)
         if old is None:
             ctx.txn.destroy(VLAN, vlan.ref)

@@ -336,7 +336,7 @@ def _ensure_himn(ctx: CallContext) -> None:
 
 def _set_management(ctx: CallContext, management: protocol.Management) -> None:
     """Makes the PIF that the administrator chose the management interface."""
-    base = next((p for p in ctx.txn.where(PIF, host=ctx.local_host) if p.device == management.nic), None)
+    base = ctx.txn.first(PIF, host=ctx.local_host, device=management.nic)
     if base is None:
         raise errors.invalid_value("management", management.nic)
     ref = base.ref if management.vlan_tag < 0 else _management_vlan(ctx, base, management.vlan_tag)

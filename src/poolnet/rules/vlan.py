@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from poolnet.db.txn import View
+from poolnet.hostnet.state import VLAN_TAG_MAX
 from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.network import Network
@@ -19,7 +20,6 @@ from poolnet.rules.features import require_unprotected, the_pool
 from poolnet.rules.kinds import Kind, first_pif, is_bond_slave, is_vlan_on_sriov, kind_of, local_pif, pci_ids
 from poolnet.rules.pif_plug import plug, require_not_bonded, unplug
 
-TAG_MAX: Final = 4094
 UNTAGGED_MAC: Final = "fe:ff:ff:ff:ff:ff"  # spec §8.2
 
 
@@ -29,7 +29,7 @@ def require_tag(tag: int) -> None:
     Raises:
         VLAN_TAG_INVALID: It is another number.
     """
-    if not 0 <= tag <= TAG_MAX:
+    if not 0 <= tag <= VLAN_TAG_MAX:
         raise errors.vlan_tag_invalid(tag)
 
 
