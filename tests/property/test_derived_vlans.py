@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -32,6 +31,7 @@ from poolnet.model.types import Ref, is_null
 from poolnet.rules import startup
 from poolnet.rules.context import CallContext
 from poolnet.rules.vlan import make
+from tests.property.derived_again import check_derived_again
 from tests.unit.rules.world import GREETING, World, facts_with
 
 NAMES = ("blue0", "blue1", "xenbr1", "xenbr2")
@@ -45,7 +45,6 @@ KEYS: tuple[dict[str, str], ...] = (
 )
 
 
-@cache
 def a_pool() -> tuple[Database, CallContext]:
     """Two hosts with three NICs each, networks for VLANs, and a guest on each of some of them."""
     database = Database.open(MemoryEngine())
@@ -147,6 +146,7 @@ WRITES = st.lists(
         ),
         st.integers(0, 60),
         st.integers(0, 60),
+        st.integers(0, 60),
     ),
     min_size=5,
     max_size=30,
@@ -155,31 +155,18 @@ WRITES = st.lists(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(writes=WRITES)
-def test_vlans_that_come_and_go_leave_the_rest_as_it_was(writes: list[tuple[str, int, int]]) -> None:
+def test_vlans_that_come_and_go_leave_the_rest_as_it_was(writes: list[tuple[str, int, int, int]]) -> None:
     """Also after what was looked at and given up."""
-    database, ctx = a_pool.__wrapped__()
-    txn, deriver = database.begin(), Deriver()
+    database, ctx = a_pool()
 
-    def check(view: Txn, hosts: Sequence[Ref[Host]]) -> None:
-        assert deriver.derive(view, hosts) == {host: derive(view, host) for host in hosts}
-
-    check(txn, txn.refs(Host))
-    for number, (what, a, b) in enumerate(writes):
-        hosts = txn.refs(Host)
-        if a % 4 == 0:
-            given_up = txn.nested()
-            do(replace(ctx, txn=given_up), what, b, a)
-            check(given_up, hosts)
+    def change(txn: Txn, what: str, a: int, b: int, _: int) -> None:
         do(replace(ctx, txn=txn), what, a, b)
-        check(txn, hosts if b % 5 else hosts[:1])
-        if number % 4 == 3:
-            database.commit_now(txn.changes())
-            txn = database.begin()
-    check(txn, txn.refs(Host))
+
+    check_derived_again(database, writes, change, commit_every=4)
 
 
 def test_no_host_is_looked_at_as_a_whole_because_a_vlan_comes_or_goes() -> None:
-    database, ctx = a_pool.__wrapped__()
+    database, ctx = a_pool()
     deriver = Deriver()
     network = World(ctx=replace(ctx, txn=(txn := database.begin()))).network(bridge="green")
     hosts = txn.refs(Host)
@@ -232,7 +219,7 @@ class Changing:
     """A pool that is changed step by step; after each of them all hosts are derived, and it is committed."""
 
     def __init__(self) -> None:
-        self.database, self.ctx = a_pool.__wrapped__()
+        self.database, self.ctx = a_pool()
         self.deriver = Deriver()
         self.txn = self.database.begin()
         self.hosts = self.txn.refs(Host)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -14,7 +13,7 @@ from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
 from poolnet.db.staging import stage
 from poolnet.db.txn import Txn
-from poolnet.hostnet.derive import Deriver, derive
+from poolnet.hostnet.derive import derive
 from poolnet.hostnet.laws import contradictions
 from poolnet.model.classes.bond import Bond
 from poolnet.model.classes.host import Host
@@ -36,6 +35,7 @@ from poolnet.model.types import NULL, Ref, is_null
 from poolnet.rules import startup
 from poolnet.rules.allowed import refresh_vm
 from poolnet.rules.context import CallContext
+from tests.property.derived_again import check_derived_again
 from tests.unit.rules.world import GREETING, LOCAL, NETWORK_RECORD, VIF_RECORD, VM_RECORD, World, facts_with
 
 LIVE = (VmPowerState.RUNNING, VmPowerState.PAUSED)
@@ -201,23 +201,11 @@ def test_any_sequence_of_calls_keeps_the_pool_in_order(calls: list[tuple[str, in
 def test_what_has_not_changed_need_not_be_derived_anew(calls: list[tuple[str, int, int, int]]) -> None:
     """Not after commits, nor after calls whose changes were looked at and given up; nor for hosts that were left out."""
     database, ctx = started.__wrapped__()
-    txn, deriver = database.begin(), Deriver()
 
-    def check(view: Txn, hosts: Sequence[Ref[Host]]) -> None:
-        assert deriver.derive(view, hosts) == {host: derive(view, host) for host in hosts}
-
-    for number, (method, a, b, c) in enumerate(calls):
-        hosts = txn.refs(Host)
-        if c % 4 == 0:
-            given_up = txn.nested()
-            Client(given_up, ctx).do(method, b, c, a)
-            check(given_up, hosts)
+    def change(txn: Txn, method: str, a: int, b: int, c: int) -> None:
         Client(txn, ctx).do(method, a, b, c)
-        check(txn, hosts if b % 5 else hosts[:1])
-        if number % 8 == 7:
-            database.commit_now(txn.changes())
-            txn = database.begin()
-    check(txn, txn.refs(Host))
+
+    check_derived_again(database, calls, change, commit_every=8)
 
 
 def check_vms(txn: Txn) -> None:
