@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -115,7 +115,7 @@ class RunningLab:
 @contextmanager
 def running_lab(
     hosts: int,
-    nics: int = 2,
+    nics: int | Sequence[int] = 2,
     backend: str = BACKEND,
     *,
     pool: bool = False,
@@ -124,7 +124,7 @@ def running_lab(
 ) -> Iterator[RunningLab]:
     """A lab with a name of its own, its hosts in one pool if asked for; gone afterwards.
 
-    `silence_s` is the time after which hosts of the pool take each other to be cut off; tests that wait for that need not
+    `nics` is the number of NICs of every host, or of each of them. `silence_s` is the time after which hosts of the pool take each other to be cut off; tests that wait for that need not
     wait as long as usual.
     """
     name = f"t{os.getpid() % 1_000_000}-{next(_NUMBERS)}"

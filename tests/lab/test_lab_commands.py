@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import urllib.request
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from poolnet.lab.state import LABS
-from tests.lab.running import RunningLab, running_lab
+from poolnet.lab.state import LABS, load
+from tests.lab.running import MADE, RunningLab, running_lab
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
@@ -172,6 +173,22 @@ def test_capture_shows_frames_at_a_vif(lab: RunningLab) -> None:
     assert "10.7.0.1 > 10.7.0.2: ICMP echo request" in out
 
 
+def test_each_host_has_as_many_nics_as_were_asked_for() -> None:
+    name = f"n{os.getpid() % 1_000_000}"
+    try:
+        done = poolnet("lab", "up", "--name", name, "--nics", "3,1")
+        assert done.returncode == 0, done.stderr
+        MADE.note(load(name))
+        one = RunningLab(name)
+        for host, nics in (("host1", ["eth0", "eth1", "eth2"]), ("host2", ["eth0"])):
+            listed = one.run(host, "sh", "-c", "ls /sys/class/net").split()
+            assert [nic for nic in listed if nic.startswith("eth")] == nics
+            pifs = one.xe(host, "pif-list", "params=device", "--minimal").split(",")
+            assert sorted(pifs) == nics
+    finally:
+        assert poolnet("lab", "down", "--name", name).returncode == 0
+
+
 def test_labs_stand_side_by_side_and_one_that_crashed_is_removed(lab: RunningLab) -> None:
     with running_lab(hosts=1, nics=1) as other:
         assert other.lab.network != lab.lab.network
@@ -190,4 +207,13 @@ def test_wrong_words_are_refused_with_the_reason() -> None:
     assert "there is no lab nowhere" in poolnet("lab", "info", "--name", "nowhere").stderr
     assert "is no name for a lab" in poolnet("lab", "down", "--name", "../etc").stderr
     assert "1 to 64 hosts" in poolnet("lab", "up", "--name", "none", "--hosts", "0").stderr
+    assert "2 numbers of NICs for 3 hosts" in (
+        poolnet("lab", "up", "--name", "none", "--hosts", "3", "--nics", "4,2").stderr
+    )
+    for nics in ("0", "4,17", "4,-1"):
+        assert "a host of a lab has 1 to 16 NICs" in (
+            poolnet("lab", "up", "--name", "none", f"--nics={nics}").stderr
+        )
+    for nics in ("", "4,", "many"):
+        assert poolnet("lab", "up", "--name", "none", f"--nics={nics}").returncode == 2
     assert poolnet("lab").returncode == 2

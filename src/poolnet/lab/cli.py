@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from poolnet.lab import console, datapath, life, state
 
+USUAL_HOSTS = 3
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it succeeded, 1 when it could not be done, 2 when the words make no sense."""
@@ -75,10 +77,10 @@ def _lab(arguments: argparse.Namespace) -> None:
     name = arguments.name
     match arguments.action:
         case "up":
-            size = {"hosts": arguments.hosts, "nics": arguments.nics}
+            hosts, nics = _size(arguments.hosts, arguments.nics)
             kind = {"backend": arguments.backend, "datapath_type": arguments.datapath}
             pool, simulate = arguments.pool, arguments.simulate
-            lab = asyncio.run(life.up(name, **size, **kind, pool=pool, simulate=simulate))
+            lab = asyncio.run(life.up(name, hosts=hosts, nics=nics, **kind, pool=pool, simulate=simulate))
             sys.stdout.write(f"{lab.directory / 'lab.json'}\n")
         case "info":
             sys.stdout.write(json.dumps(console.info(state.load(name)), indent=2) + "\n")
@@ -90,6 +92,18 @@ def _lab(arguments: argparse.Namespace) -> None:
             console.capture(state.load(name), arguments.host, arguments.device, arguments.command)
         case _:
             asyncio.run(_change(arguments))
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    """Numbers between commas. Raises ValueError."""
+    return tuple(int(word) for word in text.split(","))
+
+
+def _size(hosts: int | None, nics: tuple[int, ...]) -> tuple[int, int | tuple[int, ...]]:
+    """Hosts, and NICs of all or of each of them: a list of numbers says how many hosts there are, if nothing else does."""
+    if len(nics) == 1:
+        return USUAL_HOSTS if hosts is None else hosts, nics[0]
+    return len(nics) if hosts is None else hosts, nics
 
 
 async def _change(arguments: argparse.Namespace) -> None:
@@ -130,8 +144,14 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     up = action("up", "start a lab and wait until every host serves")
-    up.add_argument("--hosts", type=int, default=3)
-    up.add_argument("--nics", type=int, default=4)
+    up.add_argument("--hosts", type=int, help=f"default: {USUAL_HOSTS}, or as many as --nics names")
+    up.add_argument(
+        "--nics",
+        type=_counts,
+        default=(4,),
+        metavar="N[,N…]",
+        help="NICs of every host, or of each of them (default: 4)",
+    )
     up.add_argument("--backend", choices=life.BACKENDS, default="openvswitch")
     up.add_argument(
         "--datapath",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import shutil
@@ -10,7 +11,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,19 +54,24 @@ _LIST_METHODS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Simulated:
-    """How many hosts, with how many NICs each, are simulated on a lab's only machine."""
+def nics_of_each(hosts: int, nics: int | Sequence[int]) -> tuple[int, ...]:
+    """How many NICs each host of a lab has: one number is that of all of them.
 
-    hosts: int
-    nics: int
+    Raises LabError: not one number for each host, or one that is out of bounds.
+    """
+    each = (nics,) * hosts if isinstance(nics, int) else tuple(nics)
+    if len(each) != hosts:
+        raise LabError(f"there are {len(each)} numbers of NICs for {hosts} hosts")
+    if not all(1 <= one <= NICS_MAX for one in each):
+        raise LabError(f"a host of a lab has 1 to {NICS_MAX} NICs")
+    return each
 
 
 async def up(
     name: str,
     *,
     hosts: int,
-    nics: int,
+    nics: int | Sequence[int],
     backend: str = BACKENDS[0],
     pool: bool = False,
     datapath_type: str = "",
@@ -75,8 +80,9 @@ async def up(
 ) -> Lab:
     """Start a lab and wait until every host's API answers; what a crashed lab of that name left is removed first.
 
-    Open vSwitch uses the kernel's datapath when there is one, unless `datapath_type` says which. Hosts of the pool that are
-    silent for `silence_s` take each other to be cut off. With `simulate` the hosts are values in one process on the lab's
+    `nics` is the number of NICs of every host, or of each of them in their order. Open vSwitch uses the kernel's datapath
+    when there is one, unless `datapath_type` says which. Hosts of the pool that are silent for `silence_s` take each other to
+    be cut off. With `simulate` the hosts are values in one process on the lab's
     only machine, `host1`, and in one pool.
     Raises LabError: a bad argument, a lab of that name that runs, or a machine that does not start (everything is removed
     again then).
@@ -85,8 +91,9 @@ async def up(
     if os.geteuid() != 0:
         raise LabError("a lab needs root: it makes network namespaces")
     most = SIMULATED_HOSTS_MAX if simulate else HOSTS_MAX
-    if not 1 <= hosts <= most or not 1 <= nics <= NICS_MAX:
-        raise LabError(f"a lab has 1 to {most} hosts with 1 to {NICS_MAX} NICs each")
+    if not 1 <= hosts <= most:
+        raise LabError(f"a lab has 1 to {most} hosts")
+    each = nics_of_each(hosts, nics)
     with locked(name):
         if (LABS / name / "lab.json").exists():
             old = load(name)
@@ -96,10 +103,10 @@ async def up(
         try:
             kind = datapath_type or datapath.possible()
             if simulate:
-                lab = await _start(name, 1, 1, BACKENDS[0], kind, silence_s, Simulated(hosts, nics))
+                lab = await _start(name, (1,), BACKENDS[0], kind, silence_s, each)
                 await _wait_complete(lab)
             else:
-                lab = await _start(name, hosts, nics, backend, kind, silence_s)
+                lab = await _start(name, each, backend, kind, silence_s)
             if pool and not simulate:
                 await _join(lab)
         except BaseException:
@@ -218,16 +225,16 @@ async def _remove(name: str) -> None:
 
 async def _start(
     name: str,
-    hosts: int,
-    nics: int,
+    nics: tuple[int, ...],
     backend: str,
     datapath_type: str,
     silence_s: float,
-    simulated: Simulated | None = None,
+    simulated: tuple[int, ...] = (),
 ) -> Lab:
+    """`nics` are those of each machine, `simulated` those of each host that is simulated on the only one."""
     with ExitStack() as listening:
-        sockets = [listening.enter_context(_listen()) for _ in range(2 * hosts)]
-        lab = _describe(name, hosts, nics, backend, datapath_type, [one.getsockname()[1] for one in sockets])
+        sockets = [listening.enter_context(_listen()) for _ in range(2 * len(nics))]
+        lab = _describe(name, nics, backend, datapath_type, [one.getsockname()[1] for one in sockets])
         lab.directory.mkdir(mode=0o755, parents=True)
         lab.save()
         _prepare_machines(lab, sockets, silence_s, simulated)
@@ -253,7 +260,7 @@ async def _start(
 
 
 def _describe(
-    name: str, hosts: int, nics: int, backend: str, datapath_type: str, ports: Sequence[int]
+    name: str, nics: tuple[int, ...], backend: str, datapath_type: str, ports: Sequence[int]
 ) -> Lab:
     subnet = free_subnet()
     return Lab(
@@ -271,10 +278,10 @@ def _describe(
                 http_port=ports[2 * number - 1],
                 nics=tuple(
                     Nic(name=f"eth{slot}", mac=mac_of(name, f"host{number}", slot), slot=slot)
-                    for slot in range(nics)
+                    for slot in range(count)
                 ),
             )
-            for number in range(1, hosts + 1)
+            for number, count in enumerate(nics, 1)
         ),
     )
 
@@ -286,7 +293,7 @@ def _listen() -> socket.socket:
 
 
 def _prepare_machines(
-    lab: Lab, sockets: Sequence[socket.socket], silence_s: float, simulated: Simulated | None
+    lab: Lab, sockets: Sequence[socket.socket], silence_s: float, simulated: tuple[int, ...]
 ) -> None:
     from argon2 import PasswordHasher, profiles
 
@@ -307,11 +314,9 @@ def _prepare_machines(
             "var-lib/poolnet/api/users.toml": f'[users.root]\npassword_hash = "{password_hash}"\n',
         }
         own = _host_services(lab)
-        if simulated is not None:
+        if simulated:
             own = _simulation()
-            files["etc/poolnet/simulated.json"] = (
-                f'{{"hosts": {simulated.hosts}, "nics": {simulated.nics}, "address": "{host.address}"}}\n'
-            )
+            files["etc/poolnet/simulated.json"] = json.dumps({"nics": simulated, "address": host.address})
         machine.prepare(lab.directory / host.name, host.name, own, files)
         (lab.directory / host.name / "var-lib/poolnet/api/users.toml").chmod(0o600)
 

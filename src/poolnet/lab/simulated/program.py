@@ -30,10 +30,9 @@ CONFIG: Final = "/etc/poolnet/simulated.json"
 
 
 class Simulation(msgspec.Struct, frozen=True, kw_only=True):
-    """How many hosts of what kind; `address` is that of the first, the others count up from it."""
+    """How many NICs each host has; `address` is that of the first host."""
 
-    hosts: int
-    nics: int
+    nics: tuple[int, ...]
     address: str
 
 
@@ -43,9 +42,9 @@ def simulated_hosts(simulation: Simulation) -> tuple[SimulatedHost, ...]:
         SimulatedHost(
             number=number,
             address=simulation.address if number == 1 else f"198.18.{number >> 8}.{number & 255}",
-            nics=tuple(nic_of(number, slot) for slot in range(simulation.nics)),
+            nics=tuple(nic_of(number, slot) for slot in range(count)),
         )
-        for number in range(1, simulation.hosts + 1)
+        for number, count in enumerate(simulation.nics, 1)
     )
 
 
