@@ -12,8 +12,9 @@ import struct
 from asyncio.trsock import TransportSocket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from typing import Final
+
+from poolnet.pool.peer_address import plain_address
 
 _LAST_ACK_RECEIVED: Final = struct.Struct(
     "=56xI"
@@ -23,13 +24,6 @@ _PROBE_EVERY_S: Final = 1  # TCP knows no shorter time
 _PROBES_MAX: Final = 127  # the connection is not given up here, whatever comes
 _LOOK_EVERY_S: Final = 0.02
 _CLOCK_S: Final = 0.015  # the kernel counts in ticks
-
-
-def plain_address(text: str) -> str:
-    """An address as people write it: without a zone, and IPv4 not inside IPv6."""
-    address = ip_address(text.partition("%")[0])
-    mapped = address.ipv4_mapped if address.version == 6 else None
-    return str(mapped or address)
 
 
 class CallerConnection:

@@ -42,12 +42,13 @@ from poolnet.api.answer import (
 )
 from poolnet.api.budgets import Budgets
 from poolnet.api.bytestream import ByteStream
-from poolnet.api.caller_path import CallerConnection, plain_address
+from poolnet.api.caller_path import CallerConnection
 from poolnet.api.fragments import encode_value
 from poolnet.api.listener import Budget, Listener, Slot, bind_tcp, bind_unix
 from poolnet.api.thincli import CliConnection, ClientGone, ThinClient, words_of
 from poolnet.api.wire import Malformed, WireCall
 from poolnet.pool.consoles import member_of
+from poolnet.pool.peer_address import plain_address
 from poolnet.xe.client import Client
 from poolnet.xe.commands.run import CONFIRM_WITHIN_MAX_S
 

@@ -143,6 +143,12 @@ class HostLink:
             with suppress(OSError):
                 await writer.wait_closed()
 
+    @property
+    def peer_address(self) -> str:
+        """The IP address that it leads to; "" while it is broken, or leads over a Unix socket."""
+        name = self._writer.get_extra_info("peername") if self._writer is not None else None
+        return str(name[0]) if isinstance(name, tuple) else ""
+
     async def close(self) -> None:
         """Ends the connection; requests in flight fail."""
         task, self._reader_task = self._reader_task, None

@@ -21,6 +21,7 @@ from poolnet.model.types import Ref
 from poolnet.pool import wire
 from poolnet.pool.hostlink import HostCutOff, HostGone, HostLink, HostRefused
 from poolnet.pool.peer import ANSWER_S, Peer, PeerDenied, PeerGone, Streams
+from poolnet.pool.peer_address import plain_address
 
 T = TypeVar("T")
 A = TypeVar("A", bound=Struct)
@@ -51,6 +52,12 @@ class RemoteHost:
         """Where its connection to the coordinator comes from."""
         self.expected_at = ""
         """Where a rollout that is under way will have put it."""
+
+    @property
+    def leads_where_seen(self) -> bool:
+        """Whether the link to its daemon is to the address that it was seen at last."""
+        leads_to = self.link.peer_address
+        return bool(leads_to and self.seen_at) and plain_address(leads_to) == plain_address(self.seen_at)
 
     async def dial(self) -> Streams:
         """A connection to its door, at whichever of its addresses answers first. Raises PeerGone."""
@@ -162,9 +169,14 @@ class PoolHosts:
         try:
             async with asyncio.timeout((command.confirm_within_s or 0.0) + PROBE_GRACE_S):
                 await asyncio.wait((asked, looking), return_when=asyncio.FIRST_COMPLETED)
-                if asked.done() and isinstance(asked.exception(), HostGone):
-                    return await looking
-                return await asked if asked.done() else looking.result()
+                if not asked.done() or isinstance(asked.exception(), HostGone):
+                    done = await looking
+                elif remote.expected_at:
+                    done = asked.result()
+                else:
+                    return asked.result()
+                await remote.link.close()  # what is left of the connection to the old address
+                return done
         except TimeoutError as error:
             raise HostCutOff("the host did not come back in time") from error
         finally:
@@ -180,9 +192,7 @@ class PoolHosts:
             with suppress(HostGone, HostRefused):
                 try:
                     question = protocol.AwaitsConfirm(rollout=command.rollout)
-                    done = await link.request(question, protocol.Done, ANSWER_S)
-                    await remote.link.close()  # what is left of the connection to the old address
-                    return done
+                    return await link.request(question, protocol.Done, ANSWER_S)
                 finally:
                     await link.close()
 

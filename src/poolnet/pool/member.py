@@ -24,6 +24,7 @@ from poolnet.model import errors
 from poolnet.model.classes.host import Host
 from poolnet.model.failure import Failure
 from poolnet.pool import authority, membership, pki, trusted, wire
+from poolnet.pool.address_kept import abort_without_address
 from poolnet.pool.cluster import ClusterSite
 from poolnet.pool.membership import Membership, write_durably
 from poolnet.pool.pace import Pace
@@ -186,12 +187,16 @@ class Member:
             raise PeerDenied(wire.Denied(reason=reason, code="HOST_IS_SLAVE", params=(answer.address,)))
         self._welcomed(answer)
         self._started = False
-        beating = asyncio.create_task(self._beat(writer), name="member-beat")
+        beside = (
+            asyncio.create_task(self._beat(writer), name="member-beat"),
+            asyncio.create_task(abort_without_address(writer), name="member-address"),
+        )
         try:
             await self._listen(reader, answer.epoch)
         finally:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     def _welcomed(self, welcome: wire.Welcome) -> None:
         """Keeps what the coordinator said of itself, and what it takes to be its successor. Raises OSError."""

@@ -73,6 +73,8 @@ class _Session:
     task: asyncio.Task[None] | None = None
     verifies: bool | None = None
     lost: bool = False
+    keeps_link: bool = False
+    """Whether what is asked of the daemon outlives the connection: the member has made another one, and is where it was."""
 
     def has(self, number: int) -> bool:
         """Whether the member has everything up to that commit on its disk."""
@@ -192,7 +194,7 @@ class Members:
             log.warning("member-cannot-be-reached", host=uuid, reason=str(error))
             await wire.write(writer, _denied(str(error), "HOST_MASTER_CANNOT_TALK_BACK", remote.seen_at))
             return
-        await self._end_session(row.ref)
+        await self._end_session(row.ref, started=greeting.started)
         if self._hosts.remote(row.ref) is not remote:
             # It was declared down meanwhile, and is there after all.
             self._hosts.add(row.ref, remote)
@@ -230,12 +232,14 @@ class Members:
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
-            await remote.link.close()
+            if not session.keeps_link:
+                await remote.link.close()
 
-    async def _end_session(self, host: Ref[Host]) -> None:
-        """Ends the connection that a member had before: it has made a new one."""
+    async def _end_session(self, host: Ref[Host], *, started: bool) -> None:
+        """Ends the connection that a member had before: it has made a new one, its API server having `started` or not."""
         old = self._sessions.get(host)
         if old is not None and old.task is not None:
+            old.keeps_link = not started and old.remote.leads_where_seen
             old.task.cancel()
             await asyncio.gather(old.task, return_exceptions=True)
 

@@ -5,22 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-import pytest
-
-from poolnet.api.caller_path import CallerConnection, plain_address
-
-
-@pytest.mark.parametrize(
-    ("text", "plain"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("fe80::1%eth0", "fe80::1"),
-        ("2001:DB8::1", "2001:db8::1"),
-    ],
-)
-def test_addresses_are_written_as_people_write_them(text: str, plain: str) -> None:
-    assert plain_address(text) == plain
+from poolnet.api.caller_path import CallerConnection
 
 
 def test_a_caller_that_waits_silently_is_still_there_and_its_connection_is_as_before() -> None:

@@ -11,22 +11,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from poolnet.db.database import Database
 from poolnet.db.engine_memory import MemoryEngine
 from poolnet.db.txn import Txn
+from poolnet.hostnet import protocol
 from poolnet.hostnet.facts import HostFacts
 from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.pool import Pool
 from poolnet.pool import members as members_module
 from poolnet.pool import pki, wire
 from poolnet.pool.authority import PoolFiles
+from poolnet.pool.hostlink import HostGone, HostLink
 from poolnet.pool.hosts import PoolHosts, RemoteHost
 from poolnet.pool.members import Members
 from poolnet.pool.membership import Role
 from poolnet.pool.pace import Pace
 from tests.unit.db.rows import a_host, a_ref, a_uuid, create
+from tests.unit.pool.test_hostlink import GREETING
 
 TERM = 4
 PONG = wire.Pong(role=Role.MEMBER, term=TERM)
@@ -86,16 +90,18 @@ class Stage:
         )
         self.members.open()
 
-    async def greeted(self) -> wire.Welcome:
-        """The member greets, and stays."""
+    async def greeted(self, *, started: bool = True, address: str = "127.0.0.1") -> wire.Welcome:
+        """The member greets from an address, and stays."""
         accepted: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
         server = await asyncio.start_server(lambda *streams: accepted.put_nowait(streams), "127.0.0.1", 0)
-        reader, self.theirs = await asyncio.open_connection(*server.sockets[0].getsockname())
+        reader, self.theirs = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), local_addr=(address, 0)
+        )
         greeting = wire.Greet(
             version=wire.VERSION,
             number=0,
             epoch="",
-            started=True,
+            started=started,
             term=TERM,
             coordinator_uuid=self.me.uuid,
         )
@@ -164,6 +170,43 @@ def test_a_member_that_greets_before_it_is_noted_that_it_is_down_is_not(tmp_path
         assert stage.database.feed.changes_since(0).number == before
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+        await stage.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("started", "address", "survives"),
+    [(False, "127.0.0.1", True), (True, "127.0.0.1", False), (False, "127.0.0.2", False)],
+)
+def test_what_is_asked_of_a_member_outlives_its_connection_if_it_is_where_it_was(
+    tmp_path: Path, *, started: bool, address: str, survives: bool
+) -> None:
+    """It makes another connection after its address has changed: calls that have found it there go on."""
+
+    async def run() -> None:
+        stage = Stage(tmp_path)
+        asked: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        daemon = await asyncio.start_server(lambda _, writer: asked.put_nowait(writer), "127.0.0.1", 0)
+        await stage.greeted()
+        before, streams = stage.serving, (stage.theirs, stage.ours)
+        remote = stage.hosts.remote(stage.other.ref)
+        assert remote is not None
+        remote.link = HostLink(lambda: asyncio.open_connection(*daemon.sockets[0].getsockname()))
+        call = asyncio.create_task(remote.link.request(protocol.Hello(), protocol.Greeting))
+        writer = await asyncio.wait_for(asked.get(), 10)
+        await stage.greeted(started=started, address=address)
+        await asyncio.wait((before,), timeout=10)
+        assert before.done()
+        frame = msgspec.json.encode(protocol.Reply(id=1, answer=GREETING))
+        writer.write(len(frame).to_bytes(4) + frame)
+        (outcome,) = await asyncio.wait_for(asyncio.gather(call, return_exceptions=True), 10)
+        assert (outcome == GREETING) is survives
+        assert isinstance(outcome, HostGone) is not survives
+        for one in (writer, *streams):
+            one.close()
+        await remote.link.close()
+        daemon.close()
         await stage.close()
 
     asyncio.run(run())
