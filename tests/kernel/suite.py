@@ -75,6 +75,7 @@ MODULES = {
         f"{_TUNNELS}a_guest_hears_each_far_end_once_and_they_do_not_hear_each_other[gre-6]",
         f"{_TUNNELS}both_versions_of_ip_and_another_key_and_protocol[gre]",
         "tests/kernel/linuxbridge_links.py",
+        "tests/manual/test_pool.py",  # four hosts: VLANs, bonds, every address
         *OPERATIONS,
     ),
 }
