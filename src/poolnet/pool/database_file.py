@@ -1,7 +1,7 @@
 """What does a host's server of the pool database keep, and can it be read? Of the standard library alone.
 
 A disk that is full can damage the log of an ovsdb-server (3.1): while nothing can be written it goes on in its memory, and when
-there is room again it writes what comes next, behind a gap. No server starts with such a file.
+there is room again it writes what comes next, behind a gap. No server starts with such a file. A torn last record alone is no damage.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+
+from poolnet.pool.torn_log import torn_from
 
 DATABASE_FILE: Final = "pool.ovsdb"
 MADE_FOR: Final = "made-for"
@@ -122,6 +124,7 @@ class DatabaseFile:
             return "it is gone"
         try:
             if not self._in_use():
+                self._cut_off_torn()
                 run_tool("check-cluster", str(self.path))
         except subprocess.CalledProcessError as error:
             complaint = error.stderr.decode(errors="replace").strip()
@@ -129,6 +132,14 @@ class DatabaseFile:
         except (OSError, subprocess.SubprocessError):
             return ""
         return ""
+
+    def _cut_off_torn(self) -> None:
+        """Removes a last record that was never whole, as a server would. Raises OSError."""
+        torn = torn_from(self.path)
+        if torn is not None:
+            with self.path.open("r+b") as file:
+                file.truncate(torn)
+                os.fsync(file.fileno())
 
     def _in_use(self) -> bool:
         """Whether a server has the file's lock. Raises OSError."""
