@@ -57,6 +57,11 @@ def moves(works: Mapping[Ref[Host], Acting]) -> tuple[Move, ...]:
     )
 
 
+def takes_part(work: Acting) -> bool:
+    """Whether a guest leaves the host, or comes to it from another."""
+    return any(isinstance(action, protocol.DepartGuest | protocol.ReceiveGuest) for action in work.before)
+
+
 async def send(hosts: Asked, moving: Iterable[Move]) -> None:
     """Sends what belongs to guests that wait at both hosts. Raises HostRefused, HostGone."""
     for move in moving:

@@ -181,17 +181,20 @@ class Rollouts:
             await self._go_back(works, contexts, progress)
             raise
         try:
-            await self._keep(armed, progress)
+            await self._keep(armed, works, progress)
             await self._go_on(migration.moves(works))
         except Exception:  # a bug, and no failure of the calls: they are committed
             log.exception("not-kept")
             for host in armed:
                 self._astray(host)
 
-    async def _keep(self, armed: Mapping[Ref[Host], str], progress: Progress) -> None:
+    async def _keep(
+        self, armed: Mapping[Ref[Host], str], works: Mapping[Ref[Host], HostWork], progress: Progress
+    ) -> None:
         """Lets all hosts keep what is committed; whoever cannot be told is brought in step later."""
         kept = await asyncio.gather(
-            *(self._confirm({host: rollout}) for host, rollout in armed.items()), return_exceptions=True
+            *(self._keep_at(host, rollout, works[host]) for host, rollout in armed.items()),
+            return_exceptions=True,
         )
         for host, outcome in zip(armed, kept, strict=True):
             progress.note(host, Step.KEPT if outcome is None else Step.FAILED)
@@ -199,6 +202,31 @@ class Rollouts:
                 log.warning("host-not-confirmed", host=host, reason=str(outcome))
                 self._applied.pop(host, None)
                 self._astray(host)
+
+    async def _keep_at(self, host: Ref[Host], rollout: str, work: HostWork) -> None:
+        """Lets a host keep what is committed; one whose daemon has died, and so has taken it back, does it again.
+
+        Nobody could have its guests start again later: who brings a host in step takes a VM whose guest is gone to have ended.
+        Raises HostRefused, HostGone.
+        """
+        try:
+            try:
+                await self._confirm({host: rollout})
+            except HostGone:
+                if not work.before and not work.after:
+                    raise
+                await self._confirm(
+                    {host: rollout}
+                )  # its daemon may have died over it, and be there again soon
+        except HostRefused as error:
+            if error.refused.fault is not protocol.Fault.UNKNOWN_ROLLOUT or migration.takes_part(work):
+                raise
+            again = str(uuid4())
+            staged = await self._stage(host, again, work)
+            if staged.plan.disturbance >= Disturbance.MANAGEMENT:
+                raise
+            log.warning("carried-out-again", host=host, rollout=rollout)
+            await self._hosts.switch(host, protocol.Switch(rollout=again))
 
     async def _go_on(self, moved: Sequence[migration.Move]) -> None:
         """Lets guests that have moved go on at their new hosts, and removes them from the old ones.

@@ -31,7 +31,7 @@ from poolnet.pool.hostlink import HostGone, HostRefused
 from poolnet.pool.progress import HOST_KEY, Step
 from poolnet.pool.start import open_pool
 from poolnet.rules.admit import CLASSES, admit
-from poolnet.rules.context import CallContext, Counters, Session
+from poolnet.rules.context import CallContext, Counters, Phase, Session
 from poolnet.rules.pool import create_VLAN_from_PIF
 from poolnet.rules.vlan import create as create_vlan
 from tests.in_process import FACTS, GREETING, BrokenDisk, now
@@ -60,6 +60,7 @@ class Machines:
     local: Ref[Host]
     machines: dict[Ref[Host], Machine]
     log: list[tuple[str, Ref[Host]]] = field(default_factory=list)
+    stagings: list[tuple[Ref[Host], protocol.Stage]] = field(default_factory=list)
     fail: Callable[[str, Ref[Host]], None] = lambda _, __: None
 
     def _at(self, what: str, host: Ref[Host]) -> Machine:
@@ -85,6 +86,7 @@ class Machines:
             refused = protocol.Refused(fault=protocol.Fault.BUSY, message="busy", subject=machine.switched[0])
             raise HostRefused(refused)
         machine.staged[command.rollout] = command.desired
+        self.stagings.append((host, command))
         return protocol.Staged(plan=diff(machine.network, command.desired), plan_hash="")
 
     async def switch(self, host: Ref[Host], command: protocol.Switch) -> protocol.Done:
@@ -399,6 +401,44 @@ def test_a_host_that_is_gone_after_the_commit_is_brought_in_step_when_it_is_back
         pool.hosts.fail = lambda _, __: None
         await pool.coordinator.converge(victim)
         assert has_vlan(pool.hosts.machines[victim].confirmed)
+
+    with_pool(tmp_path, body, BrokenDisk())
+
+
+@pytest.mark.parametrize("over_it", [False, True])
+def test_a_host_whose_daemon_dies_before_it_hears_of_the_commit_does_it_again_with_its_guests(
+    tmp_path: Path, *, over_it: bool
+) -> None:
+    """It has taken back what nobody had confirmed, and with it the start of a VM that the caller hears of."""
+
+    async def body(pool: PoolOfThree) -> None:
+        victim, other, _ = pool.hosts.reachable()
+        vm_uuid = "6cbb5c4e-5b5c-4d0c-8d3c-9a1c1c0c5a11"
+        started = protocol.RunGuest(vm_uuid=vm_uuid)
+        call = pool.vlan_call()
+
+        def rule(ctx: CallContext, **arguments: Value) -> Value:
+            ctx.guest_actions.append((victim, Phase.AFTER, started))
+            made: Value = call.rule(ctx, **arguments)
+            return made
+
+        def fail(step: str, host: Ref[Host]) -> None:
+            machine = pool.hosts.machines[host]
+            if host == victim and step == "confirm":
+                was_there, machine.switched = machine.switched is not None, None
+                if was_there and over_it:
+                    raise HostGone("the link was closed", host)
+                raise HostRefused(protocol.Refused(fault=protocol.Fault.UNKNOWN_ROLLOUT, message="?"))
+
+        pool.hosts.fail = fail
+        pool.hosts.stagings.clear()
+        await pool.coordinator.run(replace(call, rule=rule))
+        assert has_vlan(pool.hosts.machines[victim].confirmed)
+        assert pool.astray == []
+        assert [command.guests_after for host, command in pool.hosts.stagings if host == victim] == (
+            [(started,)] * 2
+        )
+        assert [command.guests_after for host, command in pool.hosts.stagings if host == other] == [()]
 
     with_pool(tmp_path, body, BrokenDisk())
 
