@@ -51,7 +51,7 @@ def test_storage_is_reached_through_its_nic_alone(console: Console, nic: str) ->
 
 
 def test_the_address_for_storage_comes_by_dhcp(console: Console, nic: str) -> None:
-    with console.leasing_outside("10.66.0.50", "10.66.0.60"):
+    with console.leasing_outside("10.66.0.50", "10.66.0.59"):
         console.type(ADDRESS, DHCP_Static="DHCP", pif_uuid=nic)
         eventually(lambda: console.param("pif", nic, "IP").startswith("10.66.0.5"), "it has a lease")
         assert console.addresses(console.bridge_of("eth1")) == [f"{console.param('pif', nic, 'IP')}/24"]
