@@ -197,8 +197,8 @@ def test_the_address_of_a_member_changes(pool: RunningLab, master: Console, leas
     for host in ("host2", FEWER):
         console = Console(pool, host)
         console.type("xe pif-reconfigure-ip uuid=pif_uuid mode=DHCP", pif_uuid=managing_pif(master, host))
-        assert len(console.type("xe host-list").split("uuid")) == 5
         eventually(partial(sees_all, pool, host), "it is heard at its new address")
+        assert len(console.type("xe host-list").split("uuid")) == 5
         new = address_of(master, host)
         assert new.startswith(leases)
         assert master.reaches(new)
