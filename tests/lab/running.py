@@ -124,8 +124,8 @@ def running_lab(
 ) -> Iterator[RunningLab]:
     """A lab with a name of its own, its hosts in one pool if asked for; gone afterwards.
 
-    `nics` is the number of NICs of every host, or of each of them. `silence_s` is the time after which hosts of the pool take each other to be cut off; tests that wait for that need not
-    wait as long as usual.
+    `nics` is the number of NICs of every host, or of each of them. `silence_s` is the time after which hosts of the pool take
+    each other to be cut off; tests that wait for that need not wait as long as usual.
     """
     name = f"t{os.getpid() % 1_000_000}-{next(_NUMBERS)}"
     up = life.up(

@@ -82,8 +82,7 @@ async def up(
 
     `nics` is the number of NICs of every host, or of each of them in their order. Open vSwitch uses the kernel's datapath
     when there is one, unless `datapath_type` says which. Hosts of the pool that are silent for `silence_s` take each other to
-    be cut off. With `simulate` the hosts are values in one process on the lab's
-    only machine, `host1`, and in one pool.
+    be cut off. With `simulate` the hosts are values in one process on the lab's only machine, `host1`, and in one pool.
     Raises LabError: a bad argument, a lab of that name that runs, or a machine that does not start (everything is removed
     again then).
     """

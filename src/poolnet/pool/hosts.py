@@ -169,13 +169,10 @@ class PoolHosts:
         try:
             async with asyncio.timeout((command.confirm_within_s or 0.0) + PROBE_GRACE_S):
                 await asyncio.wait((asked, looking), return_when=asyncio.FIRST_COMPLETED)
-                if not asked.done() or isinstance(asked.exception(), HostGone):
-                    done = await looking
-                elif remote.expected_at:
-                    done = asked.result()
-                else:
-                    return asked.result()
-                await remote.link.close()  # what is left of the connection to the old address
+                lost = not asked.done() or isinstance(asked.exception(), HostGone)
+                done = await looking if lost else asked.result()
+                if lost or remote.expected_at:
+                    await remote.link.close()  # what is left of the connection to the old address
                 return done
         except TimeoutError as error:
             raise HostCutOff("the host did not come back in time") from error

@@ -151,7 +151,8 @@ class Rollouts:
                 if agreement is not None:
                     await agreement(view)
                 if not others:
-                    await self._confirm(armed)
+                    for host, rollout in armed.items():
+                        await self._hosts.settle(host, protocol.Confirm(rollout=rollout))
                     await self._database.commit(changes, noted)
             except BaseException:
                 await self._go_back(works, contexts, progress)
@@ -210,14 +211,7 @@ class Rollouts:
         Raises HostRefused, HostGone.
         """
         try:
-            try:
-                await self._confirm({host: rollout})
-            except HostGone:
-                if not work.before and not work.after:
-                    raise
-                await self._confirm(
-                    {host: rollout}
-                )  # its daemon may have died over it, and be there again soon
+            await self._confirm(host, rollout, work)
         except HostRefused as error:
             if error.refused.fault is not protocol.Fault.UNKNOWN_ROLLOUT or migration.takes_part(work):
                 raise
@@ -227,6 +221,18 @@ class Rollouts:
                 raise
             log.warning("carried-out-again", host=host, rollout=rollout)
             await self._hosts.switch(host, protocol.Switch(rollout=again))
+
+    async def _confirm(self, host: Ref[Host], rollout: str, work: HostWork) -> None:
+        """Lets a host keep what it is, asked twice where guests depend on it. Raises HostRefused, HostGone."""
+        confirm = protocol.Confirm(rollout=rollout)
+        try:
+            await self._hosts.settle(host, confirm)
+        except HostGone:
+            if not work.before and not work.after:
+                raise
+            await self._hosts.settle(
+                host, confirm
+            )  # its daemon may have died over it, and be there again soon
 
     async def _go_on(self, moved: Sequence[migration.Move]) -> None:
         """Lets guests that have moved go on at their new hosts, and removes them from the old ones.
@@ -372,11 +378,6 @@ class Rollouts:
         if asked_s is not None and self._hosts.is_local(host):
             left_s = began + asked_s - asyncio.get_running_loop().time() - CONFIRMING_S
             await _require_callers(guards, work.desired, done.facts, max(left_s, CONFIRMING_S))
-
-    async def _confirm(self, armed: Mapping[Ref[Host], str]) -> None:
-        """Lets hosts keep what they are. Raises HostRefused, HostGone."""
-        for host, rollout in armed.items():
-            await self._hosts.settle(host, protocol.Confirm(rollout=rollout))
 
     def _address_of_coordinator(self, view: View) -> str:
         """The management address of this host, as it is to be."""
