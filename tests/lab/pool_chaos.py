@@ -16,12 +16,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
-from typing import Final
+from typing import Final, TypeVar
 
 from tests.lab import accidents, cluster_load, pools
 from tests.lab.accidents import ACCIDENTS, CLUSTERED, LASTS_S
@@ -29,6 +30,8 @@ from tests.lab.console_client import Client, Denied, NotAnswered
 from tests.lab.pool_seen import CLASSES, Seen
 from tests.lab.running import RunningLab, running_lab
 from tests.waiting import PATIENCE
+
+T = TypeVar("T")
 
 HOSTS: Final = ("host1", "host2", "host3")
 NICS: Final = (4, 4, 3)  # bonds of eth2 and eth3 have one member on the last host
@@ -191,8 +194,10 @@ class Chaos:
 
     async def carry_out(self, group: Sequence[Trial]) -> list[Outcome]:
         """Makes the changes while the accidents happen, and looks at what is left."""
-        seen = await self._see_soon()
+        seen = await self._soon(self._see)
         coordinators = {seen.coordinator(), *(self._next_coordinator(trial, seen) for trial in group)}
+        if "coordinator" in self.known:
+            coordinators |= self.known["coordinator"].may_come
         if self._cluster:
             coordinators = {host["uuid"] for host in seen.all("host")}
         asked = [await self._words(trial, seen) for trial in group]
@@ -307,7 +312,7 @@ class Chaos:
         return words, self._note("the VM", state, "Running", seen)
 
     async def _vlan_create(self, tag: int, seen: Seen) -> tuple[Sequence[str], Ended]:
-        network = await self._xe("network-create", f"name-label=chaos{tag}")
+        network = await self._soon(partial(self._xe, "network-create", f"name-label=chaos{tag}"))
 
         def ended(succeeded: bool, refused: bool) -> None:
             if succeeded:
@@ -359,13 +364,13 @@ class Chaos:
         """The pool's records, as the first host's console has them. Raises NotAnswered, Denied."""
         return Seen(await self._consoles["host1"].records(*CLASSES))
 
-    async def _see_soon(self) -> Seen:
-        """The same, also while the role moves: an earlier call may yet be carried out."""
+    async def _soon(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What is given, also while the role moves: an earlier call, whose end nobody heard, may yet be carried out."""
         deadline = time.monotonic() + SETTLES_WITHIN_S
         while True:
             try:
-                return await self._see()
-            except (NotAnswered, Denied):
+                return await ask()
+            except (NotAnswered, Denied, AssertionError):
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(LOOK_S)

@@ -224,7 +224,7 @@ def test_a_member_whose_new_address_leads_nowhere_goes_back(pool: RunningLab) ->
     )
     assert code == 1
     assert pool.xe("host1", "host-list", "name-label=host3", "params=address", "--minimal") == before
-    eventually(lambda: live(pool) == set(HOSTS))
+    eventually(lambda: live(pool) == live(pool, "host3") == set(HOSTS), "its console has the pool again")
     assert before in pool.run("host3", "ip", "-4", "address", "show", "xenbr0")
 
 
