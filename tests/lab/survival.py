@@ -159,21 +159,26 @@ def pid_of(lab: RunningLab, host: str, program: str) -> int:
     return 0
 
 
-def kill(lab: RunningLab, host: str, program: str) -> None:
-    """Kills a service as a bug would: without a last word. The host's init starts it again."""
+def service_pid(lab: RunningLab, host: str, program: str) -> int:
+    """The same of a service that runs. Signals to process 0 would go to the tests themselves."""
     pid = pid_of(lab, host, program)
     assert pid, f"{program} does not run"
-    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def kill(lab: RunningLab, host: str, program: str) -> None:
+    """Kills a service as a bug would: without a last word. The host's init starts it again."""
+    os.kill(service_pid(lab, host, program), signal.SIGKILL)
 
 
 def stop(lab: RunningLab, host: str, program: str) -> None:
     """Has a service stand still, as a machine that is too busy would."""
-    os.kill(pid_of(lab, host, program), signal.SIGSTOP)
+    os.kill(service_pid(lab, host, program), signal.SIGSTOP)
 
 
 def resume(lab: RunningLab, host: str, program: str) -> None:
     """Undoes `stop`."""
-    os.kill(pid_of(lab, host, program), signal.SIGCONT)
+    os.kill(service_pid(lab, host, program), signal.SIGCONT)
 
 
 def serves(lab: RunningLab, host: str) -> bool:

@@ -98,7 +98,7 @@ def test_calls_while_the_switch_stands_still(lab: RunningLab, api: Api, program:
     vm = api.vm("still")
     api.vif(vm, api.network(f"still internal {program}"))
     before = everything(lab, api)
-    pid = survival.pid_of(lab, "host1", program)
+    pid = survival.service_pid(lab, "host1", program)
     os.kill(pid, signal.SIGSTOP)
 
     def kill_soon() -> None:
