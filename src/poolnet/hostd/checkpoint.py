@@ -9,6 +9,9 @@ the confirmed state at every start, whatever is found.
 A disk that is full or read-only stops changes, and never the way back: what cannot be written is said, and kept in memory. A
 change that others wait for is written down before it begins (`prepared.json`): its confirmation, which may be that of a change
 that all hosts have been told of, then only gives a file another name.
+
+A change that the daemon took back by itself, because it died or nobody confirmed it in time, may have been decided all the
+same. `taken-back.json` says what it was, so that it can be carried out again; until another change begins.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
-from poolnet.hostnet.protocol import GuestAction
+from poolnet.hostnet.protocol import GuestAction, Stage
 from poolnet.hostnet.renaming import renamed
 from poolnet.hostnet.state import HostNetwork
 
@@ -33,6 +36,7 @@ UNKNOWN: Final = "?"
 CONFIRMED: Final = "confirmed.json"
 COPY: Final = "confirmed.copy.json"
 PREPARED: Final = "prepared.json"
+TAKEN_BACK: Final = "taken-back.json"
 
 
 class NotWritten(Exception):
@@ -50,18 +54,24 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Journal(msgspec.Struct, frozen=True, kw_only=True):
-    """A change under way: its rollout, and the actions that take back what it does to guests.
+    """A change under way: its rollout, what it does to guests, and the actions that take that back.
 
     `backend` is the name of the backend that is to take over, "" when it stays, UNKNOWN when the journal is damaged.
     """
 
     rollout: str
     undo_guests: tuple[GuestAction, ...] = ()
+    guests_before: tuple[GuestAction, ...] = ()
+    guests_after: tuple[GuestAction, ...] = ()
     backend: str = ""
 
 
 class Checkpoint:
-    """The files of a state directory. `journal` is the change that is under way, or was when the daemon died."""
+    """The files of a state directory.
+
+    `journal` is the change that is under way, or was when the daemon died, and `interrupted` the same as whoever decided it
+    gave it, if it was one to be confirmed. `taken_back` is what the daemon went back from by itself last.
+    """
 
     def __init__(self, state_dir: Path) -> None:
         self._confirmed_path = state_dir / CONFIRMED
@@ -69,6 +79,7 @@ class Checkpoint:
         self._prepared_path = state_dir / PREPARED
         self._prepared: Confirmed | None = None
         self._journal_path = state_dir / "journal.json"
+        self._taken_back_path = state_dir / TAKEN_BACK
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -86,6 +97,22 @@ class Checkpoint:
         if damaged:
             journal = Journal(rollout="", backend=UNKNOWN)
         self.journal = journal
+        self.interrupted = self._as_staged(journal) if journal is not None else None
+        self.taken_back = _read(
+            self._taken_back_path, lambda content: msgspec.json.decode(content, type=Stage)
+        )[0]
+
+    def _as_staged(self, journal: Journal) -> Stage | None:
+        """What was under way when the daemon died; None when nobody had it wait for a confirmation."""
+        prepared = _read(self._prepared_path, _decoded)[0]
+        if prepared is None or prepared.rollout != journal.rollout:
+            return None
+        return Stage(
+            rollout=journal.rollout,
+            desired=prepared.network,
+            guests_before=journal.guests_before,
+            guests_after=journal.guests_after,
+        )
 
     def begin(self, journal: Journal) -> None:
         """Notes that a change is under way, durably if it takes more back than the network.
@@ -100,6 +127,13 @@ class Checkpoint:
                 self._journal_path.unlink(missing_ok=True)
             raise NotWritten(self._journal_path, error) from error
         self.journal = journal
+        self.forget_taken_back()
+
+    def forget_taken_back(self) -> None:
+        """There is nothing any more that could be carried out again."""
+        self.taken_back = None
+        with suppress(OSError):  # one that is left is of a rollout that nobody asks for any more
+            self._taken_back_path.unlink(missing_ok=True)
 
     def prepare(self, rollout: str, network: HostNetwork) -> None:
         """Writes down what is to be confirmed, so that a disk which has filled up by then is not in the way.
@@ -146,12 +180,16 @@ class Checkpoint:
         """Takes a state for the confirmed one on a host that has none written down, until one can be."""
         self.confirmed = Confirmed(rollout="", network=network)
 
-    def end(self) -> None:
-        """Notes that no change is under way: it was confirmed, or taken back.
+    def end(self, taken_back: Stage | None = None) -> None:
+        """Notes that no change is under way: it was confirmed, or taken back; by itself if it says what was taken back.
 
         On a disk that cannot be written `journal` stays, as the file does: at the next start it leads to the confirmed
         state once more. The next call tries again.
         """
+        if taken_back is not None:
+            self.taken_back = taken_back
+            with suppress(OSError):  # it is known as long as the daemon lives
+                write_whole(self._taken_back_path, msgspec.json.encode(taken_back))
         self._forget_prepared()
         try:
             self._journal_path.unlink(missing_ok=True)

@@ -3,6 +3,9 @@
 The state machine behind Stage, Switch, Confirm and Revert. One writer at a time. What is confirmed is on the disk
 before it is acknowledged; what is not confirmed in time, or when the daemon starts again, is taken back. A way back that
 fails is tried again by the keeper until it succeeds, and before anything else is changed.
+
+A confirmation that comes later, for what this host went back from by itself, has it carried out once more: it was decided, and
+everybody else has it (docs/decisions/0010).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from itertools import chain
 
 import structlog
 
+from poolnet.hostd.again import may_be_done_again, with_guests_of
 from poolnet.hostd.apply import Applier, undo_of
 from poolnet.hostd.backend import ApplyFailed
 from poolnet.hostd.checkpoint import Checkpoint, Journal, NotWritten
@@ -60,6 +64,7 @@ class _Switched:
     undo_guests: tuple[GuestAction, ...]
     before: Before
     old_backend: str = ""  # the one to go back to, where another one took over
+    again: Stage | None = None  # what to do if it is confirmed after this host went back by itself
     deadline: float = 0.0  # on the loop's clock; then it is taken back
     over: asyncio.Event = field(default_factory=asyncio.Event)
     timer: asyncio.Task[None] | None = field(default=None)
@@ -116,8 +121,9 @@ class Rollouts:
                 if journal.backend:
                     await self._clear_backends()
             undo = journal.undo_guests if journal is not None else ()
+            interrupted = _Switched("", confirmed.network, undo, Before(), again=self._checkpoint.interrupted)
             try:
-                restored = await self._go_back(_Switched("", confirmed.network, undo, Before()))
+                restored = await self._go_back(interrupted)
             except Exception:  # logged there; a host with part of its network is better than none
                 return
             if restored != confirmed.network:
@@ -264,28 +270,45 @@ class Rollouts:
             if staged is None:
                 raise _unknown(command.rollout)
             await self._finish()
-            undo = undo_of((*staged.guests_before, *staged.guests_after))
             before = await self._reach.look(self._confirmed()) if command.reachable else Before()
-            switched = _Switched(command.rollout, staged.desired, undo, before)
-            prepared = None if command.confirm_within_s is None else staged.desired
-            self._begin(Journal(rollout=command.rollout, undo_guests=undo), prepared)
-            try:
-                async with asyncio.timeout_at(None if command.confirm_within_s is None else deadline):
-                    guests = staged.guests_before, staged.guests_after
-                    found = await self._applier.carry_out(staged.desired, *guests, self._confirmed())
-                if command.confirm_within_s is None:
-                    self._checkpoint.confirm(command.rollout, staged.desired)
-                    return found
-            except BaseException as error:
-                LOG.warning("a rollout failed and is taken back", rollout=command.rollout, error=str(error))
-                await self._go_back(switched)
-                if isinstance(error, TimeoutError):
-                    raise ApplyFailed(Fault.NOT_VERIFIED, "the change took too long") from error
-                if isinstance(error, NotWritten | OSError):
-                    raise ApplyFailed(Fault.SWITCH_FAILED, f"the change is taken back: {error}") from error
-                raise
+            if command.confirm_within_s is None:
+                return (await self._carry_out(staged, before))[1]
+            switched, found = await self._carry_out(staged, before, deadline)
+            switched.again = staged
             self._arm(switched, deadline)
             return found
+
+    async def _carry_out(
+        self, staged: Stage, before: Before, deadline: float | None = None, *, prepared: bool = False
+    ) -> tuple[_Switched, HostNetwork | None]:
+        """Makes the host so, and confirms that unless there is a deadline; or takes it back. Raises ApplyFailed, BackendGone.
+
+        `prepared` writes down what is to be confirmed before anything is changed, as is done when there is a deadline.
+        """
+        undo = undo_of((*staged.guests_before, *staged.guests_after))
+        switched = _Switched(staged.rollout, staged.desired, undo, before)
+        journal = Journal(
+            rollout=staged.rollout,
+            undo_guests=undo,
+            guests_before=staged.guests_before,
+            guests_after=staged.guests_after,
+        )
+        self._begin(journal, staged.desired if prepared or deadline is not None else None)
+        try:
+            async with asyncio.timeout_at(deadline):
+                guests = staged.guests_before, staged.guests_after
+                found = await self._applier.carry_out(staged.desired, *guests, self._confirmed())
+            if deadline is None:
+                self._checkpoint.confirm(staged.rollout, staged.desired)
+        except BaseException as error:
+            LOG.warning("a rollout failed and is taken back", rollout=staged.rollout, error=str(error))
+            await self._go_back(switched)
+            if isinstance(error, TimeoutError):
+                raise ApplyFailed(Fault.NOT_VERIFIED, "the change took too long") from error
+            if isinstance(error, NotWritten | OSError):
+                raise ApplyFailed(Fault.SWITCH_FAILED, f"the change is taken back: {error}") from error
+            raise
+        return switched, found
 
     async def switch_backend(self, command: SwitchBackend) -> None:
         """Lets another backend carry out the confirmed network, or takes everything back.
@@ -362,7 +385,10 @@ class Rollouts:
                 raise _unknown(command.rollout)
 
     async def confirm(self, command: Confirm) -> None:
-        """Keeps the switched state. Raises ApplyFailed (UNKNOWN_ROLLOUT) when it is not this rollout's, or taken back."""
+        """Keeps the switched state; what is decided, and this host went back from by itself, is carried out again.
+
+        Raises ApplyFailed (UNKNOWN_ROLLOUT when it is another rollout's, or taken back and not carried out again) or BackendGone.
+        """
         async with self._in_turn():
             switched = self._switched
             if switched is not None and switched.rollout == command.rollout:
@@ -377,7 +403,20 @@ class Rollouts:
                     raise ApplyFailed(Fault.SWITCH_FAILED, message) from error
                 await self._disarm(switched)
             elif self._checkpoint.confirmed is None or self._checkpoint.confirmed.rollout != command.rollout:
-                raise _unknown(command.rollout)
+                await self._carry_out_again(command)
+
+    async def _carry_out_again(self, command: Confirm) -> None:
+        """Carries out what is confirmed too late. Raises ApplyFailed or BackendGone."""
+        await self._finish()
+        staged = self._checkpoint.taken_back
+        if command.alive is None or staged is None or staged.rollout != command.rollout:
+            raise _unknown(command.rollout)
+        self._require_idle(command.rollout)
+        plan = await self._applier.plan(staged.desired)
+        if not may_be_done_again(staged, plan):
+            raise _unknown(command.rollout)
+        LOG.warning("a rollout that was taken back is carried out again", rollout=command.rollout)
+        await self._carry_out(with_guests_of(staged, command.alive), Before(), prepared=True)
 
     async def revert(self, command: Revert) -> None:
         """Goes back to the confirmed state; nothing to do if it is there. Raises ApplyFailed or BackendGone.
@@ -388,8 +427,11 @@ class Rollouts:
             self._staged.pop(command.rollout, None)
             switched = self._switched
             if switched is not None and switched.rollout == command.rollout:
+                switched.again = None
                 await self._disarm(switched)
                 await self._go_back(switched)
+            elif (taken_back := self._checkpoint.taken_back) and taken_back.rollout == command.rollout:
+                self._checkpoint.forget_taken_back()
             elif (
                 self._checkpoint.confirmed is not None
                 and self._checkpoint.confirmed.rollout == command.rollout
@@ -422,6 +464,7 @@ class Rollouts:
             self._staged.clear()
             switched = self._switched
             if switched is not None:
+                switched.again = None
                 await self._disarm(switched)
             confirmed = self._confirmed()
             LOG.warning("the last confirmed network is restored on request")
@@ -461,7 +504,7 @@ class Rollouts:
             self._failed()
             raise
         self._unfinished = None
-        self._checkpoint.end()
+        self._checkpoint.end(switched.again)
         if self._checkpoint.journal is not None:
             self._failed()
         return restored

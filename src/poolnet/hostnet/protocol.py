@@ -235,9 +235,15 @@ class AwaitsConfirm(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Confirm(Struct, frozen=True, kw_only=True, tag=True):
-    """Keep the switched state: it becomes the last confirmed one. Answered by `Done`."""
+    """Keep the switched state: it becomes the last confirmed one. Answered by `Done`.
+
+    With `alive` it is decided, and everybody else has it: a daemon that went back by itself, because it died or nobody confirmed
+    in time, carries it out again. `alive` are the uuids of the VMs that the database has alive on this host, for others' guests
+    are not made again.
+    """
 
     rollout: str
+    alive: tuple[str, ...] | None = None
 
 
 class Revert(Struct, frozen=True, kw_only=True, tag=True):

@@ -15,7 +15,8 @@ from poolnet.model.enums import VmPowerState
 from poolnet.model.types import Ref
 from poolnet.rules.context import CallContext, Phase
 
-_ALIVE: Final = (VmPowerState.RUNNING, VmPowerState.PAUSED)
+ALIVE: Final = (VmPowerState.RUNNING, VmPowerState.PAUSED)
+"""The states of a VM that has a guest."""
 
 
 @dataclass(slots=True)
@@ -53,9 +54,9 @@ def undoing(view: View, work: HostWork) -> tuple[protocol.GuestAction, ...]:
     undo: list[protocol.GuestAction] = []
     for action in reversed((*work.before, *work.after)):
         match action:
-            case protocol.CreateGuest(guest=guest) if states.get(guest.vm_uuid) not in _ALIVE:
+            case protocol.CreateGuest(guest=guest) if states.get(guest.vm_uuid) not in ALIVE:
                 undo.append(protocol.DestroyGuest(vm_uuid=guest.vm_uuid))
-            case protocol.ResumeGuest(guest=guest) if states.get(guest.vm_uuid) not in _ALIVE:
+            case protocol.ResumeGuest(guest=guest) if states.get(guest.vm_uuid) not in ALIVE:
                 undo.append(protocol.SuspendGuest(vm_uuid=guest.vm_uuid))
             case protocol.PlugNic(vm_uuid=vm_uuid, nic=nic):
                 undo.append(protocol.UnplugNic(vm_uuid=vm_uuid, device=nic.device))

@@ -25,7 +25,7 @@ from poolnet.hostnet.steps import Disturbance
 from poolnet.hostnet.storage import StorageAction
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
-from poolnet.pool import migration
+from poolnet.pool import decided, migration
 from poolnet.pool.guard import CONFIRM_WITHIN_S, Guard, callers_to_ask, within_s
 from poolnet.pool.host_work import HostWork, address_to_come, guests_take_s, undoing, work_of
 from poolnet.pool.hostlink import HostGone, HostRefused
@@ -40,9 +40,6 @@ Agreement = Callable[[View], Awaitable[None]]
 log = structlog.get_logger("poolnet.pool")
 
 DRY_RUN: Final = "dry-run"
-DECIDED_KEY: Final = "poolnet-rollout"
-"""The key of a host's other_config with the last rollout over several hosts that was decided, and that it took part in."""
-
 CONFIRMING_S: Final = 0.5  # for the confirmation itself, after everybody was found to be there
 
 
@@ -163,8 +160,8 @@ class Rollouts:
             for host, work in works.items():
                 self._applied[host] = work.desired
             if others:
-                decided = (*changes, *_marked(view, armed))
-                await _to_its_end(self._decide(works, contexts, decided, armed, progress, noted))
+                committed = (*changes, *decided.noted(view, armed))
+                await _to_its_end(self._decide(works, contexts, committed, armed, progress, noted))
 
     async def _decide(
         self,
@@ -194,7 +191,7 @@ class Rollouts:
     ) -> None:
         """Lets all hosts keep what is committed; whoever cannot be told is brought in step later."""
         kept = await asyncio.gather(
-            *(self._keep_at(host, rollout, works[host]) for host, rollout in armed.items()),
+            *(self._confirm(host, rollout, works[host]) for host, rollout in armed.items()),
             return_exceptions=True,
         )
         for host, outcome in zip(armed, kept, strict=True):
@@ -204,27 +201,9 @@ class Rollouts:
                 self._applied.pop(host, None)
                 self._astray(host)
 
-    async def _keep_at(self, host: Ref[Host], rollout: str, work: HostWork) -> None:
-        """Lets a host keep what is committed; one whose daemon has died, and so has taken it back, does it again.
-
-        Nobody could have its guests start again later: who brings a host in step takes a VM whose guest is gone to have ended.
-        Raises HostRefused, HostGone.
-        """
-        try:
-            await self._confirm(host, rollout, work)
-        except HostRefused as error:
-            if error.refused.fault is not protocol.Fault.UNKNOWN_ROLLOUT or migration.takes_part(work):
-                raise
-            again = str(uuid4())
-            staged = await self._stage(host, again, work)
-            if staged.plan.disturbance >= Disturbance.MANAGEMENT:
-                raise
-            log.warning("carried-out-again", host=host, rollout=rollout)
-            await self._hosts.switch(host, protocol.Switch(rollout=again))
-
     async def _confirm(self, host: Ref[Host], rollout: str, work: HostWork) -> None:
-        """Lets a host keep what it is, asked twice where guests depend on it. Raises HostRefused, HostGone."""
-        confirm = protocol.Confirm(rollout=rollout)
+        """Lets a host keep what is committed, asked twice where guests depend on it. Raises HostRefused, HostGone."""
+        confirm = decided.confirmation(self._database.view, host, rollout, work)
         try:
             await self._hosts.settle(host, confirm)
         except HostGone:
@@ -269,16 +248,19 @@ class Rollouts:
                     await migration.settle(self._hosts, host, action)
 
     async def finish(self, host: Ref[Host]) -> None:
-        """Lets a host keep the rollout that was decided last, if it still waits to hear so.
+        """Lets a host keep the rollout that was decided last, if it still waits to hear so, or went back by itself.
 
         To be called before anybody looks at what the host runs: what is not decided is taken back. Raises HostGone.
         """
-        row = self._database.view.find(Host, host)
-        rollout = row.other_config.get(DECIDED_KEY) if row is not None else None
-        if rollout:
-            async with self._one_at_a_time:
-                with suppress(HostRefused):  # it went back by itself, or has kept it already
-                    await self._hosts.settle(host, protocol.Confirm(rollout=rollout))
+        async with self._one_at_a_time:
+            await self._finish(host)
+
+    async def _finish(self, host: Ref[Host]) -> None:
+        """See `finish`."""
+        confirm = decided.late_confirmation(self._database.view, host)
+        if confirm is not None:
+            with suppress(HostRefused):  # it has kept it already, or another one since, or cannot do it again
+                await self._hosts.settle(host, confirm)
 
     async def _switch(
         self,
@@ -474,6 +456,7 @@ class Rollouts:
             HostGone: The host cannot be reached.
         """
         async with self._one_at_a_time:
+            await self._finish(host)  # its daemon may have died, and nobody else looked at it since
             await self._converge(host, guests_before)
 
     async def _converge(self, host: Ref[Host], guests_before: Sequence[protocol.GuestAction]) -> None:
@@ -581,18 +564,6 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
         with suppress(Exception):
             await task
         raise
-
-
-def _marked(view: View, armed: Mapping[Ref[Host], str]) -> tuple[Changes, ...]:
-    """What makes the decision known with the commit itself: each host's rollout, for whoever finds it waiting."""
-    if not isinstance(view, Txn):
-        return ()
-    overlay = view.nested()
-    for host, rollout in armed.items():
-        row = overlay.stored(Host, host)
-        if row is not None:
-            overlay.update(Host, host, other_config={**row.other_config, DECIDED_KEY: rollout})
-    return (overlay.changes(),)
 
 
 async def _require_callers(

@@ -30,10 +30,10 @@ from poolnet.model.enums import VmPowerState
 from poolnet.model.failure import Failure
 from poolnet.model.types import Ref, Value
 from poolnet.pool.coordinator import Coordinator, RuleCall
+from poolnet.pool.decided import late_confirmation
 from poolnet.pool.hostlink import HostGone, HostLink, HostRefused
 from poolnet.pool.hosts import PoolHosts
 from poolnet.pool.migration import waiting
-from poolnet.pool.rollout import DECIDED_KEY
 from poolnet.rules.context import CallContext, Counters, Session
 from poolnet.rules.drift import adopt
 from poolnet.rules.facts import ended_guests, record_facts
@@ -66,15 +66,15 @@ async def greet(link: HostLink) -> tuple[protocol.Greeting, protocol.Observation
 
 
 async def finish_decided(database: Database, state_dir: Path, link: HostLink) -> None:
-    """Lets this host keep what was decided before the server died, if it still waits to hear so.
+    """Lets this host keep what was decided before the server died, if it still waits to hear so, or went back by itself.
 
     To be called before anybody looks at what the host runs; see `Rollouts.finish`.
     """
     row = database.view.first(Host, uuid=host_uuid(state_dir))
-    rollout = row.other_config.get(DECIDED_KEY) if row is not None else None
-    if rollout:
+    confirm = late_confirmation(database.view, row.ref) if row is not None else None
+    if confirm is not None:
         with suppress(HostGone, HostRefused):
-            await link.request(protocol.Confirm(rollout=rollout), protocol.Done)
+            await link.request(confirm, protocol.Done)
 
 
 async def open_pool(

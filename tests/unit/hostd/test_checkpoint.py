@@ -21,7 +21,7 @@ from poolnet.hostd.checkpoint import (
     remove_durably,
     write_durably,
 )
-from poolnet.hostnet.protocol import DestroyGuest
+from poolnet.hostnet.protocol import CreateGuest, DestroyGuest, GuestSpec, RunGuest, Stage
 from poolnet.hostnet.state import EMPTY, Bridge, HostNetwork
 
 STATE = HostNetwork(bridges=(Bridge(name="xenbr0"),))
@@ -122,11 +122,8 @@ def test_what_was_prepared_is_confirmed_though_nothing_can_be_written(
     checkpoint.prepare("r", STATE)
     assert read_confirmed(tmp_path) == Confirmed(rollout="before", network=EMPTY)
 
-    def full(*_: object, **__: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patched:
-        patched.setattr(os, "open", full_for_writing(full))
+        patched.setattr(os, "open", full_for_writing())
         checkpoint.confirm("r", STATE)
     assert Checkpoint(tmp_path).confirmed == Confirmed(rollout="r", network=STATE)
     assert not (tmp_path / "prepared.json").exists()
@@ -142,11 +139,64 @@ def test_what_was_prepared_is_not_confirmed_when_something_else_is(tmp_path: Pat
     assert not (tmp_path / "prepared.json").exists()
 
 
-def full_for_writing(full: Callable[..., int]) -> Callable[..., int]:
+STAGED = Stage(
+    rollout="r",
+    desired=STATE,
+    guests_before=(CreateGuest(guest=GuestSpec(vm_uuid="v", name="v", domid=1)),),
+    guests_after=(RunGuest(vm_uuid="v"),),
+)
+WITH_ACTIONS = Journal(
+    rollout="r",
+    undo_guests=(DestroyGuest(vm_uuid="v"),),
+    guests_before=STAGED.guests_before,
+    guests_after=STAGED.guests_after,
+)
+
+
+def test_what_waited_for_its_confirmation_when_the_daemon_died_is_known_as_it_was_staged(
+    tmp_path: Path,
+) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.confirm("before", EMPTY)
+    checkpoint.begin(WITH_ACTIONS)
+    assert Checkpoint(tmp_path).interrupted is None, "nobody had it wait"
+    checkpoint.prepare("r", STATE)
+    assert Checkpoint(tmp_path).interrupted == STAGED
+    checkpoint.prepare("other", STATE)
+    assert Checkpoint(tmp_path).interrupted is None, "what is prepared is of another one"
+
+
+def test_what_was_taken_back_is_known_until_another_change_begins(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.begin(WITH_ACTIONS)
+    checkpoint.end(STAGED)
+    for one in (checkpoint, Checkpoint(tmp_path)):
+        assert (one.taken_back, one.journal) == (STAGED, None)
+    checkpoint.end()
+    assert Checkpoint(tmp_path).taken_back == STAGED, "that nothing is under way says nothing of it"
+    checkpoint.begin(JOURNAL)
+    for one in (checkpoint, Checkpoint(tmp_path)):
+        assert one.taken_back is None
+
+
+def test_what_was_taken_back_on_a_disk_that_is_full_is_known_as_long_as_the_daemon_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", full_for_writing())
+        checkpoint.end(STAGED)
+    assert checkpoint.taken_back == STAGED
+    assert Checkpoint(tmp_path).taken_back is None
+
+
+def full_for_writing() -> Callable[..., int]:
     real = os.open
 
     def opened(path: str, flags: int, *more: int) -> int:
-        return full() if flags & os.O_CREAT else real(path, flags, *more)
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, flags, *more)
 
     return opened
 
