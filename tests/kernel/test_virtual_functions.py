@@ -13,7 +13,7 @@ import pytest
 from tests.kernel import machine, suite
 from tests.kernel.debian_kernel import emulated
 
-LIMIT_S = 600.0  # of one machine, on a busy processor
+LIMIT_S = 1200.0  # of one machine: about 400 s, and more where others want the processor too
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(2 * LIMIT_S + 180)]
 
 IGB = "tests/kernel/igb_functions.py::test_"
