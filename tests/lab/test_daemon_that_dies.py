@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,31 +36,37 @@ def lab() -> Iterator[RunningLab]:
 
 
 def test_a_daemon_that_is_back_at_once(lab: RunningLab) -> None:
-    for wait_s in WAITS_S:
+    def decided(wait_s: float) -> bool:
         with starting(lab, wait_s) as call:
-            answered = call.wait(ANSWERED_WITHIN_S * PATIENCE) == 0
-        if answered and stays(lab):
-            return
-    pytest.fail("it never died at that moment")
+            return call.wait(ANSWERED_WITHIN_S * PATIENCE) == 0
+
+    dies_at_its_moment(lab, decided)
 
 
 def test_a_daemon_that_is_away_for_longer_than_anybody_waits(lab: RunningLab) -> None:
-    for wait_s in WAITS_S:
+    def decided(wait_s: float) -> bool:
         with starting(lab, wait_s) as call, nobody_after_it(lab):
-            answered = call.wait(ANSWERED_WITHIN_S * PATIENCE) == 0
-        if answered and stays(lab):
-            return
-    pytest.fail("it never died at that moment")
+            return call.wait(ANSWERED_WITHIN_S * PATIENCE) == 0
+
+    dies_at_its_moment(lab, decided)
 
 
 def test_a_coordinator_that_dies_too_before_it_can_tell(lab: RunningLab) -> None:
-    for wait_s in WAITS_S:
+    def decided(wait_s: float) -> bool:
         with starting(lab, wait_s) as call, nobody_after_it(lab):
             eventually(lambda: power_state(lab) == "running" or call.poll() is not None, "no end of it")
-            committed = call.poll() is None
-            if committed:
+            if call.poll() is None:
                 survival.kill(lab, "host1", "poolnet-api")
-        if committed and stays(lab):
+                return True
+            return False
+
+    dies_at_its_moment(lab, decided)
+
+
+def dies_at_its_moment(lab: RunningLab, decided: Callable[[float], bool]) -> None:
+    """Tries it until a start was decided that the daemon had gone back from."""
+    for wait_s in WAITS_S:
+        if decided(wait_s) and stays(lab):
             return
     pytest.fail("it never died at that moment")
 
