@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -36,12 +37,20 @@ class Wire:
         self._link.send(frame)
 
     def heard(self) -> Iterator[bytes]:
-        """The frames that have come since the last time."""
+        """The frames that have come since the last time.
+
+        That the interface was down meanwhile, which the kernel says once, is nothing that was heard: Open vSwitch takes its own
+        interfaces down for a moment to give them another MAC.
+        """
         while True:
             try:
                 data, ancillary, _, address = self._link.recvmsg(1 << 16, 256)
             except BlockingIOError:
                 return
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:
+                    raise
+                continue
             if address[2] != PACKET_OUTGOING:
                 yield data[:12] + _tag(ancillary) + data[12:]
 
