@@ -81,6 +81,14 @@ class _Session:
         return self.position >= number and self.acknowledged >= self.sent
 
 
+class _NotAdmitted(Exception):
+    """A host that greets is not let in; what it is told."""
+
+    def __init__(self, reason: str, code: str, *params: str) -> None:
+        super().__init__(reason)
+        self.denied = wire.Denied(reason=reason, code=code, params=params)
+
+
 class Members:
     """The other hosts of a pool, as its coordinator keeps them."""
 
@@ -113,6 +121,7 @@ class Members:
         self._pace = pace
         self._clock = clock
         self._sessions: dict[Ref[Host], _Session] = {}
+        self._greeted_last: dict[Ref[Host], wire.Greet] = {}
         self._unheard_since: dict[Ref[Host], float] = {}
         self._noting: set[asyncio.Task[None]] = set()
         self._kept_out: set[Ref[Host]] = set()
@@ -172,47 +181,65 @@ class Members:
         self, uuid: str, greeting: wire.Greet, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Keeps a member that has greeted, until the connection ends. Raises OSError, IncompleteReadError, BadFrame."""
-        row = self._database.view.first(Host, uuid=uuid)
-        if row is None or row.ref == self._local_host:
-            await wire.write(writer, _denied("the host is not known", "HOST_UNKNOWN_TO_MASTER", uuid))
+        try:
+            session = await self._admit(uuid, greeting, writer)
+        except _NotAdmitted as refusal:
+            await wire.write(writer, refusal.denied)
             return
-        if row.ref in self._kept_out:
-            await wire.write(writer, _denied("the host has lost its lease, and has yet to stop its VMs", ""))
-            return
-        if greeting.version != wire.VERSION:
-            code = "HOST_XAPI_VERSION_HIGHER_THAN_COORDINATOR"
-            await wire.write(writer, _denied("another version", code, str(greeting.version)))
-            return
-        if greeting.term > self._term:
-            await wire.write(writer, _denied("this host is not the coordinator any more", ""))
-            return
-        remote = self._expect(row.ref)
+        host, remote = session.host, session.remote
+        try:
+            await wire.write(writer, self._welcome())
+            await self._keep(session, greeting, reader)
+        finally:
+            if self._sessions.get(host) is session:
+                del self._sessions[host]
+                self._settled.discard(host)
+                remote.connected = False
+                session.moved.set()
+                if self._hosts.remote(host) is remote:
+                    self._unheard_since[host] = asyncio.get_running_loop().time()
+                log.warning("member-lost", host=uuid)
+
+    async def _admit(self, uuid: str, greeting: wire.Greet, writer: asyncio.StreamWriter) -> _Session:
+        """Lets a member in whose door answers, in the place of the connection that it had before. Raises _NotAdmitted.
+
+        A member that is not answered in time greets anew: of those that wait here the last one alone is let in. Else one
+        would live on beside that which is known, and its host be taken to be down for as long as it does.
+        """
+        host = self._require_welcome(uuid, greeting)
+        self._greeted_last[host] = greeting
+        remote = self._expect(host)
         remote.seen_at = str(writer.get_extra_info("peername")[0])
         try:
             await remote.ask(wire.Ping(), wire.Pong)
         except Exception as error:
             log.warning("member-cannot-be-reached", host=uuid, reason=str(error))
-            await wire.write(writer, _denied(str(error), "HOST_MASTER_CANNOT_TALK_BACK", remote.seen_at))
-            return
-        await self._end_session(row.ref, started=greeting.started)
-        if self._hosts.remote(row.ref) is not remote:
+            raise _NotAdmitted(str(error), "HOST_MASTER_CANNOT_TALK_BACK", remote.seen_at) from error
+        if self._greeted_last[host] is greeting:
+            await self._end_session(host, started=greeting.started)
+        if self._greeted_last[host] is not greeting:
+            raise _NotAdmitted("the host has greeted again", "")
+        self._require_welcome(uuid, greeting)  # it may have left, or lost its lease, while it was asked
+        if self._hosts.remote(host) is not remote:
             # It was declared down meanwhile, and is there after all.
-            self._hosts.add(row.ref, remote)
-        session = _Session(row.ref, remote, writer)
+            self._hosts.add(host, remote)
+        session = self._sessions[host] = _Session(host, remote, writer)
         session.task = asyncio.current_task()
-        self._sessions[row.ref] = session
-        try:
-            await wire.write(writer, self._welcome())
-            await self._keep(session, greeting, reader)
-        finally:
-            if self._sessions.get(row.ref) is session:
-                del self._sessions[row.ref]
-                self._settled.discard(row.ref)
-                remote.connected = False
-                session.moved.set()
-                if self._hosts.remote(row.ref) is remote:
-                    self._unheard_since[row.ref] = asyncio.get_running_loop().time()
-                log.warning("member-lost", host=uuid)
+        return session
+
+    def _require_welcome(self, uuid: str, greeting: wire.Greet) -> Ref[Host]:
+        """Raises _NotAdmitted for whoever is not to be a member here."""
+        row = self._database.view.first(Host, uuid=uuid)
+        if row is None or row.ref == self._local_host:
+            raise _NotAdmitted("the host is not known", "HOST_UNKNOWN_TO_MASTER", uuid)
+        if row.ref in self._kept_out:
+            raise _NotAdmitted("the host has lost its lease, and has yet to stop its VMs", "")
+        if greeting.version != wire.VERSION:
+            code = "HOST_XAPI_VERSION_HIGHER_THAN_COORDINATOR"
+            raise _NotAdmitted("another version", code, str(greeting.version))
+        if greeting.term > self._term:
+            raise _NotAdmitted("this host is not the coordinator any more", "")
+        return row.ref
 
     async def _keep(self, session: _Session, greeting: wire.Greet, reader: asyncio.StreamReader) -> None:
         """Runs everything that belongs to a member until one part of it ends."""
@@ -523,7 +550,3 @@ def _frames(update: Replicated, epoch: str) -> Sequence[wire.Rows]:
         )
         for at in range(count)
     ]
-
-
-def _denied(reason: str, code: str, *params: str) -> wire.Denied:
-    return wire.Denied(reason=reason, code=code, params=params)

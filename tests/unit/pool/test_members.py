@@ -19,6 +19,7 @@ from poolnet.db.engine_memory import MemoryEngine
 from poolnet.db.txn import Txn
 from poolnet.hostnet import protocol
 from poolnet.hostnet.facts import HostFacts
+from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.pool import Pool
 from poolnet.pool import members as members_module
@@ -31,6 +32,7 @@ from poolnet.pool.membership import Role
 from poolnet.pool.pace import Pace
 from tests.unit.db.rows import a_host, a_ref, a_uuid, create
 from tests.unit.pool.test_hostlink import GREETING
+from tests.waiting import until
 
 TERM = 4
 PONG = wire.Pong(role=Role.MEMBER, term=TERM)
@@ -170,6 +172,72 @@ def test_a_member_that_greets_before_it_is_noted_that_it_is_down_is_not(tmp_path
         assert stage.database.feed.changes_since(0).number == before
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+        await stage.close()
+
+    asyncio.run(run())
+
+
+def test_a_member_that_greets_twice_while_its_old_connection_ends_has_one_that_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both were let in, one in the place of the other: when that one ended, the host was down for good, though heard."""
+
+    async def run() -> None:
+        stage = Stage(tmp_path)
+        ends, ending = asyncio.Event(), asyncio.Event()
+
+        async def bring_in(*_: object) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ending.set()
+                await ends.wait()
+
+        monkeypatch.setattr(Members, "_bring_in", bring_in)
+        await stage.greeted()
+        old = stage.serving
+        streams = [stage.theirs, stage.ours]
+        given_up = asyncio.create_task(stage.greeted())
+        await asyncio.wait_for(ending.wait(), 10)
+        first, streams = stage.serving, [*streams, stage.theirs, stage.ours]
+        again = asyncio.create_task(stage.greeted())
+        await until(lambda: stage.serving is not first)
+        ends.set()
+        assert (await again).term == TERM
+        assert stage.members.connected == (stage.other.ref,)
+        await asyncio.wait_for(asyncio.wait((old, first)), 10)
+        with pytest.raises(wire.BadFrame):  # it is told that it has greeted again
+            await given_up
+        assert stage.members.connected == (stage.other.ref,)
+        assert stage.hosts.connected(stage.other.ref)
+        for one in streams:
+            one.close()
+        await stage.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("what", ["left", "lost its lease"])
+def test_a_host_that_is_out_by_the_time_its_door_has_answered_is_not_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    async def run() -> None:
+        stage = Stage(tmp_path)
+
+        async def ask(*_: object) -> wire.Pong:
+            if what == "left":
+                txn = stage.database.begin()
+                txn.destroy(Host, stage.other.ref)
+                stage.database.commit_now(txn.changes())
+            else:
+                stage.members.keep_out(stage.other.ref)
+            return PONG
+
+        monkeypatch.setattr(RemoteHost, "ask", ask)
+        with pytest.raises(wire.BadFrame):  # no welcome
+            await stage.greeted()
+        assert stage.members.connected == ()
+        assert not stage.hosts.connected(stage.other.ref)
         await stage.close()
 
     asyncio.run(run())
