@@ -114,9 +114,10 @@ class Checkpoint:
             guests_after=journal.guests_after,
         )
 
-    def begin(self, journal: Journal) -> None:
+    def begin(self, journal: Journal, to_confirm: HostNetwork | None = None) -> None:
         """Notes that a change is under way, durably if it takes more back than the network.
 
+        What others may have confirmed is written down too, so that a disk which has filled up by then is not in the way.
         Raises NotWritten; then none may be.
         """
         write = write_durably if journal.undo_guests or journal.backend else write_whole
@@ -127,6 +128,12 @@ class Checkpoint:
                 self._journal_path.unlink(missing_ok=True)
             raise NotWritten(self._journal_path, error) from error
         self.journal = journal
+        if to_confirm is not None:
+            try:
+                self._prepare(Confirmed(rollout=journal.rollout, network=to_confirm))
+            except NotWritten:
+                self.end()
+                raise
         self.forget_taken_back()
 
     def forget_taken_back(self) -> None:
@@ -135,12 +142,7 @@ class Checkpoint:
         with suppress(OSError):  # one that is left is of a rollout that nobody asks for any more
             self._taken_back_path.unlink(missing_ok=True)
 
-    def prepare(self, rollout: str, network: HostNetwork) -> None:
-        """Writes down what is to be confirmed, so that a disk which has filled up by then is not in the way.
-
-        Raises NotWritten.
-        """
-        confirmed = Confirmed(rollout=rollout, network=network)
+    def _prepare(self, confirmed: Confirmed) -> None:
         try:
             write_durably(self._prepared_path, _encoded(confirmed))
         except OSError as error:

@@ -514,14 +514,11 @@ class Rollouts:
         if self._unfinished is not None:
             await self._go_back(self._unfinished)
 
-    def _begin(self, journal: Journal, prepared: HostNetwork | None = None) -> None:
+    def _begin(self, journal: Journal, to_confirm: HostNetwork | None = None) -> None:
         """Notes that a change is under way, and what may have to be confirmed. Raises ApplyFailed; then nothing is changed."""
         try:
-            self._checkpoint.begin(journal)
-            if prepared is not None:
-                self._checkpoint.prepare(journal.rollout, prepared)
+            self._checkpoint.begin(journal, to_confirm)
         except NotWritten as error:
-            self._checkpoint.end()
             raise ApplyFailed(Fault.SWITCH_FAILED, f"nothing is changed: {error}") from error
 
     async def _disarm(self, switched: _Switched) -> None:

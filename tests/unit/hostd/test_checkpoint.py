@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from poolnet.hostd.checkpoint import (
     UNKNOWN,
@@ -118,8 +119,7 @@ def test_what_was_prepared_is_confirmed_though_nothing_can_be_written(
     """All hosts may have been told of the change by then."""
     checkpoint = Checkpoint(tmp_path)
     checkpoint.confirm("before", EMPTY)
-    checkpoint.begin(JOURNAL)
-    checkpoint.prepare("r", STATE)
+    checkpoint.begin(JOURNAL, STATE)
     assert read_confirmed(tmp_path) == Confirmed(rollout="before", network=EMPTY)
 
     with monkeypatch.context() as patched:
@@ -133,7 +133,7 @@ def test_what_was_prepared_is_confirmed_though_nothing_can_be_written(
 @pytest.mark.parametrize("rollout", ["r", "other"])
 def test_what_was_prepared_is_not_confirmed_when_something_else_is(tmp_path: Path, rollout: str) -> None:
     checkpoint = Checkpoint(tmp_path)
-    checkpoint.prepare("r", STATE)
+    checkpoint.begin(JOURNAL, STATE)
     checkpoint.confirm(rollout, EMPTY)
     assert Checkpoint(tmp_path).confirmed == Confirmed(rollout=rollout, network=EMPTY)
     assert not (tmp_path / "prepared.json").exists()
@@ -160,9 +160,9 @@ def test_what_waited_for_its_confirmation_when_the_daemon_died_is_known_as_it_wa
     checkpoint.confirm("before", EMPTY)
     checkpoint.begin(WITH_ACTIONS)
     assert Checkpoint(tmp_path).interrupted is None, "nobody had it wait"
-    checkpoint.prepare("r", STATE)
+    checkpoint.begin(WITH_ACTIONS, STATE)
     assert Checkpoint(tmp_path).interrupted == STAGED
-    checkpoint.prepare("other", STATE)
+    checkpoint.begin(replace(WITH_ACTIONS, rollout="next"))
     assert Checkpoint(tmp_path).interrupted is None, "what is prepared is of another one"
 
 
@@ -177,6 +177,20 @@ def test_what_was_taken_back_is_known_until_another_change_begins(tmp_path: Path
     checkpoint.begin(JOURNAL)
     for one in (checkpoint, Checkpoint(tmp_path)):
         assert one.taken_back is None
+
+
+@pytest.mark.parametrize("last", [0, 1], ids=["journal", "what is to be confirmed"])
+def test_what_was_taken_back_stays_known_when_no_other_change_can_begin(
+    tmp_path: Path, failing: list[bool], last: int
+) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.end(STAGED)
+    failing.extend([False] * last + [True])
+    with pytest.raises(NotWritten):
+        checkpoint.begin(WITH_ACTIONS, STATE)
+    for one in (checkpoint, Checkpoint(tmp_path)):
+        assert (one.taken_back, one.journal) == (STAGED, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken-back.json"]
 
 
 def test_what_was_taken_back_on_a_disk_that_is_full_is_known_as_long_as_the_daemon_lives(
