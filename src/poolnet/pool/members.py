@@ -424,7 +424,8 @@ class Members:
             await self._coordinator.write(change)
         except Failure as failure:
             log.warning("member-down-not-recorded", host=host, reason=str(failure))
-            self._unheard_since.setdefault(host, 0.0)
+            if host not in self._sessions:
+                self._unheard_since.setdefault(host, 0.0)
 
     def keep_out(self, host: Ref[Host]) -> None:
         """Leaves a host out, and does not let it in again before `let_in`: it has lost its lease."""

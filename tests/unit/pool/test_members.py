@@ -22,6 +22,7 @@ from poolnet.hostnet.facts import HostFacts
 from poolnet.model.classes.host import Host
 from poolnet.model.classes.host_metrics import HostMetrics
 from poolnet.model.classes.pool import Pool
+from poolnet.model.failure import Failure
 from poolnet.pool import members as members_module
 from poolnet.pool import pki, wire
 from poolnet.pool.authority import PoolFiles
@@ -212,6 +213,37 @@ def test_a_member_that_greets_twice_while_its_old_connection_ends_has_one_that_i
         assert stage.hosts.connected(stage.other.ref)
         for one in streams:
             one.close()
+        await stage.close()
+
+    asyncio.run(run())
+
+
+def test_a_member_that_is_back_by_the_time_nobody_could_note_that_it_was_down_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is down and could not be noted is tried again; it is not down any more."""
+
+    async def run() -> None:
+        stage = Stage(tmp_path)
+        noted = asyncio.Event()
+
+        async def write(_: object) -> None:
+            stage.writer.asked.set()
+            await stage.writer.may.wait()
+            noted.set()
+            raise Failure("INTERNAL_ERROR", "the disk is full")
+
+        monkeypatch.setattr(stage.writer, "write", write)
+        watching = asyncio.create_task(stage.members.watch())
+        await asyncio.wait_for(stage.writer.asked.wait(), 10)
+        await stage.greeted()
+        stage.writer.may.set()
+        await asyncio.wait_for(noted.wait(), 10)
+        await asyncio.sleep(0.1)
+        assert not stage.serving.done()
+        assert stage.members.connected == (stage.other.ref,)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await stage.close()
 
     asyncio.run(run())
