@@ -124,8 +124,7 @@ class Checkpoint:
         try:
             write(self._journal_path, msgspec.json.encode(journal))
         except OSError as error:
-            with suppress(OSError):
-                self._journal_path.unlink(missing_ok=True)
+            self.end()
             raise NotWritten(self._journal_path, error) from error
         self.journal = journal
         if to_confirm is not None:
