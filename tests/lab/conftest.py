@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.lab import daemons_said
 from tests.lab.running import MADE, SHARED, RunningLab, running_lab
 from tests.waiting import PATIENCE
 
 DEFAULT_TIMEOUT_S = 300.0
+_LOGS_BEFORE = pytest.StashKey[dict[Path, int]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,6 +23,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marker = item.get_closest_marker("timeout")
         limit_s = marker.args[0] if marker else DEFAULT_TIMEOUT_S
         item.add_marker(pytest.mark.timeout(limit_s * PATIENCE), append=False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Remembers where the daemons' logs end."""
+    item.stash[_LOGS_BEFORE] = daemons_said.so_far(MADE.names)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Shows with a failure what the daemons wrote."""
+    report = yield
+    if report.failed and call.when == "call":
+        before = item.stash[_LOGS_BEFORE]
+        if said := daemons_said.since(MADE.names, before):
+            report.sections.append(("What the daemons of the labs wrote", said))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

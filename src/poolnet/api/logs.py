@@ -6,6 +6,7 @@ The composition root configures it once, before anything is logged.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from typing import Any, TextIO
@@ -15,13 +16,15 @@ from structlog.typing import EventDict, WrappedLogger
 
 
 def configure_logs(stream: TextIO) -> None:
-    """Writes events of level INFO and above to a stream, as `key=value` pairs."""
+    """Writes events of level INFO and above to a stream, as `key=value` pairs, with the time where no journal adds it."""
+    clock = () if "JOURNAL_STREAM" in os.environ else (structlog.processors.TimeStamper(fmt="iso"),)
     structlog.configure(
         processors=[
+            *clock,
             structlog.processors.add_log_level,
             _traceback_as_text,
             _one_line,
-            structlog.processors.LogfmtRenderer(key_order=["level", "event"]),
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(stream),

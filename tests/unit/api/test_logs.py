@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -21,7 +22,9 @@ WRONG, RIGHT, NEW, POOL = "wr0ng-horse", "secret", "new-b4ttery", "p00l-secret"
 
 
 @pytest.fixture
-def logs() -> Iterator[StringIO]:
+def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
+    """As the journal gets them."""
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
     stream = StringIO()
     configure_logs(stream)
     yield stream
@@ -45,6 +48,15 @@ def test_an_event_is_one_line_whatever_it_says(logs: StringIO) -> None:
     assert "ValueError: two" in second
     assert "Traceback" in second
     assert f"= '{secret}'" not in second, "no local variables"
+
+
+def test_lines_have_the_time_where_no_journal_adds_it(
+    logs: StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM")
+    configure_logs(logs)
+    structlog.get_logger("test").info("hello")
+    assert re.fullmatch(r"timestamp=\d{4}-\d\d-\d\dT\S+Z level=info event=hello\n", logs.getvalue())
 
 
 def test_rich_is_not_what_prints(logs: StringIO) -> None:
