@@ -690,6 +690,7 @@ def as_failure(error: Exception, view: View, call: RuleCall) -> errors.Failure:
     if isinstance(error, errors.Failure):
         return error
     if isinstance(error, HostGone):
+        log.warning("host-not-reached", host=error.host, reason=str(error))
         return errors.cannot_contact_host(error.host or next(iter(view.refs(Host)), NULL))
     if isinstance(error, DatabaseError):
         return errors.internal_error(str(error))

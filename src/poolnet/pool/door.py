@@ -224,9 +224,7 @@ class MemberDoor:
     ) -> None:
         match opening:
             case wire.OpenHostd():
-                daemon = await asyncio.open_unix_connection(str(self._hostd_socket))
-                await wire.write(writer, wire.Granted())
-                await pipes.join((reader, writer), daemon)
+                await self._open_hostd(reader, writer)
             case wire.Reach(address=address):
                 try:
                     await self._member.reach(address)
@@ -254,6 +252,17 @@ class MemberDoor:
                 await wire.write(writer, wire.Granted())
             case _:
                 await wire.write(writer, wire.Denied(reason="this host is a member"))
+
+    async def _open_hostd(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Joins the coordinator to this host's daemon, until one of them ends that."""
+        try:
+            daemon = await asyncio.open_unix_connection(str(self._hostd_socket))
+        except OSError as error:
+            reason = f"the host's daemon does not serve: {error.strerror}"
+            await wire.write(writer, wire.Denied(reason=reason, code=wire.DAEMON_STARTING))
+            return
+        await wire.write(writer, wire.Granted())
+        await pipes.join((reader, writer), daemon)
 
     def _pong(self) -> wire.Pong:
         member = self._member

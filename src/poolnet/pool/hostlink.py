@@ -7,6 +7,7 @@ requests in flight with `HostGone` and is made anew by the next one.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -23,14 +24,19 @@ from poolnet.model.types import NULL, Ref
 
 REQUEST_TIMEOUT_S = 300.0  # longer than any switch needs, shorter than a client's patience
 RETRY_S = 0.5
-RESTARTS_WITHIN_S = (
-    5.0  # a daemon that was lost is waited for so long; calls meanwhile are late instead of failed
-)
+RESTARTS_WITHIN_S = 5.0
+"""A host that was lost is waited for so long; calls meanwhile are late instead of failed."""
+STARTS_WITHIN_S = 20.0
+"""A daemon, as long as its host is there: it reads all of the host's network before it serves, perhaps on a busy machine."""
 RECONNECT_S = 0.05
 
 A = TypeVar("A", bound=protocol.Answer)
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
-"""Makes a connection to a daemon. Raises OSError when it cannot be reached."""
+"""Makes a connection to a daemon. Raises OSError when it cannot be reached; see also `DaemonStarting`."""
+
+
+class DaemonStarting(OSError):
+    """The host was reached, and its daemon does not run, or does not serve yet."""
 
 
 class HostGone(Exception):
@@ -56,17 +62,17 @@ class HostRefused(Exception):
 class HostLink:
     """A connection to one host daemon. Requests may be made at the same time; each gets its own answer."""
 
-    def __init__(self, place: Path | Connect, restarts_within_s: float = RESTARTS_WITHIN_S) -> None:
-        """`place` is the daemon's socket, or what connects to it; see `RESTARTS_WITHIN_S`."""
+    def __init__(self, place: Path | Connect, *, waits: bool = True) -> None:
+        """`place` is the daemon's socket, or what connects to it; `waits` is for one that was there a moment ago."""
         self.connect_to = place if not isinstance(place, Path) else partial(_open_unix, place)
-        self._restarts_within_s = restarts_within_s
+        self._waits = waits
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._reader_task: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[protocol.Answer]] = {}
         self._ids = count(1)
         self._connecting = asyncio.Lock()
-        self._wait_until = 0.0  # on the loop's clock
+        self._lost_at = -math.inf  # on the loop's clock
 
     async def request(
         self, command: protocol.Command, expect: type[A], timeout_s: float = REQUEST_TIMEOUT_S
@@ -165,7 +171,8 @@ class HostLink:
                 try:
                     reader, writer = await self.connect_to()
                 except OSError as error:
-                    if loop.time() >= self._wait_until:
+                    within_s = STARTS_WITHIN_S if isinstance(error, DaemonStarting) else RESTARTS_WITHIN_S
+                    if not self._waits or loop.time() - self._lost_at >= within_s:
                         raise HostGone(str(error)) from error
                     await asyncio.sleep(RECONNECT_S)
                 else:
@@ -186,7 +193,7 @@ class HostLink:
             self._fail_all(HostGone(str(error)))
         finally:
             self._writer = None
-            self._wait_until = asyncio.get_running_loop().time() + self._restarts_within_s
+            self._lost_at = asyncio.get_running_loop().time()
             self._fail_all(HostGone("the link was closed"))
             writer.close()
             with suppress(OSError):
@@ -202,7 +209,7 @@ async def _open_unix(socket: Path) -> tuple[asyncio.StreamReader, asyncio.Stream
     try:
         return await asyncio.open_unix_connection(str(socket))
     except OSError as error:
-        raise OSError(f"{socket}: {error.strerror}") from error
+        raise DaemonStarting(f"{socket}: {error.strerror}") from error
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> protocol.Reply:

@@ -19,7 +19,7 @@ from poolnet.hostnet.storage import StorageAction
 from poolnet.model.classes.host import Host
 from poolnet.model.types import Ref
 from poolnet.pool import wire
-from poolnet.pool.hostlink import HostCutOff, HostGone, HostLink, HostRefused
+from poolnet.pool.hostlink import DaemonStarting, HostCutOff, HostGone, HostLink, HostRefused
 from poolnet.pool.peer import ANSWER_S, Peer, PeerDenied, PeerGone, Streams
 from poolnet.pool.peer_address import plain_address
 
@@ -100,7 +100,11 @@ class RemoteHost:
             raise
         if isinstance(answer, wire.Denied):
             writer.close()
-            raise OSError(answer.reason)
+            raise (
+                DaemonStarting(answer.reason)
+                if answer.code == wire.DAEMON_STARTING
+                else OSError(answer.reason)
+            )
         return reader, writer
 
 
@@ -185,7 +189,7 @@ class PoolHosts:
         """Asks by new connections until the rollout is found to be carried out."""
         while True:
             await asyncio.sleep(PROBE_S)
-            link = HostLink(remote.link.connect_to, restarts_within_s=0.0)
+            link = HostLink(remote.link.connect_to, waits=False)
             with suppress(HostGone, HostRefused):
                 try:
                     question = protocol.AwaitsConfirm(rollout=command.rollout)

@@ -98,7 +98,7 @@ class LeaseKeeper:
             self._wake.set()
 
     async def _keep(self) -> None:
-        link = HostLink(self._daemon, restarts_within_s=0.0)
+        link = HostLink(self._daemon, waits=False)
         try:
             while True:
                 self._wake.clear()

@@ -20,10 +20,12 @@ FRAME_BYTES_MAX = 64 * 1024 * 1024
 OPENING_BYTES_MAX = 128 * 1024  # before anybody knows whether the peer is a host of the pool
 ROWS_PER_FRAME = 2000
 VERSION = 4
+DAEMON_STARTING = "HOST_STILL_BOOTING"
+"""The code of what is denied because the host's daemon does not serve, perhaps not yet."""
 
 
 class OpenHostd(Struct, frozen=True, kw_only=True, tag=True):
-    """Connect me to your host daemon. Only a member's own coordinator may."""
+    """Connect me to your host daemon. Only a member's own coordinator may. See also `DAEMON_STARTING`."""
 
 
 class OpenClient(Struct, frozen=True, kw_only=True, tag=True):

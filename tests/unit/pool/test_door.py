@@ -125,6 +125,16 @@ def test_only_its_coordinator_drives_a_member(tmp_path: Path) -> None:
     with_member(tmp_path, body)
 
 
+def test_the_coordinator_is_told_that_only_the_daemon_is_not_there(tmp_path: Path) -> None:
+    async def body(pool: Pool) -> None:
+        (tmp_path / "hostd.sock").unlink()
+        denied = await ask(pool.door, pool.hosts["coordinator"], wire.OpenHostd())
+        assert isinstance(denied, wire.Denied)
+        assert denied.code == wire.DAEMON_STARTING
+
+    with_member(tmp_path, body)
+
+
 @pytest.mark.parametrize("uuid", ["", "00000000-0000-0000-0000-000000000000"])
 def test_a_certificate_of_a_host_that_left_opens_nothing(tmp_path: Path, uuid: str) -> None:
     async def body(pool: Pool) -> None:

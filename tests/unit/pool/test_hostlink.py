@@ -12,7 +12,7 @@ import pytest
 
 from poolnet.hostnet import protocol
 from poolnet.pool import hostlink
-from poolnet.pool.hostlink import HostGone, HostLink
+from poolnet.pool.hostlink import DaemonStarting, HostGone, HostLink
 
 GREETING = protocol.Greeting(
     version=protocol.PROTOCOL_VERSION, backend="none", hostname="h", boot_id="b", confirmed="c"
@@ -97,7 +97,7 @@ def test_calls_fail_when_the_daemon_does_not_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     socket = tmp_path / "s"
-    monkeypatch.setattr(hostlink, "RESTARTS_WITHIN_S", 0.1)
+    monkeypatch.setattr(hostlink, "STARTS_WITHIN_S", 0.1)
 
     async def body() -> None:
         async with link_to(socket) as link:
@@ -108,6 +108,42 @@ def test_calls_fail_when_the_daemon_does_not_come_back(
             for _ in range(2):
                 with pytest.raises(HostGone):
                     await greeting(link)
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [(OSError("no route"), False), (DaemonStarting("refused"), True)],
+    ids=["the host is not there", "its daemon is not there"],
+)
+def test_a_daemon_is_waited_for_longer_than_a_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, *, waits: bool
+) -> None:
+    socket = tmp_path / "s"
+    monkeypatch.setattr(hostlink, "RESTARTS_WITHIN_S", 0.1)
+
+    async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            return await asyncio.open_unix_connection(socket)
+        except OSError:
+            raise error from None
+
+    async def body() -> None:
+        link = HostLink(connect)
+        async with daemon(socket):
+            await greeting(link)
+        await asyncio.sleep(0.02)  # the loop looks at its sockets
+        late = asyncio.create_task(greeting(link))
+        await asyncio.wait((late,), timeout=5 * hostlink.RESTARTS_WITHIN_S)
+        assert late.done() != waits
+        async with daemon(socket):
+            if waits:
+                assert await late == GREETING
+            else:
+                with pytest.raises(HostGone, match="no route"):
+                    await late
+        await link.close()
 
     asyncio.run(body())
 
