@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 SEED = int(os.environ.get("POOLNET_CLUSTER_SEED") or random.SystemRandom().randrange(1 << 32))
 HOSTS = ("host1", "host2", "host3")
 LEASE_S = 7
+LEADERS_TRIED = 5
 
 
 @pytest.fixture(scope="module")
@@ -113,23 +114,37 @@ def test_two_hosts_that_do_not_hear_each_other_cost_no_call_that_was_acknowledge
 
 def test_a_host_that_does_not_hear_the_leader_keeps_its_lease(lab: RunningLab) -> None:
     """It renews it by the third host's server."""
+    assert xe(lab, coordinator(lab), "pool-ha-enable", f"ha-config:timeout={LEASE_S}")[0] == 0
+    for _ in range(LEADERS_TRIED):
+        if keeps_its_lease_without_the_leader(lab):
+            break
+    else:
+        pytest.fail("another server has come to lead each time, which shows nothing")
+    alerts = answer(lab, coordinator(lab), "message-list", "params=name", "--minimal")
+    assert "HA_HOST" not in alerts
+    assert xe(lab, coordinator(lab), "pool-ha-disable")[0] == 0
+    for host in HOSTS:
+        eventually(lambda host=host: not is_armed(lab, host), f"{host} keeps its lease")  # type: ignore[misc]
+
+
+def keeps_its_lease_without_the_leader(lab: RunningLab) -> bool:
+    """Cuts a host off from the leader until it has renewed its lease; False when that does not lead to the end.
+
+    Servers elect another one when they have not heard of the leader for a second, which happens on a busy machine.
+    """
     now, leader = coordinator(lab), asyncio.run(cluster_load.leading(lab))
     apart = next(host for host in HOSTS if host not in (leader, now))
     third = next(host for host in HOSTS if host not in (leader, apart))
-    assert xe(lab, now, "pool-ha-enable", f"ha-config:timeout={LEASE_S}")[0] == 0
     eventually(lambda: is_armed(lab, apart), "it gets no lease")
     asyncio.run(set_apart(lab, leader, apart))
-    cut_off_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    renewed_ns = cut_off_ns + 3 * LEASE_S * 10**9
-    eventually(lambda: lease_until_ns(lab, apart) > renewed_ns, "its lease ends")
-    states = {each["name-label"]: each["state"] for each in status(lab, third)["servers"]}
-    assert states[leader] == "leader", "it was cut off from nobody"
-    asyncio.run(set_apart(lab, leader, apart, over=True))
-    alerts = answer(lab, third, "message-list", "params=name", "--minimal")
-    assert "HA_HOST" not in alerts
-    now = coordinator(lab)
-    assert xe(lab, now, "pool-ha-disable")[0] == 0
-    eventually(lambda: not is_armed(lab, apart), "it keeps its lease")
+    try:
+        cut_off_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        renewed_ns = cut_off_ns + 3 * LEASE_S * 10**9
+        eventually(lambda: lease_until_ns(lab, apart) > renewed_ns, "its lease ends")
+        states = {each["name-label"]: each["state"] for each in status(lab, third)["servers"]}
+    finally:
+        asyncio.run(set_apart(lab, leader, apart, over=True))
+    return bool(states[leader] == "leader")
 
 
 async def set_apart(lab: RunningLab, *pair: str, over: bool = False) -> None:

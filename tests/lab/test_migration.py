@@ -16,7 +16,7 @@ from poolnet.lab import machine
 from tests.lab.pools import host_uuid, with_address, xe
 from tests.lab.running import RunningLab, running_lab
 from tests.lab.trains import Capture, in_guest
-from tests.waiting import eventually
+from tests.waiting import eventually, listens
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -154,9 +154,7 @@ def test_a_host_daemon_that_is_killed_meanwhile_leaves_it_whole(pool: RunningLab
         for pid in daemon[:1]:
             pool.run(host, "kill", "-9", pid, check=False)
         failed = moving.wait(90) != 0
-        eventually(
-            lambda: xe(pool, "host1", "host-list", "host-metrics-live=true", "--minimal")[1].count(",") == 1
-        )
+        eventually(lambda: listens(pool.lab.directory / host / "run/poolnet/hostd.sock"), "it does not start")
         assert (where(pool, "mover") == target) != failed, "what was told is so"
         require_once(pool, "mover")
         eventually(lambda: pool.pings("peer", "10.7.0.1"), "it answers")
