@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from poolnet.hostd import keeper
 from poolnet.hostnet.match import mismatches
 from poolnet.hostnet.protocol import (
     Confirm,
@@ -67,6 +68,14 @@ async def refusal(rig: Rig, command: Switch | Confirm | Revert | Stage) -> tuple
 
 async def is_as(rig: Rig, state: HostNetwork) -> bool:
     return mismatches(await rig.observe(), state) == ()
+
+
+async def becomes(rig: Rig, state: HostNetwork) -> None:
+    for _ in range(100):
+        if await is_as(rig, state):
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(mismatches(await rig.observe(), state))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +187,28 @@ def test_a_confirmed_state_stays_after_its_time(tmp_path: Path) -> None:
         await asyncio.sleep(2.0)  # longer than it would have had
         assert await is_as(rig, AFTER)
         assert await refusal(rig, Revert(rollout="r")) == (Fault.UNKNOWN_ROLLOUT, "r")
+
+    with_rig(tmp_path, body)
+
+
+def test_what_is_taken_away_before_the_confirmation_is_put_back_after_it(tmp_path: Path) -> None:
+    """All that is heard of it is heard before the confirmation."""
+
+    async def body(rig: Rig) -> None:
+        await rig.roll_out(BEFORE)
+        await stage(rig, AFTER, "switched")
+        await rig.link.request(Switch(rollout="switched", confirm_within_s=100.0), Done)
+        await asyncio.sleep(
+            4 * keeper.TOGETHER_S
+        )  # nothing tells that nothing more is heard of the change itself
+        heard = len(rig.log("hostd"))
+        rig.sh("ip", "address", "flush", "dev", "xenbr0")
+        await until(lambda: "is not looked at" in rig.log("hostd")[heard:])
+        await asyncio.sleep(4 * keeper.TOGETHER_S)
+        assert not await is_as(rig, AFTER)
+        await rig.link.request(Confirm(rollout="switched"), Done)
+        await until(lambda: "is put back" in rig.log("hostd")[heard:])
+        await becomes(rig, AFTER)
 
     with_rig(tmp_path, body)
 

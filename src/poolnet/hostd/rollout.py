@@ -78,11 +78,11 @@ class Rollouts:
         applier: Applier,
         checkpoint: Checkpoint,
         reach: Reach,
-        failed: Callable[[], None],
+        to_keep: Callable[[], None],
         repaired: Callable[[str], None] = lambda _: None,
         drifted: Callable[[DriftFound], None] = lambda _: None,
     ) -> None:
-        """`failed` is called when a way back has failed: `keep` is to be tried soon.
+        """`to_keep` is called when `keep` is to be tried soon: a way back has failed, or nobody has looked for a while.
 
         `repaired` is told in words when guests' ports were not as they had been confirmed, `drifted` of all else.
         """
@@ -91,9 +91,12 @@ class Rollouts:
         self._drifted = drifted
         self._left: tuple[Change, ...] = ()
         self._lost = False
+        self._not_kept = (
+            False  # a change of the host was passed over, because a state waited for its confirmation
+        )
         self._reach = reach
         self._checkpoint = checkpoint
-        self._failed = failed
+        self._to_keep = to_keep
         self._unfinished: _Switched | None = None  # what could not be taken back yet
         self._staged: OrderedDict[str, Stage] = OrderedDict()
         self._switched: _Switched | None = None
@@ -156,7 +159,11 @@ class Rollouts:
         """
         async with self._writer:
             confirmed = self._checkpoint.confirmed
-            if confirmed is None or self._switched is not None:
+            if self._switched is not None:
+                LOG.debug("a state waits for its confirmation, and is not looked at")
+                self._not_kept = True
+                return True
+            if confirmed is None:
                 return True
             if self._unfinished is None and self._checkpoint.journal is not None:
                 self._checkpoint.end()
@@ -402,8 +409,15 @@ class Rollouts:
                     message = f"the change cannot be confirmed, and is taken back: {error}"
                     raise ApplyFailed(Fault.SWITCH_FAILED, message) from error
                 await self._disarm(switched)
+                self._keep_what_was_passed_over()
             elif self._checkpoint.confirmed is None or self._checkpoint.confirmed.rollout != command.rollout:
                 await self._carry_out_again(command)
+
+    def _keep_what_was_passed_over(self) -> None:
+        """Has `keep` look at a state that is confirmed now: something may have changed it while it waited for that."""
+        if self._not_kept:
+            self._not_kept = False
+            self._to_keep()
 
     async def _carry_out_again(self, command: Confirm) -> None:
         """Carries out what is confirmed too late. Raises ApplyFailed or BackendGone."""
@@ -501,12 +515,12 @@ class Rollouts:
         except BaseException as error:
             LOG.exception("the confirmed state cannot be restored", error=str(error))
             self._unfinished = switched
-            self._failed()
+            self._to_keep()
             raise
         self._unfinished = None
         self._checkpoint.end(switched.again)
         if self._checkpoint.journal is not None:
-            self._failed()
+            self._to_keep()
         return restored
 
     async def _finish(self) -> None:
