@@ -45,7 +45,11 @@ async def arrives(pair: GuestPair, protocol: str, offered: int, seconds: float =
 
 
 async def assert_rate(pair: GuestPair, kbytes: int, *protocols: str) -> None:
-    """UDP at twice the limit arrives exactly at the limit, TCP close to it."""
+    """UDP at twice the limit arrives exactly at the limit, TCP close to it.
+
+    Not each time: what has waited since before we began to count is counted too, behind a lost segment of TCP, or behind a
+    switch in user space that had to wait for the processor. A wrong limit is wrong each time.
+    """
     limit = kbytes * KILOBYTE
     for protocol in protocols or ("udp", "tcp"):
         allowed = EXACT if protocol == "udp" else 0.05
@@ -54,8 +58,6 @@ async def assert_rate(pair: GuestPair, kbytes: int, *protocols: str) -> None:
             seen.append((await arrives(pair, protocol, 2 * limit)).frames_per_s / limit)
             if abs(seen[-1] - 1) <= allowed:
                 break
-            # A TCP receiver may be given at once what has waited for a lost segment since before we began to count.
-            assert protocol == "tcp" or seen[-1] < 1 + allowed, f"{protocol} at {seen} of {kbytes} kB/s"
         else:
             raise AssertionError(f"{protocol} at {seen} of {kbytes} kB/s")
 
