@@ -75,7 +75,7 @@ def far_ends(rig: Rig, kind: TunnelKind, version: int) -> Iterator[list[str]]:
 
 
 def far_end(rig: Rig, name: str, number: int, kind: TunnelKind, version: int) -> None:
-    """One of them."""
+    """One of them. It says nothing by itself: a VXLAN device that hears it would lead there again, for five minutes."""
     inside = ("ip", "-n", name)
     rig.cable(f"c{number}", f"far{number}")
     rig.sh("ip", "link", "set", f"c{number}", "master", "cabinet", "up")
@@ -89,8 +89,10 @@ def far_end(rig: Rig, name: str, number: int, kind: TunnelKind, version: int) ->
     key = ("id", str(KEY), "dstport", "4789") if kind is TunnelKind.VXLAN else ("key", str(KEY))
     more = ("encaplimit", "none") if driver == "ip6gretap" else ()
     rig.sh(*inside, "link", "add", "tunnel", "type", driver, *key, *ends, *more)
+    rig.sh("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv6.conf.tunnel.disable_ipv6=1")
     rig.sh(*inside, "link", "set", "tunnel", "up")
     rig.sh(*inside, "addr", "add", f"{ipv4(10 + number)}/24", "dev", "tunnel")
+    rig.sh(*inside, "neigh", "add", ipv4(1), "lladdr", mac(1), "dev", "tunnel", "nud", "permanent")
 
 
 def answers(rig: Rig, source: str, target: str, *, count: int = 1) -> bool:
