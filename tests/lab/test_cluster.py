@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 SEED = int(os.environ.get("POOLNET_CLUSTER_SEED") or random.SystemRandom().randrange(1 << 32))
 HOSTS = ("host1", "host2", "host3")
-LEASE_S = 7
+LEASE_S = 12  # a server that is not heard costs two seconds, and a busy machine some more
 LEADERS_TRIED = 5
 
 
@@ -54,6 +54,20 @@ def status(lab: RunningLab, host: str) -> dict[str, Any]:
     eventually(asked, f"{host} does not say how the cluster is")
     found: dict[str, Any] = json.loads(said[0])
     return found
+
+
+def refusal(lab: RunningLab, host: str, *words: str) -> str:
+    """What a host says to a command that fails; its API server may be starting anew in another role just then."""
+    said: list[str] = []
+
+    def answered() -> bool:
+        code, text = xe(lab, host, *words)
+        assert code != 0, text
+        said[:] = [text]
+        return "Unable to contact server" not in text
+
+    eventually(answered, f"{host} does not answer")
+    return said[0]
 
 
 def coordinator(lab: RunningLab) -> str:
@@ -139,7 +153,7 @@ def keeps_its_lease_without_the_leader(lab: RunningLab) -> bool:
     asyncio.run(set_apart(lab, leader, apart))
     try:
         cut_off_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        renewed_ns = cut_off_ns + 3 * LEASE_S * 10**9
+        renewed_ns = cut_off_ns + 2 * LEASE_S * 10**9
         eventually(lambda: lease_until_ns(lab, apart) > renewed_ns, "its lease ends")
         states = {each["name-label"]: each["state"] for each in status(lab, third)["servers"]}
     finally:
@@ -182,23 +196,18 @@ def test_the_turn_is_handed_over_and_kept_from_who_may_not_have_it(lab: RunningL
         ("pool-eject", f"host-uuid={host_uuid(lab, third, now)}", "--force"),
         ("pool-cluster-remove", f"host-uuid={host_uuid(lab, successor, now)}"),
     ):
-        code, said = xe(lab, now, *words)
-        assert code != 0, said
-        assert "cluster" in said, said
+        assert "cluster" in refusal(lab, now, *words)
     for words in (
         ("pool-emergency-transition-to-master", "--force"),
         ("pool-emergency-reset-master", "master-address=192.0.2.1"),
     ):
-        code, said = xe(lab, third, *words)
-        assert code != 0, said
-        assert "cluster" in said, said
+        assert "cluster" in refusal(lab, third, *words)
     assert coordinator(lab) == successor
     for asked, host in ((now, now), (successor, successor), (third, successor)):
         address = lab.lab.host(host).address.rpartition(".")[0] + ".77"
         static = ("mode=static", f"IP={address}", "netmask=255.255.255.0", f"gateway={lab.lab.gateway}")
-        code, said = xe(lab, asked, "pif-reconfigure-ip", f"uuid={pif(lab, host, 'eth0', asked)}", *static)
-        assert code != 0, said
-        assert "member of a cluster" in said, said
+        moved = ("pif-reconfigure-ip", f"uuid={pif(lab, host, 'eth0', asked)}", *static)
+        assert "member of a cluster" in refusal(lab, asked, *moved)
     assert coordinator(lab) == successor
 
 
