@@ -91,9 +91,7 @@ class Rollouts:
         self._drifted = drifted
         self._left: tuple[Change, ...] = ()
         self._lost = False
-        self._not_kept = (
-            False  # a change of the host was passed over, because a state waited for its confirmation
-        )
+        self._not_kept = False  # something changed while a state waited for its confirmation
         self._reach = reach
         self._checkpoint = checkpoint
         self._to_keep = to_keep
