@@ -7,15 +7,17 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from poolnet.hostnet.protocol import Counters, ReadCounters
+from poolnet.hostnet.protocol import Counters, Done, ReadCounters, Revert, Stage, Staged, Switch
 from poolnet.hostnet.state import Bridge, HostNetwork
+from poolnet.pool.hostlink import HostGone
 from tests.lab.hostd_rig import Rig, with_rig
-from tests.lab.hostd_states import INTERNAL, VLAN50, XENBR0, ipv4, locked, mac, network, nic, port
+from tests.lab.hostd_states import INTERNAL, STATIC, VLAN50, XENBR0, ipv4, locked, mac, network, nic, port
 from tests.waiting import until
 
 pytestmark = pytest.mark.lab
@@ -167,6 +169,53 @@ def test_our_own_changes_are_nobody_elses(tmp_path: Path) -> None:
             await rig.roll_out(LOCKED if number % 2 else network(XENBR0, port(1, "xenbr0")), f"r{number}")
         await until(lambda: rig.log("hostd").count("diff-flows") >= 1)
         assert "somebody else" not in rig.log("hostd")
+
+    with_rig(tmp_path, body)
+
+
+def test_a_bridge_that_goes_while_the_switch_is_down_leaves_no_interface(tmp_path: Path) -> None:
+    """A switch in user space that was killed does not look for it any more, and what is for the hosts behind would go there."""
+
+    async def body(rig: Rig) -> None:
+        moved = replace(XENBR0, name="xapi9", ip=STATIC)
+        await rig.roll_out(network(moved, management="xapi9"))
+        rig.sh("ip", "tuntap", "add", "dev", "theirs", "mode", "tap")
+        rig.sh("ip", "address", "add", "10.77.0.1/24", "dev", "theirs")
+        await rig.kill("ovs-vswitchd")
+        back = asyncio.create_task(
+            rig.roll_out(network(replace(XENBR0, ip=STATIC), management="xenbr0"), "r2")
+        )
+        await until(lambda: "xapi9" not in rig.sh("ovs-vsctl", "list-br").split())
+        assert "xapi9" in rig.sh("ip", "-br", "link")
+        await rig.start_switch()
+        await back
+        assert "xapi9" not in rig.sh("ip", "-br", "link")
+        assert "xapi9" not in rig.sh("ip", "route")
+        assert STATIC.ipv4_address in rig.sh("ip", "-br", "address", "show", "dev", "xenbr0")
+        assert "10.77.0.1" in rig.sh("ip", "-br", "address", "show", "dev", "theirs"), "it is somebody else's"
+
+    with_rig(tmp_path, body)
+
+
+def test_what_a_switch_left_behind_while_the_daemon_was_dead_too_goes_when_that_starts(
+    tmp_path: Path,
+) -> None:
+    async def body(rig: Rig) -> None:
+        await rig.roll_out(network(replace(XENBR0, ip=STATIC), management="xenbr0"))
+        moved = network(replace(XENBR0, name="xapi9", ip=STATIC), management="xapi9")
+        await rig.link.request(Stage(rollout="r2", desired=moved), Staged)
+        await rig.link.request(Switch(rollout="r2", confirm_within_s=100.0), Done)
+        await rig.kill("ovs-vswitchd")
+        back = asyncio.create_task(rig.link.request(Revert(rollout="r2"), Done))
+        await until(lambda: "xapi9" not in rig.sh("ovs-vsctl", "list-br").split())
+        await rig.kill("hostd")
+        with pytest.raises(HostGone):
+            await back
+        await rig.start_switch()
+        assert "xapi9" in rig.sh("ip", "route")
+        await rig.start_daemon()
+        await until(lambda: "xapi9" not in rig.sh("ip", "-br", "link"))
+        await until(lambda: "xenbr0" in rig.sh("ip", "route"))
 
     with_rig(tmp_path, body)
 

@@ -58,6 +58,7 @@ class SetLink:
     """Changes a link; None leaves as it is. `master` "" takes it from its master; `port_data` needs its `port_kind`."""
 
     name: str
+    group: int | None = None
     mac: str | None = None
     mtu_bytes: int | None = None
     master: str | None = None
@@ -356,6 +357,8 @@ def _new_attributes(link: NewLink) -> bytes:
 
 def _set_attributes(link: SetLink) -> bytes:
     parts = [_name(link.name)]
+    if link.group is not None:
+        parts.append(codec.attribute(Ifla.GROUP, codec.u32(link.group)))
     if link.mac is not None:
         parts.append(codec.attribute(Ifla.ADDRESS, codec.mac_bytes(link.mac)))
     if link.mtu_bytes is not None:

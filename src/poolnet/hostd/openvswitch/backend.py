@@ -22,7 +22,7 @@ from poolnet.hostd.backend import ApplyFailed, BackendGone, Trace
 from poolnet.hostd.limits import Limits, Place, limiter_of
 from poolnet.hostd.netlink import LinkError, Netlink, index_of, link_is_promiscuous, link_mac
 from poolnet.hostd.netlink_links import LinkRefused
-from poolnet.hostd.openvswitch import bond_status, limiters, marks, proof, traced, unixctl
+from poolnet.hostd.openvswitch import bond_status, left_behind, limiters, marks, proof, traced, unixctl
 from poolnet.hostd.openvswitch.counters import CountsFailed, FlowCounts
 from poolnet.hostd.openvswitch.flows import FlowKeeper, FlowsFailed
 from poolnet.hostd.openvswitch.forming import FORMING_LOOK_S, FORMING_S, forming, has_formed
@@ -44,8 +44,8 @@ from poolnet.hostd.openvswitch.transact import NotOurs, operations_for
 from poolnet.hostnet.advance import Touched, advance, touched_by
 from poolnet.hostnet.facts import BondFacts, PortFacts
 from poolnet.hostnet.protocol import Fault, LocksVerified, PortProof, RuleFound
-from poolnet.hostnet.state import Bridge, GuestPort, HostNetwork, PortLock
-from poolnet.hostnet.steps import Step
+from poolnet.hostnet.state import NO_IP, Bridge, GuestPort, HostNetwork, PortLock
+from poolnet.hostnet.steps import CreateBridge, DestroyBridge, SetAddresses, Step
 from poolnet.lock.openflow import port_cookie
 from poolnet.lock.rule_words import switch_rule
 from poolnet.ovsdb.connection import OvsdbError
@@ -144,13 +144,15 @@ class OpenvswitchBackend:
 
     async def apply(self, steps: Sequence[Step], *, strict: bool = True) -> None:
         """See `Backend.apply`."""
-        if not steps:
+        if not steps and strict:
             return
         async with self._turn:
             try:
-                await self._session.connected()
-                before = await self.observe()
-                await self._apply(before, advance(before, steps), touched_by(steps), strict)
+                if steps:
+                    await self._session.connected()
+                    before = await self.observe()
+                    await self._apply(before, advance(before, steps), touched_by(steps), strict)
+                await self._tend_interfaces(steps, strict)
             except NotOurs as error:
                 raise ApplyFailed(Fault.SWITCH_FAILED, str(error), error.name) from error
             except FlowsFailed as error:
@@ -313,6 +315,24 @@ class OpenvswitchBackend:
             if bridge in now.bridges:
                 await self._keeper.send(bridge, lines)
         await self._limits.end({port.device for port in limited})
+
+    async def _tend_interfaces(self, steps: Sequence[Step], strict: bool) -> None:
+        """Sees to it that no interface of a bridge that is gone stays with its addresses. Raises LinkError, OSError."""
+        if self._datapath_type == KERNEL_DATAPATH:  # the switch finds there what it has made before
+            return
+        with_addresses: list[str] = []
+        looks = not strict
+        for step in steps:
+            match step:
+                case CreateBridge(bridge=Bridge(name=name, ip=ip)) | SetAddresses(name=name, new=ip):
+                    with_addresses += [name] if ip != NO_IP else []
+                case DestroyBridge():
+                    looks = True
+                case _:
+                    pass
+        await left_behind.mark(with_addresses)
+        if looks:
+            await left_behind.delete(self._tables().ports)
 
     async def _forget(self, names: Collection[str]) -> None:
         """Takes ports out of the switch whose links are new: it would go on with those that were there before."""
